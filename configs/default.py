@@ -1,0 +1,100 @@
+"""Every key, with what it means: a small network on synthetic smears.
+
+    python main.py --workdir=/tmp/leukemia_run
+
+trains in under four minutes on two cores and gets above 90 % on the patients
+of the test part. The other files here are deltas on this one. Any key can be
+set on the command line: --config.train.learning_rate=0.0003
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The default experiment."""
+  config = ml_collections.ConfigDict()
+  # Every random draw comes from this: splits, weights, order, augmentation.
+  config.seed = 0
+
+  config.data = data = ml_collections.ConfigDict()
+  # 'synthetic', 'kaggle', or the path of a folder or .zip with either
+  # Original/<Class>/ (and Segmented/<Class>/) or plain <Class>/ folders.
+  data.source = 'synthetic'
+  # Side of the images, px: the shorter side is scaled, the middle kept.
+  data.image_size = 112
+  # Where prepared records are kept, by content; safe to delete.
+  data.cache_dir = '~/.cache/leukemia_jax'
+  # What a bad image does: 'error' lists all of them, 'skip' leaves them out.
+  data.on_bad_image = 'error'
+  # Largest image, width x height in px, refused before it is decoded.
+  data.max_pixels = 50_000_000
+  # Largest total size that a .zip may unpack to, in bytes.
+  data.max_bytes = 8 * 2**30
+  # 1 splits class by class (700/150/150 of 1,000), 2 all images at once.
+  data.option = 1
+  # 'split_then_balance' splits originals by group, repeats what is rare and
+  # augments while training. 'balance_then_split' is the study's: augmented
+  # copies first, so copies of one image land in training and in test.
+  data.order = 'split_then_balance'
+  # What must not be torn apart: 'record' (a patient where known, else equal
+  # images), 'blocks' (runs of consecutive files, a proxy for patients), 'none'.
+  data.grouping = 'record'
+  # Length of such a run, in files.
+  data.block = 40
+  # Images every class is filled up to; 0: 1,000, scaled to the set's size.
+  data.per_class = 0
+  # The class of healthy samples, for benign-versus-malignant scores.
+  data.benign_class = 'Benign'
+
+  config.synthetic = synthetic = ml_collections.ConfigDict()
+  # Factor on the study's 3,256 images and 89 patients: 1,302 and 36.
+  synthetic.scale = 0.4
+  # The set is a function of this and the scale, not of config.seed.
+  synthetic.seed = 0
+
+  config.augment = augment = ml_collections.ConfigDict()
+  # Brightness and contrast factors are drawn from 1 -+ these.
+  augment.brightness_delta = 0.1
+  augment.contrast_delta = 0.1
+  # Largest rotation to either side, degrees.
+  augment.rotation = 20.0
+  # What fills the corners: 'edge' repeats the border, 'constant' is black.
+  augment.fill = 'edge'
+  # Lowest and highest JPEG quality; () for none.
+  augment.jpeg_quality = (50, 100)
+  augment.flip_horizontal = True
+  augment.flip_vertical = True
+
+  config.model = model = ml_collections.ConfigDict()
+  model.name = 'inception_resnet_v2'
+  # 'none' starts from random weights; a workdir starts from its best ones.
+  model.weights = 'none'
+  # Input scale: 'unit' is [0, 1], the study's; 'backbone' is [-1, 1].
+  model.preprocess = 'unit'
+  model.dropout_rate = 0.2
+  # Factor on the number of filters, and residual blocks of the three stages;
+  # 1.0 and (10, 20, 10) are the published network.
+  model.width = 0.25
+  model.blocks = (1, 1, 1)
+  # Of the batch norms' statistics; Keras has 0.99, short runs need less.
+  model.momentum = 0.9
+  # 'float32' or 'bfloat16' computation; parameters and head are float32.
+  model.dtype = 'float32'
+
+  config.train = train = ml_collections.ConfigDict()
+  train.learning_rate = 1e-3
+  train.epochs = 14
+  train.batch_size = 32
+  # Train the head alone, on a backbone in inference mode.
+  train.freeze_backbone = False
+  # The rate is multiplied by `plateau_factor` after `plateau_patience` epochs
+  # without a lower validation loss; training ends after `stop_patience`.
+  train.plateau_factor = 0.2
+  train.plateau_patience = 3
+  train.stop_patience = 8
+  # A checkpoint every so many steps, besides one after each epoch.
+  train.checkpoint_steps = 200
+  # Steps in one compiled call. More than 1 pays on a GPU alone: on a CPU
+  # gradients of convolutions inside a loop run 30 times slower.
+  train.steps_per_call = 1
+  return config

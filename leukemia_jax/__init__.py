@@ -1,0 +1,3 @@
+"""Leukemia classification and segmentation from blood smears, in JAX."""
+
+__version__ = '0.1.0'

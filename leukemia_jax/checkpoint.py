@@ -1,0 +1,115 @@
+"""Orbax checkpoints: the latest state to go on from, the best to keep."""
+
+import hashlib
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from leukemia_jax.errors import InputError
+
+
+def open_manager(directory: pathlib.Path) -> ocp.CheckpointManager:
+  """Opens a folder of checkpoints, of which the newest one is kept.
+
+  A checkpoint is written under a temporary name and moved into place, so a
+  kill at any moment leaves a whole one; what it cut off is removed here.
+  """
+  return ocp.CheckpointManager(
+    directory.absolute(),
+    item_names=('arrays', 'notes'),
+    options=ocp.CheckpointManagerOptions(
+      max_to_keep=1, cleanup_tmp_directories=True
+    ),
+  )
+
+
+def save(
+  manager: ocp.CheckpointManager, number: int, arrays: Any, notes: Any
+) -> None:
+  """Starts saving a checkpoint; it is on disk after `manager.wait...`.
+
+  Args:
+    manager: from `open_manager`.
+    number: its step or epoch. One that is there already is kept: a run that
+      goes on after a kill makes the same again.
+    arrays: pytree of arrays.
+    notes: JSON-serialisable.
+  """
+  if number in manager.all_steps():
+    return
+  try:
+    manager.save(
+      number,
+      args=ocp.args.Composite(
+        arrays=ocp.args.StandardSave(arrays), notes=ocp.args.JsonSave(notes)
+      ),
+    )
+  except Exception as error:
+    raise _failed(manager, error) from error
+
+
+def finish(manager: ocp.CheckpointManager) -> None:
+  """Waits until everything is on disk."""
+  try:
+    manager.wait_until_finished()
+  except Exception as error:
+    raise _failed(manager, error) from error
+
+
+def _failed(manager: ocp.CheckpointManager, error: Exception) -> InputError:
+  # Orbax and TensorStore have many exceptions for a disk that is full.
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  return InputError(
+    f'cannot write a checkpoint to {manager.directory}: {lines[0]}; is the '
+    'disk full? Make room and give the same command: the run goes on'
+  )
+
+
+def restore(
+  manager: ocp.CheckpointManager, abstract: Any
+) -> tuple[Any, Any] | None:
+  """Reads the newest checkpoint.
+
+  Args:
+    manager: from `open_manager`.
+    abstract: pytree of `jax.ShapeDtypeStruct`, or arrays, to restore into.
+
+  Returns:
+    Arrays and notes, or None if there is no checkpoint.
+
+  Raises:
+    InputError: there is one, but it doesn't fit or is damaged.
+  """
+  number = manager.latest_step()
+  if number is None:
+    return None
+  target = jax.tree.map(ocp.utils.to_shape_dtype_struct, abstract)
+  try:
+    restored = manager.restore(
+      number,
+      args=ocp.args.Composite(
+        arrays=ocp.args.StandardRestore(target),
+        notes=ocp.args.JsonRestore(),
+      ),
+    )
+  except Exception as error:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    raise InputError(
+      f'the checkpoint {manager.directory / str(number)} cannot be read: '
+      f'{lines[0]}'
+    ) from error
+  return restored['arrays'], restored['notes']
+
+
+def fingerprint(tree: Any) -> str:
+  """SHA-256 over the names, shapes, dtypes and bytes of a pytree of arrays."""
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    value = np.asarray(leaf)
+    name = f'{jax.tree_util.keystr(path)} {value.shape} {value.dtype}'
+    digest.update(name.encode())
+    digest.update(np.ascontiguousarray(value).tobytes())
+  return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Images of blood smears: sources, records, splits, synthetic fields."""

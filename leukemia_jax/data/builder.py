@@ -1,0 +1,259 @@
+"""The TFDS builder: any source to array_record files, checked on the way.
+
+Records hold the source's own bytes, so one prepared set serves every image
+size and loses nothing; `dataset.load` decodes and scales them.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import io
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from leukemia_jax import progress
+from leukemia_jax.data import decode, source, synthetic
+from leukemia_jax.errors import InputError
+
+# The one split a prepared set has ('all' is reserved by TFDS).
+SPLIT = 'images'
+_FORMAT = 'array_record'
+_LISTED = 20  # bad files named in an error; the rest are counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+  """An item that was read: its bytes and what identifies it.
+
+  Attributes:
+    id: its path in the source.
+    label: index of its class.
+    image: the image file's bytes.
+    mask: the mask file's bytes; empty if there is none.
+    group: the patient, where known.
+    pixels: hash of the decoded image; groups equal images of unknown patients.
+  """
+
+  id: str
+  label: int
+  image: bytes
+  mask: bytes
+  group: str = ''
+  pixels: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Bad:
+  """An item that can't be used, and why."""
+
+  path: str
+  why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One item to read or render, and the function that does it."""
+
+  run: Callable[[], Checked | Bad]
+
+
+def _check_item(item: source.Item, max_pixels: int) -> Checked | Bad:
+  """Reads an item and decodes all of it, so that bad files show here."""
+  file = item.image
+  try:
+    image = file.read()
+    pixels = decode.decode(image, max_pixels=max_pixels)
+    mask = b''
+    if item.mask is not None:
+      file = item.mask
+      mask = file.read()
+      decode.decode(mask, max_pixels=max_pixels)
+  except decode.BadImageError as error:
+    return Bad(file.path, str(error))
+  except Exception as error:
+    # zipfile and zlib raise many kinds on a damaged entry; OSError otherwise.
+    return Bad(file.path, f'cannot be read: {error}')
+  digest = hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes())
+  return Checked(
+    item.image.path, item.label, image, mask, pixels=digest.hexdigest()
+  )
+
+
+def _to_png(pixels: np.ndarray) -> bytes:
+  stream = io.BytesIO()
+  Image.fromarray(pixels).save(stream, 'PNG', compress_level=1)
+  return stream.getvalue()
+
+
+def _synthetic_jobs(scale: float, seed: int) -> list[Job]:
+  labels, patients = synthetic.cast(scale)
+  key, spec = jax.random.key(seed), synthetic.SmearSpec()
+
+  def job(index: int) -> Job:
+    label, patient = int(labels[index]), int(patients[index])
+
+    def run() -> Checked:
+      image, mask = synthetic.render_image(key, index, label, patient, spec=spec)
+      name = f'{synthetic.CLASSES[label]}/patient-{patient:02d}-{index:04d}.png'
+      group = f'patient-{patient:02d}'
+      return Checked(name, label, _to_png(image), _to_png(mask * 255), group)
+
+    return Job(run)
+
+  return [job(i) for i in range(len(labels))]
+
+
+def _in_order(jobs: list[Job]) -> Iterator[Checked | Bad]:
+  """Runs jobs on all cores; yields in order, few results ahead."""
+  workers = os.cpu_count() or 1
+  ahead = 4 * workers
+  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    waiting = [pool.submit(job.run) for job in jobs[:ahead]]
+    for i in range(len(jobs)):
+      yield waiting[i].result()
+      waiting[i] = None  # type: ignore[call-overload]
+      if i + ahead < len(jobs):
+        waiting.append(pool.submit(jobs[i + ahead].run))
+
+
+class Smears(tfds.core.GeneratorBasedBuilder):
+  """Smear images with label, id, group and, where there is one, a mask."""
+
+  VERSION = tfds.core.Version('1.0.0')
+
+  def __init__(
+    self,
+    *,
+    jobs: list[Job],
+    class_names: tuple[str, ...],
+    source_name: str,
+    on_bad_image: str,
+    data_dir: str,
+  ):
+    """Sets up a builder that has not read anything yet.
+
+    Args:
+      jobs: one an image.
+      class_names: names of the labels 0, 1, ...
+      source_name: what to call the source in errors.
+      on_bad_image: 'error', or 'skip' to leave bad images out.
+      data_dir: folder to write the records below.
+    """
+    self._jobs = jobs
+    self._class_names = class_names
+    self._source_name = source_name
+    self._on_bad_image = on_bad_image
+    super().__init__(data_dir=data_dir, file_format=_FORMAT)
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return self.dataset_info_from_configs(
+      features=tfds.features.FeaturesDict(
+        {
+          'image': tfds.features.Image(),
+          # Bytes of an image file, empty without one: TFDS has no optional
+          # image that can be read without decoding.
+          'mask': tfds.features.Text(),
+          'label': tfds.features.ClassLabel(names=list(self._class_names)),
+          'id': tfds.features.Text(),
+          'group': tfds.features.Text(),
+        }
+      ),
+      metadata=tfds.core.MetadataDict(),
+      disable_shuffling=True,
+    )
+
+  def _split_generators(self, dl_manager: Any) -> dict[str, Iterable[Any]]:
+    del dl_manager
+    return {SPLIT: self._generate_examples()}
+
+  def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    digest, bad = hashlib.sha256(), []
+    first_with: dict[str, str] = {}
+    kept = 0
+    results = progress.track(
+      _in_order(self._jobs), 'Preparing images', len(self._jobs)
+    )
+    for checked in results:
+      if isinstance(checked, Bad):
+        bad.append(checked)
+        continue
+      group = checked.group or first_with.setdefault(checked.pixels, checked.id)
+      name = self._class_names[checked.label]
+      for part in (checked.id, name, checked.image, checked.mask):
+        part = part.encode() if isinstance(part, str) else part
+        digest.update(hashlib.sha256(part).digest())
+      yield kept, {
+        'image': checked.image,
+        'mask': checked.mask,
+        'label': checked.label,
+        'id': checked.id,
+        'group': group,
+      }
+      kept += 1
+    if bad and (self._on_bad_image == 'error' or not kept):
+      lines = [f'  {b.path}: {b.why}' for b in bad[:_LISTED]]
+      if len(bad) > _LISTED:
+        lines.append(f'  and {len(bad) - _LISTED} more')
+      raise InputError(
+        f'{self._source_name}: {len(bad)} of {len(self._jobs)} images cannot be '
+        'used:\n' + '\n'.join(lines) + '\nMend or remove them, or leave them '
+        'out with --config.data.on_bad_image=skip'
+      )
+    self.info.metadata['fingerprint'] = digest.hexdigest()
+    self.info.metadata['skipped'] = [b.path for b in bad]
+
+
+def prepare(settings: Any, synthetic_settings: Any) -> pathlib.Path:
+  """Builds the records of a source, unless they are there already.
+
+  Args:
+    settings: `config.data`.
+    synthetic_settings: `config.synthetic`.
+
+  Returns:
+    The folder of the prepared set, for `dataset.load`. A set that was cut off
+    leaves nothing behind.
+
+  Raises:
+    InputError: the source can't be used.
+  """
+  if settings.source == 'synthetic':
+    scale, seed = synthetic_settings.scale, synthetic_settings.seed
+    # The rendering code is part of what identifies a synthetic set.
+    code = pathlib.Path(synthetic.__file__).read_bytes()
+    key = hashlib.sha256(repr((scale, seed)).encode() + code).hexdigest()
+    class_names, unpaired = synthetic.CLASSES, ()
+    jobs = _synthetic_jobs(scale, seed)
+  else:
+    found = source.open_source(settings.source, max_bytes=settings.max_bytes)
+    # Whether bad files or large ones are refused is part of the result.
+    limits = (settings.on_bad_image, settings.max_pixels)
+    key = hashlib.sha256(repr((found.key(), limits)).encode()).hexdigest()
+    class_names, unpaired = found.class_names, found.unpaired
+
+    def job(item: source.Item) -> Job:
+      return Job(lambda: _check_item(item, settings.max_pixels))
+
+    jobs = [job(item) for item in found.items]
+  cache = pathlib.Path(settings.cache_dir).expanduser() / key[:20]
+  tfds.disable_progress_bar()
+  builder = Smears(
+    jobs=jobs,
+    class_names=class_names,
+    source_name=settings.source,
+    on_bad_image=settings.on_bad_image,
+    data_dir=str(cache),
+  )
+  builder.info.metadata['unpaired'] = list(unpaired)
+  # TFDS announces itself on standard output.
+  with contextlib.redirect_stdout(io.StringIO()):
+    builder.download_and_prepare()
+  return pathlib.Path(builder.data_dir)

@@ -1,0 +1,85 @@
+"""Image files of any kind to uint8 RGB, refusing what is not safe to open."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Formats with a plain bitmap inside; no PostScript, PDF or vector readers.
+FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'GIF', 'WEBP', 'PPM', 'JPEG2000')
+
+
+class BadImageError(ValueError):
+  """A file that can't be used as an image; the message says why."""
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+  if image.mode.startswith('I') or image.mode == 'F':
+    values = np.asarray(image).astype(np.float64)
+    # 16 bits to 8. Pillow opens 16-bit grey files in several 32-bit modes.
+    values = np.clip(np.round(values / 257.0), 0, 255)
+    image = Image.fromarray(values.astype(np.uint8))
+  if image.mode == 'P' or 'A' in image.mode or 'transparency' in image.info:
+    image = image.convert('RGBA')
+    ground = Image.new('RGBA', image.size, (255, 255, 255, 255))
+    image = Image.alpha_composite(ground, image)
+  return image.convert('RGB')
+
+
+def decode(data: bytes, *, max_pixels: int) -> Image.Image:
+  """Decodes a file to an upright 8-bit RGB image of its own size.
+
+  Grey is repeated over the channels; palettes are resolved; what is
+  transparent shows white, as a smear's ground does; CMYK is converted by
+  Pillow's formula; 16-bit grey is scaled to 8 bits (value / 257); an EXIF
+  orientation is applied; of several frames the first is taken.
+
+  Args:
+    data: the file's bytes: JPEG, PNG, BMP, TIFF, GIF, WebP, PPM or JPEG 2000.
+    max_pixels: limit on width x height, checked before any pixel is decoded.
+
+  Returns:
+    A loaded Pillow image in mode RGB.
+
+  Raises:
+    BadImageError: not an image, truncated, or over the limit.
+  """
+  if not data:
+    raise BadImageError('the file is empty')
+  try:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+      width, height = image.size
+      if width * height > max_pixels:
+        raise BadImageError(
+          f'{width} x {height} px is over config.data.max_pixels={max_pixels}'
+        )
+      image.load()
+      return _to_rgb(ImageOps.exif_transpose(image))
+  except UnidentifiedImageError:
+    raise BadImageError(f'not an image ({", ".join(FORMATS)})') from None
+  except Image.DecompressionBombError as error:
+    raise BadImageError(str(error)) from None
+  except BadImageError:
+    raise
+  except Exception as error:
+    # Pillow's readers raise many kinds on damaged files (OSError, SyntaxError,
+    # struct.error, ...): each means the same here.
+    raise BadImageError(f'damaged: {error}') from None
+
+
+def to_size(image: Image.Image, size: int) -> np.ndarray:
+  """Scales and crops an image to a square.
+
+  The shorter side is scaled to `size` (bilinear with anti-aliasing) and the
+  middle of the longer one is kept, so that cells keep their shape.
+
+  Args:
+    image: a Pillow image in mode RGB.
+    size: side of the result, px.
+
+  Returns:
+    uint8 array of shape (size, size, 3).
+  """
+  if image.size != (size, size):
+    image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+  return np.asarray(image)

@@ -1,0 +1,267 @@
+"""Where images come from: folders, zips, Kaggle; listed, never trusted.
+
+A source lists its items without reading them. Every path is checked before it
+is opened: nothing outside the folder or archive that was named is ever read.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+import re
+import stat
+import zipfile
+from collections.abc import Callable
+
+from leukemia_jax.errors import InputError
+
+KAGGLE_DATASET = 'mehradaria/leukemia'
+_ORIGINAL = 'original'
+_SEGMENTED = 'segmented'
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+  """A file of a source, not yet read.
+
+  Attributes:
+    path: where it lies in the source, with forward slashes.
+    stamp: changes when the content does (size and time, or CRC).
+    read: returns the bytes.
+  """
+
+  path: str
+  stamp: str
+  read: Callable[[], bytes]
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+  """One image of a source with its label and, if there is one, its mask."""
+
+  image: File
+  label: int
+  mask: File | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """What a folder or archive holds.
+
+  Attributes:
+    name: the value of `config.data.source` that it came from.
+    class_names: the class folders' names, sorted.
+    items: all images, in natural order of class and path.
+    unpaired: images without a mask, if there is a tree of masks, and masks
+      without an image.
+  """
+
+  name: str
+  class_names: tuple[str, ...]
+  items: tuple[Item, ...]
+  unpaired: tuple[str, ...] = ()
+
+  def key(self) -> str:
+    """A hash that changes when any file does, made without reading them."""
+    digest = hashlib.sha256(repr(self.class_names).encode())
+    for item in self.items:
+      for file in (item.image, item.mask):
+        stamp = (file.path, file.stamp) if file else None
+        digest.update(repr((item.label, stamp)).encode())
+    return digest.hexdigest()
+
+
+def natural_key(path: str) -> list[tuple[int, str]]:
+  """Sorts 'a-2.jpg' before 'a-10.jpg'."""
+  parts = re.split(r'(\d+)', path)
+  return [(int(p), '') if p.isdecimal() else (-1, p) for p in parts]
+
+
+def _is_junk(path: str) -> bool:
+  parts = path.split('/')
+  return (
+    any(part.startswith('.') for part in parts)
+    or '__MACOSX' in parts
+    or parts[-1].lower() in ('thumbs.db', 'desktop.ini')
+  )
+
+
+def _folder_files(root: pathlib.Path) -> list[File]:
+  inside, files = root.resolve(), []
+  for path in root.rglob('*'):
+    name = path.relative_to(root).as_posix()
+    if _is_junk(name) or path.is_dir():
+      continue
+    if not path.resolve().is_relative_to(inside):
+      raise InputError(
+        f'{path} is a link that leads out of {root}; put the file itself there'
+      )
+    try:
+      found = path.stat()
+    except OSError as error:
+      raise InputError(f'{path} cannot be read: {error.strerror}') from None
+    stamp = f'{found.st_size} {found.st_mtime_ns}'
+    files.append(File(name, stamp, path.read_bytes))
+  return files
+
+
+def _zip_files(path: pathlib.Path, max_bytes: int) -> list[File]:
+  try:
+    archive = zipfile.ZipFile(path)
+  except (zipfile.BadZipFile, EOFError):
+    raise InputError(
+      f'{path} is not a zip archive, or is truncated; config.data.source takes '
+      'a folder, a .zip, "synthetic" or "kaggle"'
+    ) from None
+  files, total = [], 0
+  for info in archive.infolist():
+    # The name as stored: zipfile cuts it at a null byte and turns
+    # backslashes round on some systems.
+    name = info.orig_filename.replace('\\', '/')
+    parts = name.split('/')
+    if name.startswith('/') or '..' in parts or ':' in parts[0] or '\0' in name:
+      raise InputError(
+        f'{path}: entry {info.orig_filename!r} points outside the archive; '
+        'refused'
+      )
+    if stat.S_ISLNK(info.external_attr >> 16):
+      raise InputError(f'{path}: entry {name!r} is a link; refused')
+    if info.flag_bits & 1:
+      raise InputError(f'{path}: entry {name!r} is encrypted; unpack it first')
+    total += info.file_size
+    if total > max_bytes:
+      raise InputError(
+        f'{path} would unpack to more than config.data.max_bytes={max_bytes}; '
+        'raise the limit if you trust the archive'
+      )
+    if info.is_dir() or _is_junk(name):
+      continue
+
+    def read(info: zipfile.ZipInfo = info) -> bytes:
+      with archive.open(info) as stream:
+        return stream.read()
+
+    files.append(File(name, f'{info.file_size} {info.CRC}', read))
+  return files
+
+
+def _below(files: list[File], folder: str) -> list[File]:
+  """The files under a folder, their paths kept whole."""
+  return [f for f in files if f.path.startswith(folder)]
+
+
+def _find_tree(files: list[File]) -> tuple[str, str | None]:
+  """The prefix of the class folders and, if there is one, of the masks'."""
+  prefix = ''
+  while True:
+    tops = {f.path[len(prefix) :].split('/')[0] for f in files}
+    folders = {
+      f.path[len(prefix) :].split('/')[0]
+      for f in files
+      if '/' in f.path[len(prefix) :]
+    }
+    named = {name.lower(): name for name in folders}
+    if _ORIGINAL in named:
+      masks = named.get(_SEGMENTED)
+      return (
+        f'{prefix}{named[_ORIGINAL]}/',
+        f'{prefix}{masks}/' if masks else None,
+      )
+    # A lone folder that holds only folders is a wrapping, not a class.
+    if len(tops) != 1 or len(folders) != 1:
+      return prefix, None
+    inner = f'{prefix}{next(iter(folders))}/'
+    if any('/' not in f.path[len(inner) :] for f in files):
+      return prefix, None
+    prefix = inner
+
+
+def _without_suffix(path: str) -> str:
+  folder, _, name = path.rpartition('/')
+  return f'{folder}/{name.rpartition(".")[0] or name}'
+
+
+def from_files(name: str, files: list[File]) -> Source:
+  """Finds classes, images and masks in a list of files.
+
+  Args:
+    name: what to call the source in errors and results.
+    files: all files, from a folder or an archive.
+
+  Returns:
+    The source.
+
+  Raises:
+    InputError: fewer than two class folders.
+  """
+  root, mask_root = _find_tree(files)
+  classes: dict[str, list[File]] = {}
+  for file in _below(files, root):
+    folder, slash, _ = file.path[len(root) :].partition('/')
+    if slash:
+      classes.setdefault(folder, []).append(file)
+  if len(classes) < 2:
+    found = f'only the folder {next(iter(classes))!r}' if classes else 'none'
+    raise InputError(
+      f'{name}: needs at least two class folders, found {found}; expected '
+      'Original/<Class>/<images> (with Segmented/<Class>/ for masks) or '
+      '<Class>/<images>'
+    )
+  masks = {}
+  if mask_root:
+    for file in _below(files, mask_root):
+      masks[_without_suffix(file.path[len(mask_root) :])] = file
+  names = tuple(sorted(classes))
+  items, unpaired = [], []
+  for label, folder in enumerate(names):
+    for image in sorted(classes[folder], key=lambda f: natural_key(f.path)):
+      mask = masks.pop(_without_suffix(image.path[len(root) :]), None)
+      items.append(Item(image, label, mask))
+      if mask_root and mask is None:
+        unpaired.append(image.path)
+  unpaired += [mask.path for mask in masks.values()]
+  return Source(name, names, tuple(items), tuple(unpaired))
+
+
+def open_source(name: str, *, max_bytes: int) -> Source:
+  """Lists a folder, a zip or the Kaggle data set.
+
+  Args:
+    name: a path, or 'kaggle' (needs the extra of that name, and an account's
+      token; see kagglehub).
+    max_bytes: limit on what a zip may unpack to.
+
+  Returns:
+    The source, nothing of it read yet.
+
+  Raises:
+    InputError: the path is missing, is no folder or zip, is unsafe, or holds
+      no class folders.
+  """
+  if name == 'kaggle':
+    try:
+      import kagglehub
+    except ImportError:
+      raise InputError(
+        "config.data.source=kaggle needs: pip install 'leukemia_jax[kaggle]'"
+      ) from None
+    try:
+      path = pathlib.Path(kagglehub.dataset_download(KAGGLE_DATASET))
+    except Exception as error:
+      raise InputError(
+        f'Kaggle did not give {KAGGLE_DATASET}: {error}; download it by hand '
+        'and give its path as config.data.source'
+      ) from None
+  else:
+    path = pathlib.Path(name).expanduser()
+  if not path.exists():
+    raise InputError(
+      f'config.data.source={name}: there is no such file or folder; it takes a '
+      'folder, a .zip, "synthetic" or "kaggle"'
+    )
+  try:
+    files = _folder_files(path) if path.is_dir() else _zip_files(path, max_bytes)
+  except PermissionError as error:
+    raise InputError(
+      f'config.data.source={name}: no permission to read {error.filename}'
+    ) from None
+  return from_files(name, files)

@@ -1,0 +1,361 @@
+"""Training, validation and test parts: pure functions of labels, groups, key.
+
+A part is an int array of shape (n, 2) of (source index, copy number); copy 0
+is the original image. Two loading options and two orders make four protocols:
+
+* option 1 splits every class by itself (the study's 700 / 150 / 150 of 1,000),
+  option 2 splits all images at once (70 / 15 / 15 %);
+* `balance_then_split`, the study's: every class is filled up by augmented
+  copies, then all are split, so copies of one image land in several parts;
+* `split_then_balance`: originals are split by group, then the training part of
+  every class is filled up by repeating indices. No image and no group is in
+  two parts, and every training image is augmented alike, while training.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from leukemia_jax.data.dataset import Catalogue
+from leukemia_jax.data.source import natural_key
+from leukemia_jax.errors import InputError
+
+PARTS = ('train', 'validation', 'test')
+OPTIONS = (1, 2)
+ORDERS = ('split_then_balance', 'balance_then_split')
+GROUPINGS = ('record', 'blocks', 'none')
+
+# The study's numbers: images a class is filled up to, of a set of that size.
+STUDY_PER_CLASS = 1000
+STUDY_IMAGES = 3256
+# Shares of validation and test, as exact fractions of 100; the rest trains.
+_HELD_OUT_PERCENT = 15
+
+
+class Split(NamedTuple):
+  """The three parts, each int32 of shape (n, 2): source index, copy number."""
+
+  train: np.ndarray
+  validation: np.ndarray
+  test: np.ndarray
+
+
+def _generator(key: jax.Array) -> np.random.Generator:
+  """A NumPy generator for index work on the host, seeded by a JAX key."""
+  return np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+
+def _held_out(count: int, round_up: bool) -> int:
+  """15 % of a count: up as the study's option 2, else to the nearest.
+
+  Three images or more leave at least one for every part.
+  """
+  extra = 99 if round_up else 50
+  return max(int(count >= 3), (count * _HELD_OUT_PERCENT + extra) // 100)
+
+
+def per_class(labels: np.ndarray, num_classes: int, wanted: int = 0) -> int:
+  """The number of images that every class is filled up to.
+
+  Args:
+    labels: int array, the originals' labels.
+    num_classes: number of classes.
+    wanted: `config.data.per_class`; 0 scales the study's 1,000 of 3,256 to the
+      size of this set.
+
+  Returns:
+    The number; never below the size of the largest class.
+
+  Raises:
+    InputError: `wanted` is smaller than a class.
+  """
+  largest = int(np.bincount(labels, minlength=num_classes).max())
+  if wanted and wanted < largest:
+    raise InputError(
+      f'config.data.per_class={wanted}: the largest class has {largest} images; '
+      'give that or more, or 0 to choose it from the size of the set'
+    )
+  scaled = round(STUDY_PER_CLASS * len(labels) / STUDY_IMAGES)
+  return wanted or max(largest, scaled)
+
+
+def group_ids(catalogue: Catalogue, grouping: str, block: int) -> np.ndarray:
+  """Numbers the groups that must not be torn apart.
+
+  Args:
+    catalogue: of the set.
+    grouping: 'record' takes each record's group (a patient, or images with
+      equal pixels); 'blocks' joins runs of `block` consecutive files of a
+      class, a proxy for patients where they are unknown, and keeps equal images
+      together; 'none' puts every image in a group of its own.
+    block: length of a run.
+
+  Returns:
+    int32 array, one group number an image.
+  """
+  count = len(catalogue.ids)
+  if grouping == 'none':
+    return np.arange(count, dtype=np.int32)
+  _, groups = np.unique(np.array(catalogue.groups), return_inverse=True)
+  if grouping == 'record':
+    return groups.astype(np.int32)
+  blocks = np.empty(count, np.int64)
+  start = 0
+  for label in range(len(catalogue.class_names)):
+    members = np.flatnonzero(catalogue.labels == label)
+    order = sorted(members, key=lambda i: natural_key(catalogue.ids[i]))
+    blocks[order] = start + np.arange(len(order)) // block
+    start += -(-len(order) // block)
+  # Blocks that share a group become one: union by the smallest number.
+  root = np.arange(start)
+
+  def find(b: int) -> int:
+    while root[b] != b:
+      b = root[b]
+    return b
+
+  first_block: dict[int, int] = {}
+  for group, b in zip(groups, blocks, strict=True):
+    one, other = find(first_block.setdefault(int(group), int(b))), find(int(b))
+    root[max(one, other)] = min(one, other)
+  return np.array([find(int(b)) for b in blocks], np.int32)
+
+
+def _choose(sizes: list[int], wanted: int) -> list[int]:
+  """Positions of items whose sizes sum as near to `wanted` as they can.
+
+  Subset sum by dynamic programming over bit sets: bit s of `reach[i]` says
+  whether the first i items can sum to s. Early items are preferred, so a
+  shuffled list gives a random choice. Nothing is chosen only if nothing is
+  wanted or there is nothing to choose.
+  """
+  if not wanted or not sizes:
+    return []
+  reach, largest = [1], wanted + max(sizes)
+  for size in sizes:
+    reach.append((reach[-1] | reach[-1] << size) & ((2 << largest) - 1))
+  sums = [s for s in range(1, largest + 1) if reach[-1] >> s & 1]
+  total = min(sums, key=lambda s: abs(s - wanted))
+  chosen = []
+  for i in range(len(sizes), 0, -1):
+    if not reach[i - 1] >> total & 1:
+      chosen.append(i - 1)
+      total -= sizes[i - 1]
+  return chosen
+
+
+def _split_groups(
+  indices: np.ndarray,
+  groups: np.ndarray,
+  held_out: int,
+  fixed: dict[int, int],
+  rng: np.random.Generator,
+) -> list[np.ndarray]:
+  """Splits images by group; `fixed` holds, and takes, groups' parts."""
+  parts: list[list[int]] = [[], [], []]
+  members: dict[int, list[int]] = {}
+  for i in indices:
+    members.setdefault(int(groups[i]), []).append(int(i))
+  for group in [g for g in members if g in fixed]:
+    parts[fixed[group]] += members.pop(group)
+  names = list(members)
+  names = [names[i] for i in rng.permutation(len(names))]
+  for part in (2, 1):
+    sizes = [len(members[name]) for name in names]
+    wanted = max(0, held_out - len(parts[part]))
+    chosen = {names[i] for i in _choose(sizes, wanted)}
+    for name in chosen:
+      parts[part] += members[name]
+      fixed[name] = part
+    names = [name for name in names if name not in chosen]
+  for name in names:
+    parts[0] += members[name]
+    fixed[name] = 0
+  return [rng.permutation(np.array(part, np.int32)) for part in parts]
+
+
+def copies_for(
+  labels: np.ndarray, num_classes: int, target: int, key: jax.Array
+) -> np.ndarray:
+  """Which augmented copies fill every class up, in either option alike.
+
+  Args:
+    labels: int array, the originals' labels.
+    num_classes: number of classes.
+    target: images a class is filled up to.
+    key: PRNG key.
+
+  Returns:
+    int32 array of shape (m, 2): source index and copy number, from 1. Sources
+    go round a shuffled class, so copies spread evenly.
+  """
+  rng, rows = _generator(key), []
+  for label in range(num_classes):
+    members = rng.permutation(np.flatnonzero(labels == label))
+    numbers = np.arange(max(0, target - len(members)))
+    sources = members[numbers % len(members)]
+    rows.append(np.stack([sources, 1 + numbers // len(members)], 1))
+  return np.concatenate(rows).astype(np.int32)
+
+
+def _cut(rows: np.ndarray, held_out: int, rng: np.random.Generator):
+  rows = rows[rng.permutation(len(rows))]
+  train = len(rows) - 2 * held_out
+  return rows[:train], rows[train : train + held_out], rows[-held_out:]
+
+
+def balance_then_split(
+  key: jax.Array,
+  labels: np.ndarray,
+  *,
+  num_classes: int,
+  option: int,
+  target: int,
+) -> Split:
+  """The study's order: fills classes by copies, then splits; leaks.
+
+  Args:
+    key: PRNG key.
+    labels: int array, the originals' labels.
+    num_classes: number of classes.
+    option: 1 splits by class, 2 globally.
+    target: images a class is filled up to.
+
+  Returns:
+    The split; rows with a copy number above 0 are augmented copies.
+  """
+  copy_rows_key, split_key = jax.random.split(key)
+  copies = copies_for(labels, num_classes, target, copy_rows_key)
+  originals = np.stack([np.arange(len(labels)), np.zeros(len(labels), int)], 1)
+  rows = np.concatenate([originals, copies]).astype(np.int32)
+  rng = _generator(split_key)
+  if option == 2:
+    return Split(*_cut(rows, _held_out(len(rows), True), rng))
+  cuts = []
+  for label in range(num_classes):
+    of_class = rows[labels[rows[:, 0]] == label]
+    cuts.append(_cut(of_class, _held_out(len(of_class), False), rng))
+  joined = [np.concatenate(part) for part in zip(*cuts, strict=True)]
+  return Split(*(part[rng.permutation(len(part))] for part in joined))
+
+
+def split_then_balance(
+  key: jax.Array,
+  labels: np.ndarray,
+  groups: np.ndarray,
+  *,
+  num_classes: int,
+  option: int,
+  target: int,
+) -> Split:
+  """Splits originals by group, then fills the training part by repeating.
+
+  Args:
+    key: PRNG key.
+    labels: int array, the originals' labels.
+    groups: int array, the originals' groups; none is torn apart.
+    num_classes: number of classes.
+    option: 1 splits by class, 2 globally.
+    target: images a class of the whole set is filled up to; its training part
+      is filled up to 70 % of that.
+
+  Returns:
+    The split; validation and test hold every original once, all copy numbers
+    are 0.
+  """
+  rng, fixed = _generator(key), {}
+  if option == 2:
+    held_out = _held_out(len(labels), True)
+    indices = np.arange(len(labels))
+    parts = _split_groups(indices, groups, held_out, fixed, rng)
+  else:
+    by_class = []
+    for label in range(num_classes):
+      of_class = np.flatnonzero(labels == label)
+      held_out = _held_out(len(of_class), False)
+      by_class.append(_split_groups(of_class, groups, held_out, fixed, rng))
+    parts = [
+      rng.permutation(np.concatenate(part))
+      for part in zip(*by_class, strict=True)
+    ]
+  train = parts[0]
+  counts = np.bincount(labels[train], minlength=num_classes)
+  fill = max(target - 2 * _held_out(target, False), int(counts.max()))
+  repeated = [train]
+  for label in range(num_classes):
+    of_class = rng.permutation(train[labels[train] == label])
+    if len(of_class):
+      repeated.append(np.resize(of_class, fill - len(of_class)))
+  parts[0] = rng.permutation(np.concatenate(repeated))
+  return Split(
+    *(np.stack([p, np.zeros_like(p)], 1).astype(np.int32) for p in parts)
+  )
+
+
+def make(key: jax.Array, catalogue: Catalogue, settings: Any) -> Split:
+  """Splits a set as `config.data` says.
+
+  Args:
+    key: PRNG key.
+    catalogue: of the set.
+    settings: `config.data`: option, order, grouping, block, per_class.
+
+  Returns:
+    The split.
+
+  Raises:
+    InputError: a class has too few images or groups to be in every part.
+  """
+  labels, names = catalogue.labels, catalogue.class_names
+  target = per_class(labels, len(names), settings.per_class)
+  if settings.order == 'balance_then_split':
+    split = balance_then_split(
+      key,
+      labels,
+      num_classes=len(names),
+      option=settings.option,
+      target=target,
+    )
+  else:
+    split = split_then_balance(
+      key,
+      labels,
+      group_ids(catalogue, settings.grouping, settings.block),
+      num_classes=len(names),
+      option=settings.option,
+      target=target,
+    )
+  for part, rows in zip(PARTS, split, strict=True):
+    counts = np.bincount(labels[rows[:, 0]], minlength=len(names))
+    if not counts.all():
+      label = int(np.argmin(counts))
+      images = np.flatnonzero(labels == label)
+      groups = len({catalogue.groups[i] for i in images})
+      raise InputError(
+        f'class {names[label]!r} has no image in the {part} part: its '
+        f'{len(images)} images in {groups} groups are too few to split; add '
+        'images, or give config.data.option=1 or config.data.grouping=none'
+      )
+  return split
+
+
+def unique(rows: np.ndarray) -> np.ndarray:
+  """The distinct rows of a part, in order of source and copy."""
+  return np.unique(rows, axis=0)
+
+
+def to_json(split: Split, catalogue: Catalogue) -> str:
+  """A split as text, with what identifies the set that it belongs to."""
+  parts = {
+    name: rows.tolist() for name, rows in zip(PARTS, split, strict=True)
+  }
+  return json.dumps({'fingerprint': catalogue.fingerprint, 'parts': parts})
+
+
+def from_json(text: str) -> tuple[Split, str]:
+  """Reads `to_json` back: the split and the set's fingerprint."""
+  saved = json.loads(text)
+  parts = (np.array(saved['parts'][p], np.int32).reshape(-1, 2) for p in PARTS)
+  return Split(*parts), saved['fingerprint']

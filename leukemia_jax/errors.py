@@ -1,0 +1,8 @@
+"""The one exception that means: what came from outside can't be used."""
+
+
+class InputError(ValueError):
+  """Bad input: says what is wrong, where (file, key, value), and what to do.
+
+  `main.py` prints it as one error and exits with status 1.
+  """

@@ -1,0 +1,102 @@
+"""Scoring a model on a part of a set: every image counts exactly once."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from leukemia_jax import metrics
+from leukemia_jax.data.dataset import Dataset
+
+# What network inputs are scaled to; see `preprocess`.
+PREPROCESSING = ('unit', 'backbone')
+
+
+class Sums(NamedTuple):
+  """Sums over images: losses (nats), and counts by true and called class."""
+
+  loss: jax.Array
+  confusion: jax.Array
+
+
+def preprocess(images: jax.Array, kind: str) -> jax.Array:
+  """Scales uint8 images for a network.
+
+  Args:
+    images: uint8, any shape.
+    kind: 'unit' for [0, 1], 'backbone' for [-1, 1] (ImageNet weights').
+
+  Returns:
+    float32 array of the same shape.
+  """
+  values = images.astype(jnp.float32)
+  return values / 255.0 if kind == 'unit' else values / 127.5 - 1.0
+
+
+def make_eval_step(
+  *, apply_fn: Callable[..., Any], preprocessing: str
+) -> Callable[..., Sums]:
+  """Makes the compiled step that adds a batch to the sums.
+
+  Args:
+    apply_fn: a model's `apply`, which gives (logits, intermediates).
+    preprocessing: see `preprocess`.
+
+  Returns:
+    (variables, dataset, rows, weights, sums) -> sums; rows with weight 0 fill
+    the last batch and don't count.
+  """
+
+  @jax.jit
+  def eval_step(
+    variables: Any,
+    dataset: Dataset,
+    rows: jax.Array,
+    weights: jax.Array,
+    sums: Sums,
+  ) -> Sums:
+    images = preprocess(dataset.images[rows], preprocessing)
+    labels = dataset.labels[rows]
+    logits, _ = apply_fn(variables, images, train=False)
+    loss = (metrics.cross_entropy(logits, labels) * weights).sum()
+    confusion = metrics.confusion_matrix(logits, labels, weights)
+    return Sums(sums.loss + loss, sums.confusion + confusion)
+
+  return eval_step
+
+
+def run(
+  eval_step: Callable[..., Sums],
+  variables: Any,
+  dataset: Dataset,
+  rows: np.ndarray,
+  *,
+  batch_size: int,
+  num_classes: int,
+) -> tuple[float, np.ndarray]:
+  """Scores a model on some rows of a set.
+
+  Args:
+    eval_step: from `make_eval_step`.
+    variables: the model's.
+    dataset: the set.
+    rows: int array, row numbers in the set.
+    batch_size: images a step; the last batch is filled up.
+    num_classes: number of classes.
+
+  Returns:
+    The sum of the losses, and counts by true class (row) and called class
+    (column), float32 (classes, classes).
+  """
+  sums = Sums(jnp.zeros(()), jnp.zeros((num_classes, num_classes)))
+  for start in range(0, len(rows), batch_size):
+    batch = rows[start : start + batch_size]
+    weights = np.arange(batch_size) < len(batch)
+    batch = np.resize(batch, batch_size)
+    sums = eval_step(
+      variables, dataset, batch, weights.astype(np.float32), sums
+    )
+  loss, confusion = jax.device_get(sums)
+  return float(loss), confusion

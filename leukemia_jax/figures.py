@@ -1,0 +1,107 @@
+"""Figures as PNG bytes: learning curves, confusion matrices, contact sheets."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.figure
+import matplotlib.ticker
+import numpy as np
+
+
+def _png(figure: matplotlib.figure.Figure) -> bytes:
+  stream = io.BytesIO()
+  # Without the version in it the same figure is the same file.
+  figure.savefig(
+    stream, format='png', dpi=110, bbox_inches='tight', metadata={'Software': ''}
+  )
+  return stream.getvalue()
+
+
+def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> bytes:
+  """Loss and accuracy of training and validation by epoch.
+
+  Args:
+    history: the lines of metrics.jsonl.
+    best_epoch: from 1; gets a dotted line.
+
+  Returns:
+    A PNG file's bytes.
+  """
+  figure = matplotlib.figure.Figure(figsize=(9, 3.4))
+  epochs = [line['epoch'] for line in history]
+  for axes, name in zip(
+    figure.subplots(1, 2), ('loss', 'accuracy'), strict=True
+  ):
+    for part, style in (('train', '-'), ('validation', '--')):
+      values = [line[f'{part}_{name}'] for line in history]
+      axes.plot(epochs, values, style, marker='.', label=part)
+    axes.axvline(best_epoch, color='grey', linestyle=':', label='best')
+    axes.set_xlabel('epoch')
+    axes.set_ylabel(name)
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend()
+  return _png(figure)
+
+
+def confusion(
+  counts: Sequence[Sequence[int]], class_names: Sequence[str], title: str
+) -> bytes:
+  """A confusion matrix: counts, coloured by share of the true class.
+
+  Args:
+    counts: by true class (row) and called class (column).
+    class_names: names of the classes.
+    title: above the figure.
+
+  Returns:
+    A PNG file's bytes.
+  """
+  table = np.asarray(counts, float)
+  share = table / np.maximum(table.sum(1, keepdims=True), 1)
+  side = 2.2 + 0.6 * len(class_names)
+  figure = matplotlib.figure.Figure(figsize=(side + 0.6, side))
+  axes = figure.subplots()
+  axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
+  ticks = range(len(class_names))
+  axes.set_xticks(ticks, class_names, rotation=30, ha='right')
+  axes.set_yticks(ticks, class_names)
+  axes.set_xlabel('called')
+  axes.set_ylabel('true class')
+  axes.set_title(title)
+  for i in ticks:
+    for j in ticks:
+      colour = 'white' if share[i, j] > 0.5 else 'black'
+      text = str(int(table[i, j]))
+      axes.text(j, i, text, ha='center', va='center', color=colour)
+  return _png(figure)
+
+
+def contact_sheet(
+  rows: Sequence[tuple[str, Sequence[np.ndarray]]], title: str
+) -> bytes:
+  """Images in labelled rows.
+
+  Args:
+    rows: a label and its images, uint8 (height, width, 3), each.
+    title: above the sheet.
+
+  Returns:
+    A PNG file's bytes.
+  """
+  columns = max(len(images) for _, images in rows)
+  figure = matplotlib.figure.Figure(figsize=(1.8 * columns, 1.9 * len(rows)))
+  grid = figure.subplots(len(rows), columns, squeeze=False)
+  for (label, images), line in zip(rows, grid, strict=True):
+    for i, axes in enumerate(line):
+      axes.set_xticks([])
+      axes.set_yticks([])
+      for side in axes.spines.values():
+        side.set_visible(False)
+      if i < len(images):
+        axes.imshow(images[i])
+    line[0].set_ylabel(label)
+  figure.suptitle(title)
+  figure.tight_layout(rect=(0, 0, 1, 0.98))
+  return _png(figure)

@@ -1,0 +1,40 @@
+"""Progress bars for people; silent where nobody looks (no terminal)."""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich import console, progress
+
+T = TypeVar('T')
+
+# Standard error, so that what a command prints can be piped.
+_CONSOLE = console.Console(stderr=True)
+
+
+def bar(*fields: str) -> progress.Progress:
+  """A bar with time left; `fields` are further columns, task fields' names."""
+  return progress.Progress(
+    progress.TextColumn('{task.description}'),
+    progress.BarColumn(),
+    progress.MofNCompleteColumn(),
+    progress.TimeRemainingColumn(),
+    *(progress.TextColumn(f'{{task.fields[{field}]}}') for field in fields),
+    console=_CONSOLE,
+    disable=not _CONSOLE.is_terminal,
+    transient=True,
+  )
+
+
+def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+  """Yields the items under a bar.
+
+  Args:
+    items: what to go through.
+    description: what is being done.
+    total: how many items there are.
+
+  Yields:
+    The items.
+  """
+  with bar() as shown:
+    yield from shown.track(items, total=total, description=description)

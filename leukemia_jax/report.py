@@ -1,0 +1,112 @@
+"""Result files to something a person reads: report.md with its figures."""
+
+import json
+import pathlib
+from typing import Any
+
+from leukemia_jax import figures
+from leukemia_jax import workdir as files
+
+NOT_A_DEVICE = (
+  'Research software; not a medical device, and no basis for a diagnosis.'
+)
+_COLUMNS = (
+  'accuracy',
+  'loss',
+  'precision',
+  'recall',
+  'f1',
+  'worst_class_recall',
+  'sensitivity',
+  'specificity',
+)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+  """A number for a table; a dash where there is none."""
+  return '-' if value is None else f'{value:.{digits}f}'
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+  """A Markdown table."""
+  lines = [header, ['---'] * len(header), *rows]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + '\n'
+
+
+def _parts(result: dict[str, Any]) -> list[str]:
+  return [p for p in ('train', 'validation', 'test') if p in result]
+
+
+def _scores(result: dict[str, Any]) -> str:
+  header = ['part', 'images', *(c.replace('_', ' ') for c in _COLUMNS)]
+  rows = [
+    [part, str(result[part]['images'])]
+    + [number(result[part][column]) for column in _COLUMNS]
+    for part in _parts(result)
+  ]
+  return table(header, rows)
+
+
+def _by_class(result: dict[str, Any]) -> str:
+  rows = []
+  for part in _parts(result):
+    for name, scores in result[part]['by_class'].items():
+      row = [part, name, str(scores['images'])]
+      row += [number(scores[c]) for c in ('precision', 'recall', 'f1')]
+      rows.append(row)
+  header = ['part', 'class', 'images', 'precision', 'recall', 'f1']
+  return table(header, rows)
+
+
+def _facts(result: dict[str, Any]) -> str:
+  data, model = result['data'], result['model']
+  lines = [
+    f'* Model: {model["name"]}, {model["parameters"]:,} parameters and '
+    f'{model["statistics"]:,} batch-norm statistics; SHA-256 of the weights '
+    f'`{result["parameters_sha256"]}`',
+    f'* Data: {data["source"]}, fingerprint `{data["fingerprint"]}`',
+  ]
+  if 'split' in data:
+    split = data['split']
+    lines.append(
+      f'* Split: option {split["option"]}, {split["order"]}, groups: '
+      f'{split["grouping"]}'
+    )
+  if 'epochs' in result:
+    lines.append(
+      f'* Epochs: {result["epochs"]}, best {result["best_epoch"]}'
+    )
+  cost = ', '.join(f'{k.replace("_", " ")} {v}' for k, v in result['cost'].items())
+  lines.append(f'* Cost: {cost}')
+  lines.append(f'* Device: {result["device"]}; {result["versions"]}')
+  return '\n'.join(lines) + '\n'
+
+
+def write(workdir: pathlib.Path) -> pathlib.Path:
+  """Writes report.md and its figures from the result files of a run.
+
+  Args:
+    workdir: holds result.json and, for a training run, metrics.jsonl.
+
+  Returns:
+    The path of report.md.
+  """
+  result = files.read_json(workdir / files.RESULT)
+  title = f'# {result["task"].capitalize()} with {result["model"]["name"]}\n'
+  text = [title, f'{NOT_A_DEVICE}\n', _scores(result)]
+  history_path = workdir / files.METRICS
+  if history_path.exists():
+    lines = history_path.read_text().splitlines()
+    history = [json.loads(line) for line in lines]
+    image = figures.curves(history, result['best_epoch'])
+    files.write(workdir / 'curves.png', image)
+    text.append('![Learning curves](curves.png)\n')
+  image = figures.confusion(
+    result['test']['confusion_matrix'], result['data']['classes'], 'Test part'
+  )
+  files.write(workdir / 'confusion.png', image)
+  text += ['![Confusion matrix](confusion.png)\n', _by_class(result)]
+  text.append(_facts(result))
+  path = workdir / 'report.md'
+  files.write(path, '\n'.join(text))
+  return path

@@ -1,0 +1,104 @@
+"""Checks on a config's values, so that a run fails before it starts."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+from leukemia_jax import augment, evaluate, models
+from leukemia_jax.data import splits
+from leukemia_jax.errors import InputError
+
+
+def _one_of(*values: Any) -> tuple[str, Callable[[Any], bool]]:
+  return f'one of {", ".join(map(repr, values))}', lambda v: v in values
+
+
+def _between(low: float, high: float) -> tuple[str, Callable[[Any], bool]]:
+  return f'from {low} to {high}', lambda v: low <= v <= high
+
+
+def _at_least(low: float) -> tuple[str, Callable[[Any], bool]]:
+  return f'{low} or more', lambda v: v >= low
+
+
+def _is_quality(value: Any) -> bool:
+  return len(value) == 0 or (
+    len(value) == 2
+    and all(isinstance(v, int) for v in value)
+    and 1 <= value[0] <= value[1] <= 100
+  )
+
+
+def _is_blocks(value: Any) -> bool:
+  return len(value) == 3 and all(isinstance(v, int) and v >= 1 for v in value)
+
+
+_POSITIVE = ('above 0', lambda v: v > 0)
+
+# What each key may be, in words and as a test.
+_ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+  'seed': _between(0, 2**32 - 1),
+  'data.image_size': _between(1, 4096),
+  'data.on_bad_image': _one_of('error', 'skip'),
+  'data.max_pixels': _at_least(1),
+  'data.max_bytes': _at_least(1),
+  'data.option': _one_of(*splits.OPTIONS),
+  'data.order': _one_of(*splits.ORDERS),
+  'data.grouping': _one_of(*splits.GROUPINGS),
+  'data.block': _at_least(1),
+  'data.per_class': _at_least(0),
+  'synthetic.scale': ('above 0, at most 20', lambda v: 0 < v <= 20),
+  'synthetic.seed': _between(0, 2**32 - 1),
+  'augment.brightness_delta': _between(0, 1),
+  'augment.contrast_delta': _between(0, 1),
+  'augment.rotation': _between(0, 180),
+  'augment.fill': _one_of(*augment.FILLS),
+  'augment.jpeg_quality': ('() or (lowest, highest), 1..100', _is_quality),
+  'model.name': _one_of(*models.BACKBONES),
+  'model.weights': (
+    "'none' or the workdir of a training run",
+    lambda v: v == 'none' or pathlib.Path(v).is_dir(),
+  ),
+  'model.preprocess': _one_of(*evaluate.PREPROCESSING),
+  'model.dropout_rate': ('from 0 to below 1', lambda v: 0 <= v < 1),
+  'model.width': _POSITIVE,
+  'model.blocks': ('three numbers, 1 or more', _is_blocks),
+  'model.momentum': ('from 0 to below 1', lambda v: 0 <= v < 1),
+  'model.dtype': _one_of('float32', 'bfloat16'),
+  'train.learning_rate': _POSITIVE,
+  'train.epochs': _at_least(1),
+  'train.batch_size': _at_least(1),
+  'train.plateau_factor': ('above 0, at most 1', lambda v: 0 < v <= 1),
+  'train.plateau_patience': _at_least(1),
+  'train.stop_patience': _at_least(1),
+  'train.checkpoint_steps': _at_least(1),
+  'train.steps_per_call': _at_least(1),
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Checks every value that has a rule.
+
+  Args:
+    config: with all the keys of configs/default.py.
+
+  Raises:
+    InputError: names each wrong key, its value and what it may be.
+  """
+  wrong = []
+  for key, (words, allowed) in _ALLOWED.items():
+    value: Any = config
+    for part in key.split('.'):
+      value = value[part]
+    if not allowed(value):
+      wrong.append(f'config.{key}={value!r} must be {words}')
+  minimum = models.BACKBONES[config.model.name].minimum_size if not wrong else 0
+  if config.data.image_size < minimum:
+    wrong.append(
+      f'config.data.image_size={config.data.image_size} must be {minimum} or '
+      f'more for {config.model.name}'
+    )
+  if wrong:
+    raise InputError('\n'.join(wrong))

@@ -1,0 +1,115 @@
+"""The files of a run: written whole or not at all, never over another run's."""
+
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+from leukemia_jax.errors import InputError
+
+CONFIG = 'config.json'
+SPLIT = 'split.json'
+METRICS = 'metrics.jsonl'
+RESULT = 'result.json'
+LATEST = 'checkpoints/latest'
+BEST = 'checkpoints/best'
+
+# Where records are cached changes no number of a run.
+_FREE_KEYS = ('data.cache_dir',)
+
+
+def write(path: pathlib.Path, content: str | bytes) -> None:
+  """Writes a file under a temporary name, then moves it into place."""
+  data = content.encode() if isinstance(content, str) else content
+  path.parent.mkdir(parents=True, exist_ok=True)
+  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+  try:
+    with os.fdopen(handle, 'wb') as stream:
+      stream.write(data)
+      stream.flush()
+      os.fsync(stream.fileno())
+    os.replace(name, path)
+  except BaseException:
+    os.unlink(name)
+    raise
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+  """Writes JSON for people to read too: indented, one trailing newline."""
+  write(path, json.dumps(content, indent=2, ensure_ascii=False) + '\n')
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """Reads JSON; a damaged or missing file is an `InputError`."""
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    raise InputError(
+      f'{path} is missing: {path.parent} is no workdir of a run'
+    ) from None
+  except (ValueError, OSError) as error:
+    raise InputError(f'{path} cannot be read: {error}') from None
+
+
+def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  """{'a': {'b': 1}} to {'a.b': 1}."""
+  flat: dict[str, Any] = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= flatten(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def create(workdir: pathlib.Path) -> None:
+  """Makes the folder and proves that it can be written to.
+
+  Args:
+    workdir: the folder.
+
+  Raises:
+    InputError: it can't be made or written to.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=workdir):
+      pass
+  except OSError as error:
+    raise InputError(
+      f'--workdir={workdir} cannot be written to: {error.strerror}; give '
+      'another folder'
+    ) from None
+
+
+def claim(workdir: pathlib.Path, settings: dict[str, Any]) -> None:
+  """Makes the folder this run's, or confirms that it is.
+
+  Args:
+    workdir: the folder.
+    settings: everything that identifies the run, as JSON types.
+
+  Raises:
+    InputError: it can't be written, or holds a run with other settings; names
+      the differing keys.
+  """
+  create(workdir)
+  path = workdir / CONFIG
+  if not path.exists():
+    write_json(path, settings)
+    return
+  there = flatten(read_json(path))
+  # As JSON would give it back: tuples become lists.
+  here = flatten(json.loads(json.dumps(settings)))
+  lines = [
+    f'  {key}: {there.get(key)!r} there, {here.get(key)!r} now'
+    for key in sorted(there.keys() | here.keys())
+    if there.get(key) != here.get(key) and key not in _FREE_KEYS
+  ]
+  if lines:
+    raise InputError(
+      f'--workdir={workdir} holds a run with other settings:\n'
+      + '\n'.join(lines)
+      + '\nGive another --workdir, or the same settings to go on with that run'
+    )

@@ -1,0 +1,203 @@
+"""Leukemia classification from blood-smear images: prepare, train, evaluate.
+
+python main.py --workdir=runs/first
+    trains a small network on synthetic smears, in minutes, on any laptop
+python main.py --workdir=runs/mine --config.data.source=path/to/folder_or.zip
+    the same on your images, in <Class>/ folders or Original/<Class>/
+python main.py --workdir=runs/mine --mode=prepare --config.data.source=...
+    only checks the images, counts them and draws contact sheets
+python main.py --workdir=runs/scored --mode=evaluate --checkpoint=runs/mine
+    scores a trained model, on its own data or another config.data.source
+
+Every key of an experiment stands, with what it means, in configs/default.py.
+"""
+
+import ast
+import difflib
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+MODES = ('prepare', 'train', 'evaluate')
+_DEFAULT_CONFIG = str(pathlib.Path(__file__).parent / 'configs/default.py')
+
+
+def _define_flags() -> None:
+  """Defines the flags; overrides of config keys are read right here."""
+  config_flags.DEFINE_config_file(
+    'config', _DEFAULT_CONFIG, 'File of the experiment; see configs/.'
+  )
+  flags.DEFINE_string(
+    'workdir', None, 'Folder for everything that this command makes.'
+  )
+  flags.DEFINE_string(
+    'checkpoint',
+    None,
+    'Workdir of the training run that --mode=evaluate scores.',
+  )
+  flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
+
+
+def _fail(message: str) -> None:
+  """Ends with one error, no traceback, status 1."""
+  print(f'error: {message}', file=sys.stderr)
+  sys.exit(1)
+
+
+def _read_config(argument: str) -> ConfigDict:
+  """Runs a config file's get_config as ml_collections would."""
+  name, _, row = argument.partition(':')
+  path = pathlib.Path(name)
+  if not path.is_file():
+    known = sorted(p.name for p in path.parent.glob('*.py'))
+    hint = f'; there are {", ".join(known)}' if known else ''
+    _fail(f'--config={argument}: there is no file {path}{hint}')
+  spec = importlib.util.spec_from_file_location('experiment_config', path)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+    return module.get_config(*([row] if row else []))
+  except Exception as error:
+    _fail(f'--config={argument}: {type(error).__name__}: {error}')
+    raise AssertionError from None
+
+
+def _flat(config: ConfigDict, prefix: str = '') -> dict[str, object]:
+  flat = {}
+  for key, value in config.items():
+    if isinstance(value, ConfigDict):
+      flat |= _flat(value, f'{prefix}{key}.')
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def _fits(text: str, default: object) -> bool:
+  """Whether ml_collections could read a text as the default's type."""
+  if isinstance(default, str):
+    return True
+  if isinstance(default, bool):
+    return text.lower() in ('true', 'false', '1', '0', 't', 'f')
+  try:
+    value = ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return False
+  if isinstance(default, tuple):
+    return isinstance(value, tuple)
+  return isinstance(value, (int, type(default))) and not isinstance(value, bool)
+
+
+def _check_overrides(argv: Sequence[str]) -> None:
+  """Refuses --config.key=value with a wrong key or type, saying what is right.
+
+  ml_collections would raise a bare KeyError from inside its parser.
+  """
+  path = _DEFAULT_CONFIG
+  for i, argument in enumerate(argv):
+    name, equals, value = argument.lstrip('-').partition('=')
+    if argument.startswith('-') and name == 'config':
+      path = value if equals else ''.join(argv[i + 1 : i + 2])
+  keys = _flat(_read_config(path))
+  for i, argument in enumerate(argv):
+    if argument == '--':
+      return
+    name, equals, value = argument.lstrip('-').partition('=')
+    negated = name.startswith('noconfig.')
+    if not argument.startswith('-') or not (
+      name.startswith('config.') or negated
+    ):
+      continue
+    key = name.partition('.')[2]
+    if key not in keys:
+      groups = {k for k in keys if k.startswith(f'{key}.')}
+      near = sorted(groups) or difflib.get_close_matches(key, keys, 3, 0.5)
+      near = near or [k for k in keys if k.endswith(key.rpartition('.')[2])]
+      hint = f'; did you mean {", ".join(f"config.{k}" for k in near[:6])}?'
+      _fail(
+        f'there is no key config.{key}{hint if near else ""} '
+        f'(all keys: {_DEFAULT_CONFIG})'
+      )
+    default = keys[key]
+    if isinstance(default, bool) and not equals:
+      continue
+    if not equals:
+      following = argv[i + 1 : i + 2]
+      if not following:
+        _fail(f'--config.{key} needs a value, as in --config.{key}={default}')
+      value = following[0]
+    if not _fits(value, default):
+      kind = type(default).__name__
+      _fail(
+        f'config.{key}={value} must be of type {kind}, as in '
+        f'--config.{key}={default}'
+      )
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  """Parses the command line, or ends with one clear error."""
+  argv = ['--help' if a == '-h' else a for a in argv]
+  # Before the flags exist: ml_collections looks at the command line, and
+  # raises, as soon as its flag is defined.
+  _check_overrides(argv[1:])
+  try:
+    _define_flags()
+    rest = flags.FLAGS(argv)
+  except (
+    flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError
+  ) as error:
+    _fail(f'{error} (python main.py --help lists the flags)')
+  given = flags.FLAGS
+  if rest[1:]:
+    _fail(f'unexpected {" ".join(rest[1:])}; flags start with --')
+  if not given.workdir:
+    _fail(
+      '--workdir is missing: a folder for what this makes, as in '
+      '--workdir=runs/first'
+    )
+  if (given.mode == 'evaluate') != bool(given.checkpoint):
+    _fail(
+      '--mode=evaluate and --checkpoint=<workdir of a training run> go '
+      'together'
+    )
+  return rest
+
+
+def main(_: Sequence[str]) -> None:
+  """Runs the mode that the flags name."""
+  logging.set_verbosity(logging.ERROR)
+  # JAX takes seconds to import: not for --help, not for a mistyped flag.
+  from leukemia_jax import experiment, settings
+  from leukemia_jax.errors import InputError
+
+  given = flags.FLAGS
+  config, workdir = given.config, pathlib.Path(given.workdir)
+  try:
+    settings.check(config)
+    if given.mode == 'prepare':
+      experiment.prepare(config, workdir)
+    elif given.mode == 'train':
+      experiment.run_training(config, workdir)
+    else:
+      overridden = config_flags.get_override_values(given['config'])
+      experiment.run_evaluation(
+        config,
+        workdir,
+        pathlib.Path(given.checkpoint),
+        own_source='data.source' not in overridden,
+      )
+  except InputError as error:
+    _fail(str(error))
+  except OSError as error:
+    where = error.filename or given.workdir
+    _fail(f'{where}: {error.strerror or error}')
+  except KeyboardInterrupt:
+    _fail('stopped; give the same command to go on from the last checkpoint')
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=_parse)
