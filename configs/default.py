@@ -83,14 +83,14 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.train = train = ml_collections.ConfigDict()
   train.learning_rate = 1e-3
-  train.epochs = 14
+  train.epochs = 16
   train.batch_size = 32
   # Train the head alone, on a backbone in inference mode.
   train.freeze_backbone = False
   # The rate is multiplied by `plateau_factor` after `plateau_patience` epochs
   # without a lower validation loss; training ends after `stop_patience`.
   train.plateau_factor = 0.2
-  train.plateau_patience = 3
+  train.plateau_patience = 2
   train.stop_patience = 8
   # A checkpoint every so many steps, besides one after each epoch.
   train.checkpoint_steps = 200

@@ -44,7 +44,7 @@ def contrast(image: jax.Array, factor: jax.Array) -> jax.Array:
   """
   # Pillow's luma (ITU-R 601-2) in 16-bit fixed point, then its rounded mean.
   weights = jnp.array([19595, 38470, 7471], jnp.int32)
-  grey = ((image.astype(jnp.int32) * weights).sum(-1) + 0x8000) >> 16
+  grey = (image.astype(jnp.int32) @ weights + 0x8000) >> 16
   mean = jnp.floor(grey.astype(jnp.float32).mean() + 0.5)
   return _to_uint8(mean + (image.astype(jnp.float32) - mean) * factor)
 
@@ -79,7 +79,7 @@ def rotate(
   right = jnp.arange(width)[None, :] - (width - 1) / 2
   y = cosine * down + sine * right + (height - 1) / 2
   x = -sine * down + cosine * right + (width - 1) / 2
-  pixels = image.reshape(-1, channels)
+  pixels = jnp.asarray(image).reshape(-1, channels)
 
   def at(row: jax.Array, column: jax.Array) -> jax.Array:
     row = jnp.clip(row, 0, height - 1).astype(jnp.int32)

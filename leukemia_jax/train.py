@@ -219,7 +219,7 @@ def epoch_order(
 
 @dataclasses.dataclass
 class Cost:
-  """What a run took: seconds and images, by what they were spent on."""
+  """What a run took, from its start or from where it went on."""
 
   compile_seconds: float = 0.0
   train_seconds: float = 0.0
@@ -234,14 +234,6 @@ class Outcome:
   history: list[dict[str, Any]]
   best_epoch: int
   cost: Cost
-
-
-def _read_history(path: pathlib.Path, epochs: int) -> list[dict[str, Any]]:
-  """The first epochs' lines; later ones are of an epoch that is done again."""
-  if not path.exists():
-    return []
-  lines = [json.loads(line) for line in path.read_text().splitlines()]
-  return lines[:epochs]
 
 
 class _Losses:
@@ -270,6 +262,144 @@ class _Losses:
           'config.train.learning_rate and use a new --workdir'
         )
       self.last = float(loss)
+
+
+class _Journal:
+  """What a run keeps on disk: checkpoints, the epochs' log, scalars."""
+
+  def __init__(self, workdir: pathlib.Path, settings: Any):
+    self._settings = settings
+    self._log = workdir / files.METRICS
+    self._latest = checkpoint.open_manager(workdir / files.LATEST)
+    self._best = checkpoint.open_manager(workdir / files.BEST)
+    self._board_folder = workdir / 'tensorboard'
+    self.seen = optimizer.Progress()
+    self.stopped = False
+    self.history: list[dict[str, Any]] = []
+
+  def restore(self, state: TrainState, steps: int) -> TrainState:
+    """The newest state on disk, or the given one if there is none."""
+    restored = checkpoint.restore(self._latest, state)
+    if restored is not None:
+      state, notes = restored
+      self.seen = optimizer.Progress(**notes['progress'])
+      self.stopped = notes['stopped']
+    # Later lines are of an epoch that is now done again.
+    epochs = int(state.step) // steps
+    if self._log.exists():
+      lines = self._log.read_text().splitlines()[:epochs]
+      self.history = [json.loads(line) for line in lines]
+    self._board = tensorboardX.SummaryWriter(
+      str(self._board_folder), purge_step=epochs + 1
+    )
+    return state
+
+  def save(self, state: TrainState) -> None:
+    """Starts saving the latest state."""
+    notes = {'progress': self.seen._asdict(), 'stopped': self.stopped}
+    checkpoint.save(self._latest, int(state.step), state, notes)
+
+  def end_epoch(self, state: TrainState, line: dict[str, Any]) -> TrainState:
+    """Applies the epoch's rules, then puts all of it on disk."""
+    epoch = line['epoch'] - 1
+    self.seen, decision = optimizer.after_epoch(
+      self.seen,
+      epoch,
+      line['validation_loss'],
+      plateau_patience=self._settings.plateau_patience,
+      stop_patience=self._settings.stop_patience,
+    )
+    self.stopped = decision.stop
+    if decision.is_best:
+      checkpoint.save(self._best, epoch, state.variables(), {'epoch': epoch})
+      # No latest state may remember a best one that isn't on disk.
+      checkpoint.finish(self._best)
+    rate = state.learning_rate
+    if decision.lower_rate:
+      rate = rate * self._settings.plateau_factor
+    state = state.replace(sums=jnp.zeros(3), learning_rate=rate)
+    self.history.append(line)
+    text = ''.join(json.dumps(row) + '\n' for row in self.history)
+    files.write(self._log, text)
+    for name, value in line.items():
+      if name != 'epoch':
+        self._board.add_scalar(name, value, line['epoch'])
+    self.save(state)
+    return state
+
+  def close(self, abstract: dict[str, Any]) -> dict[str, Any]:
+    """Waits for the disk; gives the best weights."""
+    checkpoint.finish(self._latest)
+    restored = checkpoint.restore(self._best, abstract)
+    self._latest.close()
+    self._best.close()
+    self._board.close()
+    if restored is None:
+      raise DivergedError(
+        'no epoch had a finite validation loss; lower '
+        'config.train.learning_rate and use a new --workdir'
+      )
+    return restored[0]
+
+
+class _Steps:
+  """Compiled calls of one or more training steps, and what they took."""
+
+  def __init__(self, train_step: Callable[..., Any], cost: Cost):
+    self._train_step = train_step
+    self._compiled: dict[int, Callable[..., Any]] = {}
+    self._cost = cost
+
+  def __call__(
+    self, count: int, state: TrainState, *args: Any
+  ) -> tuple[TrainState, jax.Array]:
+    if count not in self._compiled:
+      started = time.perf_counter()
+      call = jax.jit(repeat_step(self._train_step, count), donate_argnums=0)
+      self._compiled[count] = call.lower(state, *args).compile()
+      self._cost.compile_seconds += time.perf_counter() - started
+    return self._compiled[count](state, *args)
+
+
+def _train_epoch(
+  state: TrainState,
+  take_steps: _Steps,
+  args: tuple[Any, ...],
+  *,
+  steps: int,
+  settings: Any,
+  cost: Cost,
+  save: Callable[[TrainState], None],
+  show: Callable[[int, str], None],
+) -> TrainState:
+  """Trains to the end of the epoch that `state` is in."""
+  step, rate = int(state.step), float(state.learning_rate)
+  epoch = step // steps
+  end = (epoch + 1) * steps
+  started, compiled = time.perf_counter(), cost.compile_seconds
+  losses, done = _Losses(), 0
+
+  def seconds() -> float:
+    spent_compiling = cost.compile_seconds - compiled
+    return max(time.perf_counter() - started - spent_compiling, 1e-9)
+
+  while step < end:
+    to_save = settings.checkpoint_steps - step % settings.checkpoint_steps
+    count = min(settings.steps_per_call, end - step, to_save)
+    state, new_losses = take_steps(count, state, *args)
+    losses.add(step, new_losses, rate)
+    step += count
+    done += count * settings.batch_size
+    if step % settings.checkpoint_steps == 0 and step < end:
+      # Only a state that is known to be good may replace the last one.
+      losses.drain()
+      save(state)
+    speed = done / seconds()
+    show(step, f'epoch {epoch + 1} loss {losses.last:.3f} {speed:.0f} images/s')
+  losses.drain()
+  cost.train_seconds += seconds()
+  cost.images += done
+  return state
 
 
 def fit(
@@ -310,120 +440,58 @@ def fit(
     InputError: a checkpoint can't be written or read.
   """
   order_key, step_key = jax.random.split(key)
-  train_rows = jnp.asarray(train_rows, jnp.int32)
-  batch_size, steps = settings.batch_size, -(-len(train_rows) // settings.batch_size)
-  latest = checkpoint.open_manager(workdir / files.LATEST)
-  best = checkpoint.open_manager(workdir / files.BEST)
-  seen, stopped = optimizer.Progress(), False
-  restored = checkpoint.restore(latest, state)
-  if restored is not None:
-    state, notes = restored
-    seen, stopped = optimizer.Progress(**notes['progress']), notes['stopped']
-  step = int(state.step)
-  history = _read_history(workdir / files.METRICS, step // steps)
-  cost, compiled = Cost(), {}
-
-  def save_latest() -> None:
-    notes = {'progress': seen._asdict(), 'stopped': stopped}
-    checkpoint.save(latest, step, state, notes)
-
-  losses = _Losses()
-  board = tensorboardX.SummaryWriter(
-    str(workdir / 'tensorboard'), purge_step=len(history)
-  )
-  with progress.bar('note') as shown, board:
-    task = shown.add_task(
-      'Training', total=settings.epochs * steps, completed=step, note=''
-    )
-    while not stopped and step < settings.epochs * steps:
-      epoch, rate = step // steps, float(state.learning_rate)
-      rows, weights = epoch_order(
-        order_key, epoch, train_rows, batch_size=batch_size
+  rows = jnp.asarray(train_rows, jnp.int32)
+  steps = -(-len(rows) // settings.batch_size)
+  total = settings.epochs * steps
+  journal, cost = _Journal(workdir, settings), Cost()
+  state = journal.restore(state, steps)
+  take_steps = _Steps(train_step, cost)
+  with progress.bar('note') as shown:
+    task = shown.add_task('Training', total=total, note='')
+    while not journal.stopped and int(state.step) < total:
+      epoch, before = int(state.step) // steps, cost.train_seconds
+      rate = float(state.learning_rate)
+      order = epoch_order(
+        order_key, epoch, rows, batch_size=settings.batch_size
       )
-      started, compile_before = time.perf_counter(), cost.compile_seconds
-      images_before = cost.images
-      while step < (epoch + 1) * steps:
-        to_save = settings.checkpoint_steps - step % settings.checkpoint_steps
-        count = min(
-          settings.steps_per_call, (epoch + 1) * steps - step, to_save
-        )
-        args = (state, step_key, dataset, rows, weights)
-        if count not in compiled:
-          before = time.perf_counter()
-          call = jax.jit(repeat_step(train_step, count), donate_argnums=0)
-          compiled[count] = call.lower(*args).compile()
-          cost.compile_seconds += time.perf_counter() - before
-        state, new_losses = compiled[count](*args)
-        losses.add(step, new_losses, rate)
-        step += count
-        cost.images += count * batch_size
-        if step % settings.checkpoint_steps == 0 and step % steps:
-          losses.drain()
-          save_latest()
-        elapsed = time.perf_counter() - started
-        elapsed -= cost.compile_seconds - compile_before
-        speed = (cost.images - images_before) / max(elapsed, 1e-9)
-        note = f'epoch {epoch + 1} loss {losses.last:.3f} {speed:.0f} images/s'
-        shown.update(task, completed=step, note=note)
-      losses.drain()
-      elapsed = time.perf_counter() - started
-      elapsed -= cost.compile_seconds - compile_before
-      cost.train_seconds += elapsed
-      loss_sum, confusion = evaluate.run(
+      state = _train_epoch(
+        state,
+        take_steps,
+        (step_key, dataset, *order),
+        steps=steps,
+        settings=settings,
+        cost=cost,
+        save=journal.save,
+        show=lambda step, note: shown.update(task, completed=step, note=note),
+      )
+      loss, confusion = evaluate.run(
         eval_step,
         state.variables(),
         dataset,
         validation_rows,
-        batch_size=batch_size,
+        batch_size=settings.batch_size,
         num_classes=num_classes,
       )
-      total, right, seen_images = (float(s) for s in state.sums)
+      train_loss, right, images = (float(s) for s in state.sums)
       line = {
         'epoch': epoch + 1,
         'learning_rate': rate,
-        'train_loss': total / seen_images,
-        'train_accuracy': right / seen_images,
-        'validation_loss': loss_sum / len(validation_rows),
+        'train_loss': train_loss / images,
+        'train_accuracy': right / images,
+        'validation_loss': loss / len(validation_rows),
         'validation_accuracy': float(np.trace(confusion)) / len(validation_rows),
-        'seconds': round(elapsed, 3),
+        'seconds': round(cost.train_seconds - before, 3),
       }
-      seen, decision = optimizer.after_epoch(
-        seen,
-        epoch,
-        line['validation_loss'],
-        plateau_patience=settings.plateau_patience,
-        stop_patience=settings.stop_patience,
-      )
-      stopped = decision.stop
-      if decision.is_best:
-        checkpoint.save(best, epoch, state.variables(), {'epoch': epoch})
-        # Never a latest state that remembers a best one which isn't on disk.
-        checkpoint.finish(best)
-      if decision.lower_rate:
-        rate *= settings.plateau_factor
-      state = state.replace(
-        sums=jnp.zeros(3), learning_rate=jnp.asarray(rate, jnp.float32)
-      )
-      history.append(line)
-      text = ''.join(json.dumps(row) + '\n' for row in history)
-      files.write(workdir / files.METRICS, text)
-      for name, value in line.items():
-        if name != 'epoch':
-          board.add_scalar(name, value, epoch)
-      save_latest()
-      shown.console.print(
-        f'epoch {line["epoch"]:3d}  train loss {line["train_loss"]:.4f} '
-        f'accuracy {line["train_accuracy"]:.4f}  validation loss '
-        f'{line["validation_loss"]:.4f} accuracy '
-        f'{line["validation_accuracy"]:.4f}  {elapsed:.1f} s'
-      )
-  checkpoint.finish(latest)
-  restored = checkpoint.restore(best, state.variables())
-  if restored is None:
-    raise DivergedError(
-      'no epoch had a finite validation loss; lower config.train.learning_rate '
-      'and use a new --workdir'
-    )
-  latest.close()
-  best.close()
-  return Outcome(restored[0], history, seen.best_epoch, cost)
+      state = journal.end_epoch(state, line)
+      shown.console.print(_one_line(line), soft_wrap=True, highlight=False)
+  variables = journal.close(state.variables())
+  return Outcome(variables, journal.history, journal.seen.best_epoch, cost)
+
+
+def _one_line(line: dict[str, Any]) -> str:
+  return (
+    f'epoch {line["epoch"]:3d}  train: loss {line["train_loss"]:.4f} accuracy '
+    f'{line["train_accuracy"]:.4f}  validation: loss '
+    f'{line["validation_loss"]:.4f} accuracy '
+    f'{line["validation_accuracy"]:.4f}  {line["seconds"]:.1f} s'
+  )

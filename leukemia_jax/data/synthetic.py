@@ -75,12 +75,12 @@ MORPHOLOGY = Morphology(
     np.array(row, np.float32)
     for row in (
       #  Benign, Early, Pre, Pro
-      (8.6, 10.0, 11.6, 13.2),
+      (8.2, 10.2, 11.6, 13.2),
       (0.16, 0.05, 0.20, 0.06),
-      (0.93, 0.80, 0.56, 0.74),
+      (0.93, 0.78, 0.56, 0.74),
       (0.00, 0.06, 0.40, 0.00),
-      (0.03, 0.12, 0.10, 0.10),
-      (0.00, 0.55, 0.15, 0.00),
+      (0.02, 0.16, 0.10, 0.08),
+      (0.00, 0.80, 0.15, 0.00),
       (0.02, 0.03, 0.17, 0.03),
       (0.0, 0.3, 0.6, 2.6),
       (1.0, 1.4, 1.6, 2.4),
@@ -170,12 +170,12 @@ def _vary_slide(key: jax.Array, slide: Slide, amount: float) -> Slide:
   def draw(key: jax.Array, shape: tuple[int, ...], deviation: float):
     return jnp.exp(amount * deviation * jax.random.normal(key, shape))
 
-  strength = draw(keys[0], (), 0.18)
+  strength = draw(keys[0], (), 0.12)
   return Slide(
-    nucleus=slide.nucleus * strength * draw(keys[1], (3,), 0.12),
-    cytoplasm=slide.cytoplasm * strength * draw(keys[2], (3,), 0.12),
-    red=slide.red * draw(keys[3], (3,), 0.15),
-    light=jnp.minimum(slide.light * draw(keys[4], (3,), 0.03), 252.0),
+    nucleus=slide.nucleus * strength * draw(keys[1], (3,), 0.09),
+    cytoplasm=slide.cytoplasm * strength * draw(keys[2], (3,), 0.09),
+    red=slide.red * draw(keys[3], (3,), 0.1),
+    light=jnp.minimum(slide.light * draw(keys[4], (3,), 0.02), 252.0),
     defocus=slide.defocus * draw(keys[5], (), 0.2),
   )
 
@@ -206,6 +206,11 @@ def _polar(patch: int, centre: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _disc(distance: jax.Array, radius: jax.Array) -> jax.Array:
   """1 inside, 0 outside, with an edge a pixel and a half wide."""
   return jax.nn.sigmoid((radius - distance) / 0.45)
+
+
+def _stained(amount: jax.Array, stain: jax.Array) -> jax.Array:
+  """Optical density of R, G and B where `amount` of a stain lies."""
+  return amount[..., None] * stain[None, None]
 
 
 def _outline(key: jax.Array, angle: jax.Array, amplitude: jax.Array):
@@ -243,7 +248,7 @@ def _paint_red(key: jax.Array, canvas: jax.Array, slide: Slide, spec: SmearSpec)
     distance, angle = _polar(_RED_PATCH, middle)
     edge = radius * _outline(keys[3], angle, jnp.float32(0.025))
     depth = 1 - pallor * jnp.exp(-jnp.square(distance / (0.5 * radius)))
-    density = (_disc(distance, edge) * depth)[..., None] * slide.red
+    density = _stained(_disc(distance, edge) * depth, slide.red)
     return old.at[..., :3].add(density)
 
   return _edit(canvas, centre, _RED_PATCH, paint)
@@ -259,7 +264,7 @@ def _paint_platelet(key, canvas, slide: Slide, spec: SmearSpec) -> jax.Array:
   def paint(old: jax.Array, middle: jax.Array) -> jax.Array:
     distance, angle = _polar(_RED_PATCH, middle)
     edge = radius * _outline(keys[2], angle, jnp.float32(0.12))
-    density = 0.55 * _disc(distance, edge)[..., None] * slide.nucleus
+    density = _stained(0.55 * _disc(distance, edge), slide.nucleus)
     return old.at[..., :3].add(density)
 
   return _edit(canvas, centre, _RED_PATCH, paint)
@@ -276,7 +281,7 @@ def _paint_smudge(key, canvas, slide: Slide, spec: SmearSpec) -> jax.Array:
     distance, angle = _polar(_WHITE_PATCH, middle)
     edge = radius * _outline(keys[2], angle, jnp.float32(0.2))
     density = 0.45 * jax.nn.sigmoid((edge - distance) / 2.5)
-    return old.at[..., :3].add(density[..., None] * slide.nucleus)
+    return old.at[..., :3].add(_stained(density, slide.nucleus))
 
   return _edit(canvas, centre, _WHITE_PATCH, paint)
 
@@ -329,10 +334,8 @@ def _paint_white(key, canvas, noise, slide, spec, look, centre, radius):
     # Every class holds the same mean stain in a cell's area: an open nucleus
     # spreads what a condensed one packs, and colour gives no class away.
     level = 0.8 * cell.sum() / jnp.maximum(amount.sum(), 1.0)
-    density = level * (
-      (shape * stain)[..., None] * slide.nucleus
-      + (cell - shape)[..., None] * slide.cytoplasm
-    )
+    density = _stained(level * shape * stain, slide.nucleus)
+    density += _stained(level * (cell - shape), slide.cytoplasm)
     below = old[..., :3] * (1 - cell[..., None])
     mask = jnp.maximum(old[..., 3:], (cell > 0.5)[..., None])
     return jnp.concatenate([below + density, mask], -1)
@@ -370,7 +373,8 @@ def _expose(key, density, slide: Slide, spec: SmearSpec) -> jax.Array:
   field = 1 + slope[0] * axis[:, None] + slope[1] * axis[None, :]
   bowl = jnp.square(axis[:, None]) + jnp.square(axis[None, :])
   field -= jnp.abs(slope[2]) * bowl
-  image = jnp.exp(-_smooth(density, slide.defocus)) * slide.light
+  image = jnp.exp(-_smooth(density, slide.defocus))
+  image = image * slide.light[None, None]
   image = image * field[..., None]
   image += 2.0 * jax.random.normal(keys[1], image.shape)
   return jnp.clip(jnp.round(image), 0, 255).astype(jnp.uint8)

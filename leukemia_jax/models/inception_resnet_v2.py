@@ -160,19 +160,19 @@ class InceptionResNetV2(nn.Module):
     x = valid(f(192), (3, 3), name='stem_4')(x, train)
     x = layers.max_pool_3x3_2(x)
     pooled = layers.average_pool_3x3(x)
-    pooled = step(f(64), (1, 1), name='mixed_5b_pool')(pooled, train)
-    x = self._branches(x, _MIXED_5B, train, 'mixed_5b') + [pooled]
-    x = jnp.concatenate(x, -1)
+    parts = self._branches(x, _MIXED_5B, train, 'mixed_5b')
+    parts.append(step(f(64), (1, 1), name='mixed_5b_pool')(pooled, train))
+    x = jnp.concatenate(parts, -1)
     for i in range(self.blocks[0]):
       x = self._residual(x, _BLOCK35, train, f'block35_{i + 1}', 0.17)
     pooled = layers.max_pool_3x3_2(x)
-    x = self._branches(x, _MIXED_6A, train, 'mixed_6a', True) + [pooled]
-    x = jnp.concatenate(x, -1)
+    parts = self._branches(x, _MIXED_6A, train, 'mixed_6a', reduce=True)
+    x = jnp.concatenate([*parts, pooled], -1)
     for i in range(self.blocks[1]):
       x = self._residual(x, _BLOCK17, train, f'block17_{i + 1}', 0.1)
     pooled = layers.max_pool_3x3_2(x)
-    x = self._branches(x, _MIXED_7A, train, 'mixed_7a', True) + [pooled]
-    x = jnp.concatenate(x, -1)
+    parts = self._branches(x, _MIXED_7A, train, 'mixed_7a', reduce=True)
+    x = jnp.concatenate([*parts, pooled], -1)
     for i in range(self.blocks[2]):
       last = i == self.blocks[2] - 1
       scale = 1.0 if last else 0.2

@@ -1,0 +1,44 @@
+"""Settings of the whole suite, and the small sets that many tests share."""
+
+import os
+import pathlib
+
+# Before the first import of jax and keras.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ['KERAS_BACKEND'] = 'jax'
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def save_images(
+  folder: pathlib.Path,
+  classes: dict[str, int],
+  size: int = 80,
+  suffix: str = '.png',
+  seed: int = 0,
+) -> None:
+  """Writes class folders of random, all different images."""
+  rng = np.random.default_rng(seed)
+  for name, count in classes.items():
+    (folder / name).mkdir(parents=True)
+    for i in range(count):
+      pixels = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+      Image.fromarray(pixels).save(folder / name / f'cell-{i}{suffix}')
+
+
+@pytest.fixture(scope='session')
+def smear() -> np.ndarray:
+  """A synthetic field, uint8 (224, 224, 3)."""
+  from leukemia_jax.data import synthetic
+
+  image, _ = synthetic.render_image(
+    jax.random.key(3), 0, 2, 0, spec=synthetic.SmearSpec()
+  )
+  return image

@@ -1,0 +1,135 @@
+"""Every kind of image file comes out as uint8 RGB, or is refused in words."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from leukemia_jax.data import decode
+
+LIMIT = 10**6
+
+
+def encoded(image: Image.Image, kind: str = 'PNG', **options) -> bytes:
+  stream = io.BytesIO()
+  image.save(stream, kind, **options)
+  return stream.getvalue()
+
+
+@pytest.fixture
+def rgb(smear) -> Image.Image:
+  return Image.fromarray(smear[:40, :60])
+
+
+def decoded(data: bytes) -> np.ndarray:
+  image = decode.decode(data, max_pixels=LIMIT)
+  assert image.mode == 'RGB'
+  return np.asarray(image)
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'BMP', 'TIFF', 'PPM'])
+def test_lossless_formats_come_back_whole(rgb, kind):
+  np.testing.assert_array_equal(decoded(encoded(rgb, kind)), np.asarray(rgb))
+
+
+def test_grey_is_repeated(rgb):
+  out = decoded(encoded(rgb.convert('L')))
+  for channel in range(3):
+    np.testing.assert_array_equal(out[..., channel], np.asarray(rgb.convert('L')))
+
+
+def test_transparent_shows_white(rgb):
+  image = rgb.convert('RGBA')
+  alpha = np.full((40, 60), 255, np.uint8)
+  alpha[:10] = 0
+  image.putalpha(Image.fromarray(alpha))
+  out = decoded(encoded(image))
+  assert (out[:10] == 255).all()
+  np.testing.assert_array_equal(out[10:], np.asarray(rgb)[10:])
+
+
+def test_palette(rgb):
+  palette = rgb.quantize(200)
+  np.testing.assert_array_equal(
+    decoded(encoded(palette)), np.asarray(palette.convert('RGB'))
+  )
+
+
+def test_cmyk(rgb):
+  data = encoded(rgb.convert('CMYK'), 'TIFF')
+  difference = decoded(data).astype(int) - np.asarray(rgb)
+  assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'TIFF'])
+def test_16_bit_grey(kind):
+  values = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+  out = decoded(encoded(Image.fromarray(values), kind))
+  np.testing.assert_array_equal(out[..., 0].ravel(), np.arange(256))
+
+
+def test_one_bit():
+  image = Image.fromarray(np.eye(20) > 0)
+  assert set(np.unique(decoded(encoded(image)))) == {0, 255}
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_exif_orientation(rgb, orientation):
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  turned = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+  }
+  expected = rgb.transpose(turned[orientation]) if orientation > 1 else rgb
+  out = decoded(encoded(rgb, 'PNG', exif=exif))
+  np.testing.assert_array_equal(out, np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+  ('data', 'why'),
+  [
+    (b'', 'empty'),
+    (b'hello, this is text', 'not an image'),
+    (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n', 'not an image'),
+    (b'\x89PNG\r\n\x1a\n', 'not an image|damaged'),
+  ],
+)
+def test_not_an_image(data, why):
+  with pytest.raises(decode.BadImageError, match=why):
+    decode.decode(data, max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG'])
+@pytest.mark.parametrize('share', [0.3, 0.6, 0.9])
+def test_truncated(rgb, kind, share):
+  data = encoded(rgb, kind)
+  with pytest.raises(decode.BadImageError):
+    decode.decode(data[: int(len(data) * share)], max_pixels=LIMIT)
+
+
+def test_pixel_limit_is_checked_before_decoding(rgb):
+  # The header alone: decoding would fail, the limit comes first.
+  data = encoded(Image.new('RGB', (3000, 3000)), 'PNG')[:200]
+  with pytest.raises(decode.BadImageError, match=r'3000 x 3000.*max_pixels'):
+    decode.decode(data, max_pixels=LIMIT)
+  bomb = encoded(Image.new('1', (20000, 20000)), 'PNG')
+  with pytest.raises(decode.BadImageError):
+    decode.decode(bomb, max_pixels=LIMIT)
+
+
+def test_to_size_keeps_the_shape_of_cells():
+  image = Image.new('RGB', (120, 60), 'white')
+  image.paste('black', (50, 20, 70, 40))  # a square in the middle
+  out = decode.to_size(image, 30)[..., 0] < 128
+  assert out.shape == (30, 30)
+  assert out.any(0).sum() == out.any(1).sum() == 10
+  same = np.asarray(Image.new('RGB', (30, 30), 'red'))
+  out = decode.to_size(Image.fromarray(same), 30)
+  np.testing.assert_array_equal(out, same)

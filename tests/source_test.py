@@ -1,0 +1,188 @@
+"""Listing folders and archives: layouts that are found, tricks that fail."""
+
+import os
+import pathlib
+import struct
+import sys
+import types
+import zipfile
+
+import conftest
+import pytest
+
+from leukemia_jax.data import source
+from leukemia_jax.errors import InputError
+
+LIMIT = 10**9
+
+
+def zipped(folder: pathlib.Path, path: pathlib.Path, prefix: str = ''):
+  with zipfile.ZipFile(path, 'w') as archive:
+    for file in sorted(folder.rglob('*')):
+      if file.is_file():
+        archive.write(file, prefix + file.relative_to(folder).as_posix())
+  return path
+
+
+def opened(path) -> source.Source:
+  return source.open_source(str(path), max_bytes=LIMIT)
+
+
+def entry(path: pathlib.Path, name: str, data: bytes = b'x', mode: int = 0):
+  with zipfile.ZipFile(path, 'w') as archive:
+    info = zipfile.ZipInfo('a/1.png')
+    archive.writestr(info, b'x')
+    info = zipfile.ZipInfo('b/1.png')
+    info.filename = info.orig_filename = name
+    info.external_attr = mode << 16
+    archive.writestr(info, data)
+  return path
+
+
+@pytest.fixture
+def study(tmp_path) -> pathlib.Path:
+  """Original and Segmented trees; one image has no mask, one mask no image."""
+  root = tmp_path / 'study'
+  conftest.save_images(root / 'Original', {'Benign': 3, 'Pro': 2}, size=8)
+  conftest.save_images(root / 'Segmented', {'Benign': 2, 'Pro': 3}, size=8)
+  return root
+
+
+@pytest.mark.parametrize('wrapping', ['', 'leukemia/', 'a/b/'])
+def test_original_and_segmented(study, tmp_path, wrapping):
+  found = opened(zipped(study, tmp_path / 'x.zip', wrapping))
+  assert found.class_names == ('Benign', 'Pro')
+  assert [item.label for item in found.items] == [0, 0, 0, 1, 1]
+  assert [item.mask is not None for item in found.items] == [1, 1, 0, 1, 1]
+  assert found.unpaired == (
+    f'{wrapping}Original/Benign/cell-2.png',
+    f'{wrapping}Segmented/Pro/cell-2.png',
+  )
+  first = found.items[0]
+  assert first.image.read() == (study / 'Original/Benign/cell-0.png').read_bytes()
+  assert first.mask.path.endswith('Segmented/Benign/cell-0.png')
+
+
+def test_folder_and_zip_hold_the_same(study, tmp_path):
+  folder, archive = opened(study), opened(zipped(study, tmp_path / 'x.zip'))
+  for one, other in zip(folder.items, archive.items, strict=True):
+    assert one.image.path == other.image.path
+    assert one.image.read() == other.image.read()
+
+
+def test_plain_classes_with_any_names(tmp_path):
+  names = {'été 1': 1, '白血病': 2, 'blast (M1)': 3, 'x': 1, 'y': 1}
+  conftest.save_images(tmp_path / 'my set', names, size=8)
+  (tmp_path / 'my set/.DS_Store').write_bytes(b'junk')
+  (tmp_path / 'my set/x/Thumbs.db').write_bytes(b'junk')
+  (tmp_path / 'my set/readme.txt').write_text('no class')
+  found = opened(tmp_path / 'my set')
+  assert found.class_names == tuple(sorted(names))
+  assert len(found.items) == 8
+  assert not found.unpaired
+
+
+def test_natural_order(tmp_path):
+  conftest.save_images(tmp_path, {'a': 12, 'b': 1}, size=8)
+  paths = [item.image.path for item in opened(tmp_path).items]
+  assert paths[:12] == [f'a/cell-{i}.png' for i in range(12)]
+
+
+def test_key_changes_with_any_file(tmp_path):
+  conftest.save_images(tmp_path, {'a': 2, 'b': 2}, size=8)
+  before = opened(tmp_path).key()
+  assert opened(tmp_path).key() == before
+  (tmp_path / 'a/cell-0.png').write_bytes(b'changed')
+  assert opened(tmp_path).key() != before
+
+
+def test_missing_path():
+  with pytest.raises(InputError, match=r'source=nowhere\.zip: there is no'):
+    opened('nowhere.zip')
+
+
+def test_no_class_folder(tmp_path):
+  with pytest.raises(InputError, match='at least two class folders, found none'):
+    opened(tmp_path)
+  conftest.save_images(tmp_path, {'only': 2}, size=8)
+  with pytest.raises(InputError, match="only the folder 'only'"):
+    opened(tmp_path)
+
+
+def test_no_zip(tmp_path):
+  path = tmp_path / 'x.zip'
+  path.write_text('this is no zip')
+  with pytest.raises(InputError, match='not a zip archive'):
+    opened(path)
+
+
+def test_truncated_zip(study, tmp_path):
+  path = zipped(study, tmp_path / 'x.zip')
+  path.write_bytes(path.read_bytes()[:-100])
+  with pytest.raises(InputError, match='not a zip archive, or is truncated'):
+    opened(path)
+
+
+@pytest.mark.parametrize(
+  'name', ['../b/1.png', 'b/../../1.png', '/etc/1.png', 'C:/b/1.png', '..\\b\\1']
+)
+def test_paths_out_of_the_archive(tmp_path, name):
+  with pytest.raises(InputError, match='points outside the archive'):
+    opened(entry(tmp_path / 'x.zip', name))
+
+
+def test_link_in_a_zip(tmp_path):
+  path = entry(tmp_path / 'x.zip', 'b/1.png', b'/etc/passwd', 0o120777)
+  with pytest.raises(InputError, match='is a link'):
+    opened(path)
+
+
+def test_zip_over_the_limit(study, tmp_path):
+  path = zipped(study, tmp_path / 'x.zip')
+  with pytest.raises(InputError, match=r'config\.data\.max_bytes=100'):
+    source.open_source(str(path), max_bytes=100)
+
+
+def test_a_zip_that_lies_about_sizes_cannot_unpack_more(tmp_path):
+  path = tmp_path / 'x.zip'
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+    for name in ('a/1.png', 'b/1.png'):
+      archive.writestr(name, bytes(10**6))
+  # Declare 10 bytes instead of 10^6, in both headers of each entry.
+  data = path.read_bytes().replace(struct.pack('<I', 10**6), struct.pack('<I', 10))
+  path.write_bytes(data)
+  for item in opened(path).items:
+    try:
+      assert len(item.image.read()) <= 10
+    except zipfile.BadZipFile:
+      pass
+
+
+def test_link_out_of_a_folder(tmp_path):
+  conftest.save_images(tmp_path / 'set', {'a': 1, 'b': 1}, size=8)
+  secret = tmp_path / 'secret.png'
+  secret.write_bytes(b'x')
+  os.symlink(secret, tmp_path / 'set/a/link.png')
+  with pytest.raises(InputError, match='leads out of'):
+    opened(tmp_path / 'set')
+
+
+def test_kaggle_is_asked_for_the_data_set(study, monkeypatch):
+  asked = []
+
+  def download(name):
+    asked.append(name)
+    return str(study)
+
+  fake = types.SimpleNamespace(dataset_download=download)
+  monkeypatch.setitem(sys.modules, 'kagglehub', fake)
+  found = source.open_source('kaggle', max_bytes=LIMIT)
+  assert asked == ['mehradaria/leukemia']
+  assert found.class_names == ('Benign', 'Pro')
+
+  def refuse(name):
+    raise ConnectionError('no network')
+
+  fake.dataset_download = refuse
+  with pytest.raises(InputError, match='no network; download it by hand'):
+    source.open_source('kaggle', max_bytes=LIMIT)
