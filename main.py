@@ -68,7 +68,7 @@ def _read_config(argument: str) -> ConfigDict:
 
 
 def _flat(config: ConfigDict, prefix: str = '') -> dict[str, object]:
-  flat = {}
+  flat: dict[str, object] = {}
   for key, value in config.items():
     if isinstance(value, ConfigDict):
       flat |= _flat(value, f'{prefix}{key}.')
@@ -148,7 +148,12 @@ def _parse(argv: Sequence[str]) -> list[str]:
     _define_flags()
     rest = flags.FLAGS(argv)
   except (
-    flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError
+    flags.Error,
+    AttributeError,
+    KeyError,
+    OSError,
+    TypeError,
+    ValueError,
   ) as error:
     _fail(f'{error} (python main.py --help lists the flags)')
   given = flags.FLAGS
@@ -161,8 +166,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     )
   if (given.mode == 'evaluate') != bool(given.checkpoint):
     _fail(
-      '--mode=evaluate and --checkpoint=<workdir of a training run> go '
-      'together'
+      '--mode=evaluate and --checkpoint=<workdir of a training run> go together'
     )
   return rest
 

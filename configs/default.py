@@ -90,7 +90,7 @@ def get_config() -> ml_collections.ConfigDict:
   # The rate is multiplied by `plateau_factor` after `plateau_patience` epochs
   # without a lower validation loss; training ends after `stop_patience`.
   train.plateau_factor = 0.2
-  train.plateau_patience = 2
+  train.plateau_patience = 3
   train.stop_patience = 8
   # A checkpoint every so many steps, besides one after each epoch.
   train.checkpoint_steps = 200

@@ -1,4 +1,4 @@
-"""The published InceptionResNetV2 at 224 px, trained from scratch.
+r"""The published InceptionResNetV2 at 224 px, trained from scratch.
 
     python main.py --config=configs/inception_resnet_v2.py --workdir=W \\
         --config.data.source=path/to/leukemia.zip

@@ -149,7 +149,9 @@ def augment(
       mask = rotate(mask, degrees, fill=fill, interpolate=False)
   if jpeg_quality:
     low, high = jpeg_quality
-    image = jpeg.round_trip(image, jax.random.randint(keys[3], (), low, high + 1))
+    image = jpeg.round_trip(
+      image, jax.random.randint(keys[3], (), low, high + 1)
+    )
   for key, wanted, flip in (
     (keys[4], flip_horizontal, dm_pix.flip_left_right),
     (keys[5], flip_vertical, dm_pix.flip_up_down),

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from leukemia_jax import augment as augmentation
 from leukemia_jax import (
   checkpoint,
   evaluate,
@@ -25,9 +26,8 @@ from leukemia_jax import (
   report,
   train,
 )
-from leukemia_jax import augment as augmentation
 from leukemia_jax import workdir as files
-from leukemia_jax.data import builder, dataset, splits
+from leukemia_jax.data import audit, builder, dataset, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
@@ -46,7 +46,15 @@ def _say(text: str = '') -> None:
   print(text, flush=True)
 
 
-def _load(config: ml_collections.ConfigDict) -> tuple[Dataset, Catalogue]:
+def load(config: ml_collections.ConfigDict) -> tuple[Dataset, Catalogue]:
+  """Prepares a config's source if need be and reads it.
+
+  Args:
+    config: the experiment.
+
+  Returns:
+    Images and labels on the device, and the catalogue.
+  """
   directory = builder.prepare(config.data, config.synthetic)
   data, catalogue = dataset.load(directory, config.data.image_size)
   if catalogue.skipped:
@@ -58,30 +66,37 @@ def _load(config: ml_collections.ConfigDict) -> tuple[Dataset, Catalogue]:
   return data, catalogue
 
 
-def _augment(config: ml_collections.ConfigDict) -> Callable[..., Any]:
+def make_augment(config: ml_collections.ConfigDict) -> Callable[..., Any]:
+  """The augmentation of a config, as a function of (key, image)."""
   return functools.partial(augmentation.augment, **config.augment.to_dict())
 
 
-def _split(
-  config: ml_collections.ConfigDict,
-  catalogue: Catalogue,
-  data: Dataset,
-) -> tuple[Split, Dataset]:
-  """Splits a set; appends the augmented copies that the split asks for."""
+def split_and_balance(
+  config: ml_collections.ConfigDict, catalogue: Catalogue, data: Dataset
+) -> tuple[Split, Dataset, list[np.ndarray]]:
+  """Splits a set; makes the augmented copies that the split asks for.
+
+  Args:
+    config: the experiment.
+    catalogue: of the set.
+    data: the set.
+
+  Returns:
+    The split, the set with the copies appended, and for each part the row
+    numbers of its images in that set.
+  """
   keys = _keys(config.seed)
   split = splits.make(keys['split'], catalogue, config.data)
-  rows = splits.unique(np.concatenate(split))
-  copies = rows[rows[:, 1] > 0]
-  data = dataset.with_copies(data, copies, keys['copies'], _augment(config))
-  return split, data
-
-
-def _row_numbers(rows: np.ndarray, split: Split, originals: int) -> np.ndarray:
-  """Where the images of a part lie in the set that `_split` returns."""
   every = splits.unique(np.concatenate(split))
   copies = every[every[:, 1] > 0]
-  place = {tuple(row): originals + i for i, row in enumerate(copies)}
-  return np.array([place.get((i, c), i) for i, c in rows], np.int32)
+  data = dataset.with_copies(data, copies, keys['copies'], make_augment(config))
+  first = len(catalogue.ids)
+  place = {tuple(row): first + i for i, row in enumerate(copies.tolist())}
+  rows = [
+    np.array([place.get((i, c), i) for i, c in part.tolist()], np.int32)
+    for part in split
+  ]
+  return split, data, rows
 
 
 def _counts(split: Split, catalogue: Catalogue) -> dict[str, dict[str, int]]:
@@ -96,9 +111,7 @@ def _counts(split: Split, catalogue: Catalogue) -> dict[str, dict[str, int]]:
   return counts
 
 
-def prepare(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> None:
+def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Builds and checks a set, prints its counts, draws two contact sheets.
 
   Args:
@@ -106,8 +119,8 @@ def prepare(
     workdir: where classes.png and augmented.png go.
   """
   files.create(workdir)
-  data, catalogue = _load(config)
-  split, _ = _split(config, catalogue, Dataset(data.images, data.labels))
+  data, catalogue = load(config)
+  split = splits.make(_keys(config.seed)['split'], catalogue, config.data)
   counts, names = _counts(split, catalogue), catalogue.class_names
   rows = []
   for label, name in enumerate(names):
@@ -124,11 +137,11 @@ def prepare(
   )
   if catalogue.unpaired:
     _say(
-      f'{len(catalogue.unpaired)} images or masks have no counterpart (fine for '
-      f'classification): {", ".join(catalogue.unpaired[:5])}'
+      f'{len(catalogue.unpaired)} images or masks have no counterpart (fine '
+      f'for classification): {", ".join(catalogue.unpaired[:5])}'
     )
   examples, augmented = [], []
-  augment = jax.jit(jax.vmap(_augment(config)))
+  augment = jax.jit(jax.vmap(make_augment(config)))
   for label, name in enumerate(names):
     members = np.flatnonzero(catalogue.labels == label)
     picked = members[np.linspace(0, len(members) - 1, _SHEET).astype(int)]
@@ -146,9 +159,10 @@ def prepare(
     _say(f'wrote {workdir / file}')
 
 
-def _model(
+def make_model(
   config: ml_collections.ConfigDict, num_classes: int
 ) -> models.Classifier:
+  """The model of a config."""
   settings = config.model
   return models.create(
     settings.name,
@@ -172,7 +186,7 @@ def _trained(
     raise InputError(f'{workdir} is not the workdir of a training run')
   config = ml_collections.ConfigDict(settings)
   names = tuple(result['data']['classes'])
-  model = _model(config, len(names))
+  model = make_model(config, len(names))
   size = config.data.image_size
   abstract = jax.eval_shape(
     lambda: model.init(
@@ -204,14 +218,21 @@ def _start_from(
   )
   if new != old:
     raise InputError(
-      f'config.model.weights={weights} holds a model of another shape; give the '
-      'config.model.name, width and blocks that it was trained with'
+      f'config.model.weights={weights} holds a model of another shape; give '
+      'the config.model.name, width and blocks that it was trained with'
     )
   return state.replace(params=params, batch_stats=variables['batch_stats'])
 
 
 def _environment() -> dict[str, Any]:
-  packages = ('leukemia_jax', 'jax', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+  packages = (
+    'leukemia_jax',
+    'jax',
+    'flax',
+    'optax',
+    'orbax-checkpoint',
+    'numpy',
+  )
   versions = {'python': platform.python_version()}
   for package in packages:
     try:
@@ -291,9 +312,7 @@ def _score(
   return result
 
 
-def _finish(
-  workdir: pathlib.Path, result: dict[str, Any]
-) -> None:
+def _finish(workdir: pathlib.Path, result: dict[str, Any]) -> None:
   result |= _environment()
   files.write_json(workdir / files.RESULT, result)
   path = report.write(workdir)
@@ -322,8 +341,8 @@ def run_training(
   if (workdir / files.RESULT).exists():
     _say(f'this run is finished: see {workdir / "report.md"}')
     return
-  data, catalogue = _load(config)
-  split, data = _split(config, catalogue, data)
+  data, catalogue = load(config)
+  split, data, rows = split_and_balance(config, catalogue, data)
   saved = workdir / files.SPLIT
   if saved.exists():
     _, fingerprint = splits.from_json(saved.read_text())
@@ -334,7 +353,7 @@ def run_training(
       )
   files.write(saved, splits.to_json(split, catalogue))
   names, keys = catalogue.class_names, _keys(config.seed)
-  model = _model(config, len(names))
+  model = make_model(config, len(names))
   tx = train.make_optimizer(config.train.freeze_backbone)
   state = train.init_state(
     keys['init'],
@@ -350,14 +369,12 @@ def run_training(
   train_step = train.make_train_step(
     apply_fn=model.apply,
     tx=tx,
-    augment=None if offline else _augment(config),
+    augment=None if offline else make_augment(config),
     preprocessing=config.model.preprocess,
   )
   eval_step = evaluate.make_eval_step(
     apply_fn=model.apply, preprocessing=config.model.preprocess
   )
-  originals = len(catalogue.ids)
-  rows = [_row_numbers(part, split, originals) for part in split]
   prepared = time.perf_counter() - started
   outcome = train.fit(
     state,
@@ -384,6 +401,14 @@ def run_training(
     'counts': _counts(split, catalogue),
   }
   result |= _score(config, names, variables, data, parts, eval_step)
+  colour = audit.colour_accuracy(
+    np.asarray(data.images),
+    np.asarray(data.labels),
+    parts['train'],
+    parts['test'],
+  )
+  # A score counts for something only beside what no cell was looked at for.
+  result['baselines'] = {'colour_3_nearest_neighbours': colour}
   cost = outcome.cost
   seconds = cost.train_seconds
   result |= {
@@ -435,7 +460,7 @@ def run_evaluation(
     theirs.synthetic = config.synthetic
   settings = {'mode': 'evaluate', 'checkpoint': str(trained.resolve())}
   files.claim(workdir, settings | theirs.to_dict())
-  data, catalogue = _load(theirs)
+  data, catalogue = load(theirs)
   split, fingerprint = splits.from_json((trained / files.SPLIT).read_text())
   unknown = sorted(set(catalogue.class_names) - set(names))
   if unknown:
@@ -446,15 +471,15 @@ def run_evaluation(
     )
   if fingerprint == catalogue.fingerprint:
     # The set it was trained on: only its own parts are a fair test.
-    split, data = _split(theirs, catalogue, data)
-    count = len(catalogue.ids)
-    rows = [np.unique(_row_numbers(part, split, count)) for part in split]
-    parts = dict(zip(splits.PARTS, rows, strict=True))
+    _, data, rows = split_and_balance(theirs, catalogue, data)
+    parts = dict(zip(splits.PARTS, map(np.unique, rows), strict=True))
   else:
     parts = {'test': np.arange(len(catalogue.ids))}
-    mapping = np.array([names.index(n) for n in catalogue.class_names], np.int32)
+    mapping = np.array(
+      [names.index(n) for n in catalogue.class_names], np.int32
+    )
     data = data._replace(labels=jnp.asarray(mapping)[data.labels])
-  model = _model(theirs, len(names))
+  model = make_model(theirs, len(names))
   eval_step = evaluate.make_eval_step(
     apply_fn=model.apply, preprocessing=theirs.model.preprocess
   )

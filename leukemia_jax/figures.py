@@ -13,7 +13,11 @@ def _png(figure: matplotlib.figure.Figure) -> bytes:
   stream = io.BytesIO()
   # Without the version in it the same figure is the same file.
   figure.savefig(
-    stream, format='png', dpi=110, bbox_inches='tight', metadata={'Software': ''}
+    stream,
+    format='png',
+    dpi=110,
+    bbox_inches='tight',
+    metadata={'Software': ''},
   )
   return stream.getvalue()
 

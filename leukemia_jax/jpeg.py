@@ -150,7 +150,9 @@ def _halve(plane: jax.Array) -> jax.Array:
   """Mean of 2x2 pixels, rounded by a bias that alternates (jcsample.c)."""
   height, width = plane.shape
   # Columns are repeated before down-sampling, whole rows after it.
-  plane = _pad_to(plane, _up_to(height, 2), _up_to(_up_to(width, 2) // 2, 8) * 2)
+  plane = _pad_to(
+    plane, _up_to(height, 2), _up_to(_up_to(width, 2) // 2, 8) * 2
+  )
   total = plane[0::2, 0::2] + plane[0::2, 1::2]
   total += plane[1::2, 0::2] + plane[1::2, 1::2]
   bias = 1 + jnp.arange(total.shape[1], dtype=jnp.int32) % 2

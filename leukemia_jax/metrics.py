@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -40,7 +39,7 @@ def confusion_matrix(
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-  """part / whole, and 0 where whole is 0 (scikit-learn's zero_division=0)."""
+  """Part / whole, and 0 where whole is 0 (scikit-learn's zero_division=0)."""
   return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
 
 

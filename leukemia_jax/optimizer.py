@@ -46,7 +46,9 @@ def scale_by_keras_adam(
       lambda v, g: v + (g * g - v) * (1 - b2), state.nu, updates
     )
     scale = jnp.sqrt(1 - b2**count) / (1 - b1**count)
-    step = jax.tree.map(lambda m, v: scale * m / (jnp.sqrt(v) + epsilon), mu, nu)
+    step = jax.tree.map(
+      lambda m, v: scale * m / (jnp.sqrt(v) + epsilon), mu, nu
+    )
     return step, optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
 
   return optax.GradientTransformation(init, update)

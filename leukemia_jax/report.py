@@ -72,11 +72,17 @@ def _facts(result: dict[str, Any]) -> str:
       f'* Split: option {split["option"]}, {split["order"]}, groups: '
       f'{split["grouping"]}'
     )
-  if 'epochs' in result:
+  if 'baselines' in result:
+    colour = result['baselines']['colour_3_nearest_neighbours']
     lines.append(
-      f'* Epochs: {result["epochs"]}, best {result["best_epoch"]}'
+      f'* Baseline: 3-nearest-neighbours on mean and deviation of R, G and B '
+      f'reaches {number(colour)} on the same test part without seeing a cell'
     )
-  cost = ', '.join(f'{k.replace("_", " ")} {v}' for k, v in result['cost'].items())
+  if 'epochs' in result:
+    lines.append(f'* Epochs: {result["epochs"]}, best {result["best_epoch"]}')
+  cost = ', '.join(
+    f'{k.replace("_", " ")} {v}' for k, v in result['cost'].items()
+  )
   lines.append(f'* Cost: {cost}')
   lines.append(f'* Device: {result["device"]}; {result["versions"]}')
   return '\n'.join(lines) + '\n'

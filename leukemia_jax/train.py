@@ -30,8 +30,7 @@ class DivergedError(InputError):
   """The loss is no longer a finite number."""
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
   """All that changes while training, as arrays.
 
   Attributes:
@@ -62,10 +61,9 @@ def make_optimizer(freeze_backbone: bool) -> optax.GradientTransformation:
     return adam
 
   def labels(params: Any) -> Any:
-    return {
-      name: jax.tree.map(lambda _: name == 'backbone', branch)
-      for name, branch in params.items()
-    }
+    return jax.tree_util.tree_map_with_path(
+      lambda path, _: path[0].key == 'backbone', params
+    )
 
   return optax.multi_transform({True: optax.set_to_zero(), False: adam}, labels)
 
@@ -479,7 +477,8 @@ def fit(
         'train_loss': train_loss / images,
         'train_accuracy': right / images,
         'validation_loss': loss / len(validation_rows),
-        'validation_accuracy': float(np.trace(confusion)) / len(validation_rows),
+        'validation_accuracy': float(np.trace(confusion))
+        / len(validation_rows),
         'seconds': round(cost.train_seconds - before, 3),
       }
       state = journal.end_epoch(state, line)

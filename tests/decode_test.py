@@ -36,7 +36,9 @@ def test_lossless_formats_come_back_whole(rgb, kind):
 def test_grey_is_repeated(rgb):
   out = decoded(encoded(rgb.convert('L')))
   for channel in range(3):
-    np.testing.assert_array_equal(out[..., channel], np.asarray(rgb.convert('L')))
+    np.testing.assert_array_equal(
+      out[..., channel], np.asarray(rgb.convert('L'))
+    )
 
 
 def test_transparent_shows_white(rgb):

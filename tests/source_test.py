@@ -59,7 +59,9 @@ def test_original_and_segmented(study, tmp_path, wrapping):
     f'{wrapping}Segmented/Pro/cell-2.png',
   )
   first = found.items[0]
-  assert first.image.read() == (study / 'Original/Benign/cell-0.png').read_bytes()
+  assert (
+    first.image.read() == (study / 'Original/Benign/cell-0.png').read_bytes()
+  )
   assert first.mask.path.endswith('Segmented/Benign/cell-0.png')
 
 
@@ -102,7 +104,9 @@ def test_missing_path():
 
 
 def test_no_class_folder(tmp_path):
-  with pytest.raises(InputError, match='at least two class folders, found none'):
+  with pytest.raises(
+    InputError, match='at least two class folders, found none'
+  ):
     opened(tmp_path)
   conftest.save_images(tmp_path, {'only': 2}, size=8)
   with pytest.raises(InputError, match="only the folder 'only'"):
@@ -124,7 +128,8 @@ def test_truncated_zip(study, tmp_path):
 
 
 @pytest.mark.parametrize(
-  'name', ['../b/1.png', 'b/../../1.png', '/etc/1.png', 'C:/b/1.png', '..\\b\\1']
+  'name',
+  ['../b/1.png', 'b/../../1.png', '/etc/1.png', 'C:/b/1.png', '..\\b\\1'],
 )
 def test_paths_out_of_the_archive(tmp_path, name):
   with pytest.raises(InputError, match='points outside the archive'):
@@ -149,7 +154,9 @@ def test_a_zip_that_lies_about_sizes_cannot_unpack_more(tmp_path):
     for name in ('a/1.png', 'b/1.png'):
       archive.writestr(name, bytes(10**6))
   # Declare 10 bytes instead of 10^6, in both headers of each entry.
-  data = path.read_bytes().replace(struct.pack('<I', 10**6), struct.pack('<I', 10))
+  data = path.read_bytes().replace(
+    struct.pack('<I', 10**6), struct.pack('<I', 10)
+  )
   path.write_bytes(data)
   for item in opened(path).items:
     try:

@@ -22,7 +22,9 @@ def catalogue(labels, groups=None, ids=None) -> dataset.Catalogue:
     class_names=names,
     labels=np.asarray(labels, np.int32),
     ids=ids or tuple(f'{names[y]}/{i}.png' for i, y in enumerate(labels)),
-    groups=tuple(groups) if groups is not None else tuple(map(str, range(count))),
+    groups=tuple(groups)
+    if groups is not None
+    else tuple(map(str, range(count))),
     fingerprint='f',
     masks=0,
     skipped=(),

@@ -101,7 +101,9 @@ def _synthetic_jobs(scale: float, seed: int) -> list[Job]:
     label, patient = int(labels[index]), int(patients[index])
 
     def run() -> Checked:
-      image, mask = synthetic.render_image(key, index, label, patient, spec=spec)
+      image, mask = synthetic.render_image(
+        key, index, label, patient, spec=spec
+      )
       name = f'{synthetic.CLASSES[label]}/patient-{patient:02d}-{index:04d}.png'
       group = f'patient-{patient:02d}'
       return Checked(name, label, _to_png(image), _to_png(mask * 255), group)
@@ -190,21 +192,26 @@ class Smears(tfds.core.GeneratorBasedBuilder):
       for part in (checked.id, name, checked.image, checked.mask):
         part = part.encode() if isinstance(part, str) else part
         digest.update(hashlib.sha256(part).digest())
-      yield kept, {
-        'image': checked.image,
-        'mask': checked.mask,
-        'label': checked.label,
-        'id': checked.id,
-        'group': group,
-      }
+      yield (
+        kept,
+        {
+          'image': checked.image,
+          'mask': checked.mask,
+          'label': checked.label,
+          'id': checked.id,
+          'group': group,
+        },
+      )
       kept += 1
     if bad and (self._on_bad_image == 'error' or not kept):
       lines = [f'  {b.path}: {b.why}' for b in bad[:_LISTED]]
       if len(bad) > _LISTED:
         lines.append(f'  and {len(bad) - _LISTED} more')
       raise InputError(
-        f'{self._source_name}: {len(bad)} of {len(self._jobs)} images cannot be '
-        'used:\n' + '\n'.join(lines) + '\nMend or remove them, or leave them '
+        f'{self._source_name}: {len(bad)} of {len(self._jobs)} images cannot '
+        'be used:\n'
+        + '\n'.join(lines)
+        + '\nMend or remove them, or leave them '
         'out with --config.data.on_bad_image=skip'
       )
     self.info.metadata['fingerprint'] = digest.hexdigest()
@@ -230,7 +237,8 @@ def prepare(settings: Any, synthetic_settings: Any) -> pathlib.Path:
     # The rendering code is part of what identifies a synthetic set.
     code = pathlib.Path(synthetic.__file__).read_bytes()
     key = hashlib.sha256(repr((scale, seed)).encode() + code).hexdigest()
-    class_names, unpaired = synthetic.CLASSES, ()
+    class_names: tuple[str, ...] = synthetic.CLASSES
+    unpaired: tuple[str, ...] = ()
     jobs = _synthetic_jobs(scale, seed)
   else:
     found = source.open_source(settings.source, max_bytes=settings.max_bytes)

@@ -60,9 +60,7 @@ class Catalogue:
   unpaired: tuple[str, ...]
 
 
-def load(
-  directory: pathlib.Path, image_size: int
-) -> tuple[Dataset, Catalogue]:
+def load(directory: pathlib.Path, image_size: int) -> tuple[Dataset, Catalogue]:
   """Reads a prepared set, every image decoded and scaled.
 
   Args:

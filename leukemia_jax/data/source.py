@@ -259,7 +259,9 @@ def open_source(name: str, *, max_bytes: int) -> Source:
       'folder, a .zip, "synthetic" or "kaggle"'
     )
   try:
-    files = _folder_files(path) if path.is_dir() else _zip_files(path, max_bytes)
+    files = (
+      _folder_files(path) if path.is_dir() else _zip_files(path, max_bytes)
+    )
   except PermissionError as error:
     raise InputError(
       f'config.data.source={name}: no permission to read {error.filename}'

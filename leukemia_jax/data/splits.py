@@ -74,8 +74,8 @@ def per_class(labels: np.ndarray, num_classes: int, wanted: int = 0) -> int:
   largest = int(np.bincount(labels, minlength=num_classes).max())
   if wanted and wanted < largest:
     raise InputError(
-      f'config.data.per_class={wanted}: the largest class has {largest} images; '
-      'give that or more, or 0 to choose it from the size of the set'
+      f'config.data.per_class={wanted}: the largest class has {largest} '
+      'images; give that or more, or 0 to choose it from the size of the set'
     )
   scaled = round(STUDY_PER_CLASS * len(labels) / STUDY_IMAGES)
   return wanted or max(largest, scaled)
@@ -265,7 +265,8 @@ def split_then_balance(
     The split; validation and test hold every original once, all copy numbers
     are 0.
   """
-  rng, fixed = _generator(key), {}
+  rng = _generator(key)
+  fixed: dict[int, int] = {}
   if option == 2:
     held_out = _held_out(len(labels), True)
     indices = np.arange(len(labels))
@@ -348,9 +349,7 @@ def unique(rows: np.ndarray) -> np.ndarray:
 
 def to_json(split: Split, catalogue: Catalogue) -> str:
   """A split as text, with what identifies the set that it belongs to."""
-  parts = {
-    name: rows.tolist() for name, rows in zip(PARTS, split, strict=True)
-  }
+  parts = {name: rows.tolist() for name, rows in zip(PARTS, split, strict=True)}
   return json.dumps({'fingerprint': catalogue.fingerprint, 'parts': parts})
 
 

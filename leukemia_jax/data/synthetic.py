@@ -59,15 +59,15 @@ class Morphology(NamedTuple):
     nucleolus_size: diameter of a nucleolus, micrometres.
   """
 
-  diameter: jax.Array
-  variation: jax.Array
-  nuclear_ratio: jax.Array
-  clumping: jax.Array
-  granularity: jax.Array
-  cleft: jax.Array
-  lobes: jax.Array
-  nucleoli: jax.Array
-  nucleolus_size: jax.Array
+  diameter: jax.typing.ArrayLike
+  variation: jax.typing.ArrayLike
+  nuclear_ratio: jax.typing.ArrayLike
+  clumping: jax.typing.ArrayLike
+  granularity: jax.typing.ArrayLike
+  cleft: jax.typing.ArrayLike
+  lobes: jax.typing.ArrayLike
+  nucleoli: jax.typing.ArrayLike
+  nucleolus_size: jax.typing.ArrayLike
 
 
 MORPHOLOGY = Morphology(
@@ -77,10 +77,10 @@ MORPHOLOGY = Morphology(
       #  Benign, Early, Pre, Pro
       (8.2, 10.2, 11.6, 13.2),
       (0.16, 0.05, 0.20, 0.06),
-      (0.93, 0.78, 0.56, 0.74),
-      (0.00, 0.06, 0.40, 0.00),
-      (0.02, 0.16, 0.10, 0.08),
-      (0.00, 0.80, 0.15, 0.00),
+      (0.94, 0.80, 0.50, 0.74),
+      (0.00, 0.00, 0.50, 0.00),
+      (0.02, 0.08, 0.10, 0.08),
+      (0.00, 0.90, 0.10, 0.00),
       (0.02, 0.03, 0.17, 0.03),
       (0.0, 0.3, 0.6, 2.6),
       (1.0, 1.4, 1.6, 2.4),
@@ -154,7 +154,7 @@ def prepare_slide(key: jax.Array) -> Slide:
       # Densities of the published images: ground (239, 247, 241), red cells
       # (170, 182, 218), white cells (155, 128, 245) on average.
       nucleus=jnp.array([0.62, 0.95, 0.07]),
-      cytoplasm=jnp.array([0.33, 0.42, 0.03]),
+      cytoplasm=jnp.array([0.23, 0.31, 0.03]),
       red=jnp.array([0.34, 0.30, 0.10]),
       light=jnp.array([239.0, 247.0, 241.0]),
       defocus=jnp.float32(0.55),
@@ -189,10 +189,11 @@ def _smooth(image: jax.Array, deviation: jax.Array | float) -> jax.Array:
     size = image.shape[axis]
     widths = [(4, 4) if a == axis else (0, 0) for a in range(image.ndim)]
     padded = jnp.pad(image, widths, mode='edge')
-    image = sum(
+    shifted = (
       weights[i] * jax.lax.slice_in_dim(padded, i, i + size, axis=axis)
       for i in range(9)
     )
+    image = functools.reduce(jnp.add, shifted)
   return image
 
 
@@ -213,7 +214,9 @@ def _stained(amount: jax.Array, stain: jax.Array) -> jax.Array:
   return amount[..., None] * stain[None, None]
 
 
-def _outline(key: jax.Array, angle: jax.Array, amplitude: jax.Array):
+def _outline(
+  key: jax.Array, angle: jax.Array, amplitude: jax.typing.ArrayLike
+) -> jax.Array:
   """A closed outline around 1: three random harmonics."""
   phase, weight = jax.random.uniform(key, (2, 3))
   outline = jnp.ones_like(angle)
@@ -236,7 +239,9 @@ def _edit(canvas: jax.Array, centre: jax.Array, patch: int, paint) -> jax.Array:
   return jax.lax.dynamic_update_slice(canvas, new, start)
 
 
-def _paint_red(key: jax.Array, canvas: jax.Array, slide: Slide, spec: SmearSpec):
+def _paint_red(
+  key: jax.Array, canvas: jax.Array, slide: Slide, spec: SmearSpec
+):
   """Adds a red cell: a disc with central pallor, a little oval."""
   keys = jax.random.split(key, 4)
   centre = jax.random.uniform(keys[0], (2,), maxval=spec.size)
@@ -246,7 +251,7 @@ def _paint_red(key: jax.Array, canvas: jax.Array, slide: Slide, spec: SmearSpec)
 
   def paint(old: jax.Array, middle: jax.Array) -> jax.Array:
     distance, angle = _polar(_RED_PATCH, middle)
-    edge = radius * _outline(keys[3], angle, jnp.float32(0.025))
+    edge = radius * _outline(keys[3], angle, 0.025)
     depth = 1 - pallor * jnp.exp(-jnp.square(distance / (0.5 * radius)))
     density = _stained(_disc(distance, edge) * depth, slide.red)
     return old.at[..., :3].add(density)
@@ -263,7 +268,7 @@ def _paint_platelet(key, canvas, slide: Slide, spec: SmearSpec) -> jax.Array:
 
   def paint(old: jax.Array, middle: jax.Array) -> jax.Array:
     distance, angle = _polar(_RED_PATCH, middle)
-    edge = radius * _outline(keys[2], angle, jnp.float32(0.12))
+    edge = radius * _outline(keys[2], angle, 0.12)
     density = _stained(0.55 * _disc(distance, edge), slide.nucleus)
     return old.at[..., :3].add(density)
 
@@ -279,7 +284,7 @@ def _paint_smudge(key, canvas, slide: Slide, spec: SmearSpec) -> jax.Array:
 
   def paint(old: jax.Array, middle: jax.Array) -> jax.Array:
     distance, angle = _polar(_WHITE_PATCH, middle)
-    edge = radius * _outline(keys[2], angle, jnp.float32(0.2))
+    edge = radius * _outline(keys[2], angle, 0.2)
     density = 0.45 * jax.nn.sigmoid((edge - distance) / 2.5)
     return old.at[..., :3].add(_stained(density, slide.nucleus))
 
@@ -313,7 +318,9 @@ def _paint_white(key, canvas, noise, slide, spec, look, centre, radius):
   keys = jax.random.split(key, 3)
   scale = spec.pixels_per_micrometre
   nuclear = radius * jnp.sqrt(look.nuclear_ratio)
-  corner = jnp.floor(centre).astype(jnp.int32) - _WHITE_PATCH // 2 + _WHITE_PATCH
+  corner = (
+    jnp.floor(centre).astype(jnp.int32) - _WHITE_PATCH // 2 + _WHITE_PATCH
+  )
   grain, clumps = jnp.moveaxis(
     jax.lax.dynamic_slice(
       noise, (corner[0], corner[1], 0), (_WHITE_PATCH, _WHITE_PATCH, 2)
@@ -330,7 +337,7 @@ def _paint_white(key, canvas, noise, slide, spec, look, centre, radius):
       keys[2], middle + 0.6 * shift, nuclear, look, grain, clumps, scale
     )
     shape = shape * cell
-    amount = shape * stain + 0.45 * (cell - shape)
+    amount = shape * stain + 0.35 * (cell - shape)
     # Every class holds the same mean stain in a cell's area: an open nucleus
     # spreads what a condensed one packs, and colour gives no class away.
     level = 0.8 * cell.sum() / jnp.maximum(amount.sum(), 1.0)
@@ -413,7 +420,9 @@ def render(
 
     return jax.lax.fori_loop(0, count, body, canvas)
 
-  canvas = scatter(keys[1], several(keys[2], *spec.red_cells), canvas, _paint_red)
+  canvas = scatter(
+    keys[1], several(keys[2], *spec.red_cells), canvas, _paint_red
+  )
   canvas = scatter(keys[3], several(keys[4], 2, 9), canvas, _paint_platelet)
   canvas = scatter(keys[5], several(keys[6], 0, 2), canvas, _paint_smudge)
 

@@ -146,9 +146,7 @@ class InceptionResNetV2(nn.Module):
         f'InceptionResNetV2 needs images of {self.minimum_size} px or more, '
         f'not {x.shape[1]} x {x.shape[2]}'
       )
-    step = functools.partial(
-      ConvNorm, momentum=self.momentum, dtype=self.dtype
-    )
+    step = functools.partial(ConvNorm, momentum=self.momentum, dtype=self.dtype)
     valid = functools.partial(step, padding='VALID')
     f = self.filters
     x = x.astype(self.dtype)

@@ -4,6 +4,7 @@ The fast forms that XLA lacks on a CPU live here alone; both forms of a layer
 give the same values.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,8 +37,9 @@ class PointwiseConv(nn.Module):
       nn.initializers.glorot_uniform(),
       (1, 1, x.shape[-1], self.features),
     )
-    x = jnp.einsum('bhwc,cd->bhwd', x.astype(self.dtype),
-                   kernel[0, 0].astype(self.dtype))
+    x = jnp.einsum(
+      'bhwc,cd->bhwd', x.astype(self.dtype), kernel[0, 0].astype(self.dtype)
+    )
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros, (self.features,))
       x = x + bias.astype(self.dtype)[None, None, None]
@@ -115,12 +117,12 @@ def batch_norm(
 def _max_of_slices(x: jax.Array) -> jax.Array:
   height = (x.shape[1] - 3) // 2 + 1
   width = (x.shape[2] - 3) // 2 + 1
-  result = None
-  for i in range(3):
-    for j in range(3):
-      part = x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2]
-      result = part if result is None else jnp.maximum(result, part)
-  return result
+  slices = (
+    x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2]
+    for i in range(3)
+    for j in range(3)
+  )
+  return functools.reduce(jnp.maximum, slices)
 
 
 def max_pool_3x3_2(x: jax.Array) -> jax.Array:

@@ -1,0 +1,309 @@
+"""The command line as a user meets it: results, refusals, other data."""
+
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import time
+
+import conftest
+import numpy as np
+import pytest
+from conftest import ROOT
+
+SMALL = [
+  '--config.synthetic.scale=0.03',
+  '--config.data.image_size=75',
+  '--config.model.width=0.05',
+  '--config.train.epochs=2',
+]
+
+
+def run(*flags, **options) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [sys.executable, str(ROOT / 'main.py'), *map(str, flags)],
+    capture_output=True,
+    text=True,
+    timeout=500,
+    **options,
+  )
+
+
+def refused(done: subprocess.CompletedProcess) -> str:
+  """The error of a command that must have failed in good manners."""
+  assert done.returncode == 1, done.stdout + done.stderr
+  assert 'Traceback' not in done.stderr
+  assert done.stderr.count('error: ') == 1
+  return done.stderr
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory) -> str:
+  return f'--config.data.cache_dir={tmp_path_factory.mktemp("cache")}'
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, cache) -> pathlib.Path:
+  workdir = tmp_path_factory.mktemp('runs') / 'train'
+  done = run(f'--workdir={workdir}', cache, *SMALL)
+  assert done.returncode == 0, done.stderr
+  return workdir
+
+
+def result(workdir: pathlib.Path) -> dict:
+  return json.loads((workdir / 'result.json').read_text())
+
+
+def test_help_is_quick_to_import():
+  code = (
+    'import sys; sys.argv = ["main.py", "--help"]; sys.path.insert(0, ".");'
+    'import main, absl.app\n'
+    'try: absl.app.run(main.main, flags_parser=main._parse)\n'
+    'except SystemExit: print("jax" in sys.modules)'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert done.stdout.strip().endswith('False')
+  text = run('--help').stdout
+  for word in ('--workdir', '--config', '--mode', 'prepare', 'evaluate'):
+    assert word in text
+
+
+@pytest.mark.parametrize(
+  ('flags', 'words'),
+  [
+    (['--config.data.sourc=x'], 'did you mean config.data.source'),
+    (['--config.lerning_rate=1'], 'config.train.learning_rate'),
+    (['--config.data=x'], 'config.data.image_size'),
+    (['--config.train.epochs=ten'], 'must be of type int'),
+    (['--config.train.epochs=1.5'], 'must be of type int'),
+    (['--config.train.learning_rate=fast'], 'must be of type float'),
+    (['--config.model.blocks=3'], 'must be of type tuple'),
+    (['--config.augment.flip_vertical=maybe'], 'must be of type bool'),
+    (['--config.seed'], 'needs a value'),
+    (['--config=configs/none.py'], 'there is no file'),
+    (['--mode=trian'], 'prepare|train|evaluate'),
+    (['--wrkdir=x'], 'wrkdir'),
+    (['--mode=evaluate'], '--checkpoint'),
+    (['--checkpoint=x'], '--mode=evaluate'),
+    (['surplus'], 'unexpected surplus'),
+  ],
+)
+def test_wrong_flags(tmp_path, flags, words):
+  error = refused(run(f'--workdir={tmp_path}/w', *flags))
+  assert words in error
+  assert not (tmp_path / 'w').exists()
+
+
+def test_missing_workdir():
+  assert '--workdir is missing' in refused(run())
+
+
+def test_wrong_value_and_missing_path(tmp_path):
+  where = f'--workdir={tmp_path}/w'
+  error = refused(run(where, '--config.model.name=resnet'))
+  assert "config.model.name='resnet' must be one of" in error
+  error = refused(run(where, '--config.data.source=no/such/set.zip'))
+  assert 'config.data.source=no/such/set.zip' in error
+
+
+def test_result_says_everything(trained):
+  got = result(trained)
+  assert got['task'] == 'classification'
+  assert got['data']['classes'] == ['Benign', 'Early', 'Pre', 'Pro']
+  assert len(got['data']['fingerprint']) == len(got['parameters_sha256']) == 64
+  for part in ('train', 'validation', 'test'):
+    scores = got[part]
+    counts = np.array(scores['confusion_matrix'])
+    assert counts.sum() == scores['images']
+    assert scores['accuracy'] == pytest.approx(np.trace(counts) / counts.sum())
+    for name in ('loss', 'precision', 'recall', 'f1', 'worst_class_recall'):
+      assert np.isfinite(scores[name])
+    assert set(scores['by_class']) == set(got['data']['classes'])
+  images = sum(got[p]['images'] for p in ('train', 'validation', 'test'))
+  # Every original once, though rare ones were trained on several times.
+  assert images == got['data']['images']
+  assert sum(got['data']['counts']['train'].values()) > got['train']['images']
+  assert got['epochs'] == 2
+  assert {'seconds', 'images_per_second', 'compile_seconds'} <= set(got['cost'])
+  assert got['cost']['peak_memory_bytes'] > 10**8
+  assert 'jax' in got['versions']
+  split = json.loads((trained / 'split.json').read_text())
+  assert split['fingerprint'] == got['data']['fingerprint']
+  lines = (trained / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(line)['epoch'] for line in lines] == [1, 2]
+  assert list((trained / 'tensorboard').iterdir())
+
+
+def test_report_shows_it(trained):
+  text = (trained / 'report.md').read_text()
+  got = result(trained)
+  assert f'{got["test"]["accuracy"]:.4f}' in text
+  assert 'not a medical device' in text
+  for image in ('curves.png', 'confusion.png'):
+    assert image in text
+    assert (trained / image).read_bytes()[:4] == b'\x89PNG'
+
+
+def test_same_command_again_and_another_config(trained, cache):
+  before = (trained / 'result.json').read_bytes()
+  done = run(f'--workdir={trained}', cache, *SMALL)
+  assert done.returncode == 0
+  assert 'finished' in done.stdout
+  error = refused(run(f'--workdir={trained}', cache, *SMALL, '--config.seed=5'))
+  assert 'seed: 0 there, 5 now' in error
+  assert 'epochs' not in error
+  assert (trained / 'result.json').read_bytes() == before
+
+
+def test_evaluation_on_its_own_data_gives_its_own_numbers(
+  trained, cache, tmp_path
+):
+  done = run(
+    f'--workdir={tmp_path}/out',
+    '--mode=evaluate',
+    f'--checkpoint={trained}',
+  )
+  assert done.returncode == 0, done.stderr
+  ours, theirs = result(tmp_path / 'out'), result(trained)
+  for part in ('train', 'validation', 'test'):
+    assert ours[part] == theirs[part]
+  assert ours['parameters_sha256'] == theirs['parameters_sha256']
+
+
+def test_evaluation_on_other_data(trained, cache, tmp_path):
+  # Two of the four classes; labels must be mapped by name.
+  conftest.save_images(tmp_path / 'set', {'Pre': 5, 'Benign': 4}, size=90)
+  flags = ['--mode=evaluate', f'--checkpoint={trained}', cache]
+  source = f'--config.data.source={tmp_path}/set'
+  done = run(f'--workdir={tmp_path}/out', *flags, source)
+  assert done.returncode == 0, done.stderr
+  got = result(tmp_path / 'out')
+  assert 'train' not in got
+  counts = np.array(got['test']['confusion_matrix'])
+  assert counts.sum(1).tolist() == [4, 0, 5, 0]
+  conftest.save_images(tmp_path / 'other', {'Pre': 2, 'AML': 2}, size=90)
+  source = f'--config.data.source={tmp_path}/other'
+  error = refused(run(f'--workdir={tmp_path}/out2', *flags, source))
+  assert 'the classes AML' in error
+  error = refused(run(f'--workdir={trained}', *flags, source))
+  assert 'same folder' in error
+
+
+def test_evaluate_needs_a_trained_run(tmp_path, cache):
+  flags = ['--mode=evaluate', f'--checkpoint={tmp_path}/none', cache]
+  error = refused(run(f'--workdir={tmp_path}/out', *flags))
+  assert 'no workdir of a run' in error
+
+
+def test_prepare_counts_and_draws(tmp_path, cache):
+  done = run(f'--workdir={tmp_path}/w', '--mode=prepare', cache, *SMALL)
+  assert done.returncode == 0, done.stderr
+  assert '| Benign | 15 |' in done.stdout
+  for name in ('classes.png', 'augmented.png'):
+    assert (tmp_path / 'w' / name).stat().st_size > 10_000
+
+
+def test_the_studys_order_and_a_start_from_other_weights(
+  trained, cache, tmp_path
+):
+  done = run(
+    f'--workdir={tmp_path}/w',
+    cache,
+    *SMALL,
+    '--config.data.order=balance_then_split',
+    '--config.data.option=2',
+    '--config.train.freeze_backbone',
+    f'--config.model.weights={trained}',
+  )
+  assert done.returncode == 0, done.stderr
+  got = result(tmp_path / 'w')
+  total = sum(got[p]['images'] for p in ('train', 'validation', 'test'))
+  assert total == sum(sum(c.values()) for c in got['data']['counts'].values())
+  assert total > got['data']['images']
+  # Wrong shape of weights.
+  error = refused(
+    run(
+      f'--workdir={tmp_path}/v',
+      cache,
+      *SMALL,
+      '--config.model.width=0.06',
+      f'--config.model.weights={trained}',
+    )
+  )
+  assert 'model of another shape' in error
+
+
+def test_a_workdir_that_cannot_be_written(tmp_path, cache):
+  (tmp_path / 'file').write_text('not a folder')
+  error = refused(run(f'--workdir={tmp_path}/file/w', cache, *SMALL))
+  assert 'cannot be written to' in error
+
+
+def test_a_full_disk(trained, cache, tmp_path):
+  """Files may not grow over 100 kB: the checkpoint is the first that would."""
+
+  def limit():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+  done = run(f'--workdir={tmp_path}/w', cache, *SMALL, preexec_fn=limit)
+  error = refused(done)
+  assert 'w' in error
+  # With room again the same command goes through, to the same end.
+  done = run(f'--workdir={tmp_path}/w', cache, *SMALL)
+  assert done.returncode == 0, done.stderr
+  ours, theirs = result(tmp_path / 'w'), result(trained)
+  assert ours['parameters_sha256'] == theirs['parameters_sha256']
+
+
+def test_names_with_spaces_and_other_scripts(tmp_path, cache):
+  conftest.save_images(
+    tmp_path / 'meine Bilder/été', {'白血病 1': 8, 'gesund': 8}, size=75
+  )
+  done = run(
+    f'--workdir={tmp_path}/Lauf 1',
+    cache,
+    *SMALL,
+    f'--config.data.source={tmp_path}/meine Bilder',
+  )
+  assert done.returncode == 0, done.stderr
+  assert result(tmp_path / 'Lauf 1')['data']['classes'] == [
+    'gesund',
+    '白血病 1',
+  ]
+
+
+def test_kills_change_nothing(tmp_path, cache):
+  done = subprocess.run(
+    [
+      sys.executable,
+      str(ROOT / 'tests/kill_and_resume.py'),
+      '--kills=2',
+      f'--folder={tmp_path}',
+      cache,
+      *SMALL,
+      '--config.train.checkpoint_steps=2',
+    ],
+    capture_output=True,
+    text=True,
+    timeout=500,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert 'after 2 kills: the same result' in done.stdout
+
+
+def test_two_runs_give_the_same_result(trained, cache, tmp_path):
+  done = run(f'--workdir={tmp_path}/w', cache, *SMALL)
+  assert done.returncode == 0, done.stderr
+  one, two = result(trained), result(tmp_path / 'w')
+  del one['cost'], two['cost']
+  assert one == two
+
+
+def test_nothing_temporary_is_left(trained):
+  left = [p for p in trained.rglob('*') if p.name.startswith('.')]
+  assert not left
+  assert time.time() - os.path.getmtime(trained / 'result.json') < 86400

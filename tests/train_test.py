@@ -1,0 +1,279 @@
+"""The training loop: bits after a stop, order of data, divergence, overfit."""
+
+import functools
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from leukemia_jax import checkpoint, evaluate, train
+from leukemia_jax.data.dataset import Dataset
+
+COUNT, CLASSES, SIZE = 50, 3, 8
+KEY = jax.random.key(3)
+
+
+class Tiny(nn.Module):
+  """A network with all kinds of state: batch norm, dropout."""
+
+  @nn.compact
+  def __call__(self, images, *, train):
+    x = nn.Conv(6, (3, 3), strides=2, name='backbone')(images)
+    x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
+    features = x.mean((1, 2))
+    x = nn.Dropout(0.3, deterministic=not train)(features)
+    return nn.Dense(CLASSES)(x), {'features': x}
+
+
+def settings(**changes) -> ConfigDict:
+  values = {
+    'batch_size': 16,
+    'epochs': 5,
+    'learning_rate': 1e-2,
+    'plateau_factor': 0.2,
+    'plateau_patience': 2,
+    'stop_patience': 4,
+    'checkpoint_steps': 3,
+    'steps_per_call': 1,
+  }
+  return ConfigDict(values | changes)
+
+
+def data() -> Dataset:
+  """Images whose brightest channel is their class, more or less."""
+  rng = np.random.default_rng(0)
+  labels = rng.integers(0, CLASSES, COUNT).astype(np.int32)
+  images = rng.integers(0, 120, (COUNT, SIZE, SIZE, 3), dtype=np.uint8)
+  images[np.arange(COUNT), :, :, labels] += 60
+  return Dataset(jnp.asarray(images), jnp.asarray(labels))
+
+
+def flip(key, image):
+  return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def parts(freeze=False, rate=1e-2):
+  model, tx = Tiny(), train.make_optimizer(freeze)
+  state = train.init_state(
+    jax.random.key(1), model, tx, image_size=SIZE, learning_rate=rate
+  )
+  step = train.make_train_step(
+    apply_fn=model.apply, tx=tx, augment=flip, preprocessing='unit'
+  )
+  eval_step = evaluate.make_eval_step(
+    apply_fn=model.apply, preprocessing='unit'
+  )
+  return state, step, eval_step
+
+
+def fit(workdir, given=None, **changes):
+  given = given or settings(**changes)
+  state, step, eval_step = parts(rate=given.learning_rate)
+  return train.fit(
+    state,
+    step,
+    eval_step,
+    data(),
+    train_rows=np.arange(40),
+    validation_rows=np.arange(40, COUNT),
+    num_classes=CLASSES,
+    key=KEY,
+    settings=given,
+    workdir=workdir,
+  )
+
+
+def without_times(history):
+  return [{k: v for k, v in line.items() if k != 'seconds'} for line in history]
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  return fit(tmp_path_factory.mktemp('whole'))
+
+
+class Killed(Exception):
+  """Stands for a kill at a given moment."""
+
+
+@pytest.mark.parametrize('calls', [1, 4, 6, 9, 13])
+def test_a_stopped_run_goes_on_to_the_same_bits(
+  whole, tmp_path, monkeypatch, calls
+):
+  left = [calls]
+  original = train._Steps.__call__
+
+  def cut_off(self, *args):
+    left[0] -= 1
+    if left[0] < 0:
+      raise Killed
+    return original(self, *args)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(train._Steps, '__call__', cut_off)
+    with pytest.raises(Killed):
+      fit(tmp_path / 'cut')
+  resumed = fit(tmp_path / 'cut')
+  assert checkpoint.fingerprint(whole.variables) == checkpoint.fingerprint(
+    resumed.variables
+  )
+  assert without_times(whole.history) == without_times(resumed.history)
+  lines = (tmp_path / 'cut/metrics.jsonl').read_text().splitlines()
+  assert without_times(map(json.loads, lines)) == without_times(whole.history)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+  one, two = fit(tmp_path), fit(tmp_path)
+  assert two.cost.images == 0
+  assert checkpoint.fingerprint(one.variables) == checkpoint.fingerprint(
+    two.variables
+  )
+
+
+def test_steps_per_call_change_nothing_but_the_calls(whole, tmp_path):
+  many = fit(tmp_path / 'many', steps_per_call=4)
+  for a, b in zip(
+    without_times(whole.history), without_times(many.history), strict=True
+  ):
+    # A loop is compiled differently: roundings, which Adam makes larger.
+    assert a == pytest.approx(b, rel=2e-3)
+
+
+def test_best_weights_come_back(tmp_path):
+  outcome = fit(tmp_path, epochs=12)
+  losses = [line['validation_loss'] for line in outcome.history]
+  assert outcome.best_epoch == int(np.argmin(losses))
+  _, _, eval_step = parts()
+  loss, _ = evaluate.run(
+    eval_step,
+    outcome.variables,
+    data(),
+    np.arange(40, COUNT),
+    batch_size=16,
+    num_classes=CLASSES,
+  )
+  assert loss / 10 == pytest.approx(min(losses), rel=1e-6)
+
+
+def test_it_learns(tmp_path):
+  outcome = fit(tmp_path, epochs=40, stop_patience=40, plateau_patience=40)
+  assert outcome.history[-1]['train_accuracy'] > 0.9
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+  with pytest.raises(train.DivergedError, match=r'step \d+ with learning rate'):
+    fit(tmp_path, learning_rate=1e30)
+
+
+def test_divergence_keeps_the_last_good_checkpoint(tmp_path):
+  given = settings(epochs=2)
+  fit(tmp_path, given)
+  state, step, eval_step = parts()
+
+  def broken(state, *args):
+    state, loss = step(state, *args)
+    return state, jnp.where(state.step > 7, jnp.nan, loss)
+
+  with pytest.raises(train.DivergedError, match='step 8'):
+    train.fit(
+      state,
+      broken,
+      eval_step,
+      data(),
+      train_rows=np.arange(40),
+      validation_rows=np.arange(40, COUNT),
+      num_classes=CLASSES,
+      key=KEY,
+      settings=settings(epochs=4),
+      workdir=tmp_path,
+    )
+  manager = checkpoint.open_manager(tmp_path / 'checkpoints/latest')
+  assert manager.latest_step() == 6
+  manager.close()
+
+
+def test_epoch_order_is_a_permutation_of_key_and_epoch():
+  rows = jnp.arange(100, 145, dtype=jnp.int32)
+  order = functools.partial(train.epoch_order, KEY, rows=rows, batch_size=16)
+  one, weights = order(0)
+  assert one.shape == weights.shape == (3, 16)
+  counted = np.asarray(one)[np.asarray(weights) > 0]
+  np.testing.assert_array_equal(np.sort(counted), rows)
+  np.testing.assert_array_equal(one, order(0)[0])
+  assert (np.asarray(one) != np.asarray(order(1)[0])).any()
+  # The last batch is filled up with real images, at no weight.
+  assert set(np.asarray(one).ravel()) <= set(np.asarray(rows).tolist())
+
+
+def test_jit_is_eager():
+  state, step, _ = parts()
+  rows = jnp.arange(16).reshape(1, 16)
+  weights = jnp.ones((1, 16))
+  eager, loss = step(state, KEY, data(), rows, weights)
+  compiled, same = jax.jit(step)(state, KEY, data(), rows, weights)
+  assert float(loss) == pytest.approx(float(same), rel=1e-5)
+  # Adam's first steps are of one size, whichever sign rounding gives a
+  # gradient near zero: compare moments, not parameters.
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
+    eager.opt_state,
+    compiled.opt_state,
+  )
+
+
+def test_images_at_no_weight_do_not_train():
+  """Frozen statistics aside, a filled-up batch equals the smaller batch."""
+  model, tx = nn.Dense(CLASSES), train.make_optimizer(False)
+
+  def apply_fn(variables, images, train, mutable=(), rngs=None):
+    flat = images.reshape(len(images), -1)
+    out = model.apply({'params': variables['params']}, flat), {}
+    return (out, {'batch_stats': {}}) if mutable else out
+
+  step = train.make_train_step(
+    apply_fn=apply_fn, tx=tx, augment=None, preprocessing='unit'
+  )
+  params = model.init(KEY, jnp.zeros((1, SIZE * SIZE * 3)))['params']
+  state = train.TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    batch_stats={},
+    opt_state=tx.init(params),
+    learning_rate=jnp.float32(0.1),
+    sums=jnp.zeros(3),
+  )
+  rows = jnp.arange(8)[None]
+  weights = (jnp.arange(8) < 5).astype(jnp.float32)[None]
+  filled, loss = step(state, KEY, data(), rows, weights)
+  small, same = step(state, KEY, data(), rows[:, :5], weights[:, :5])
+  assert float(loss) == pytest.approx(float(same), rel=1e-6)
+  assert np.asarray(filled.sums).tolist() == pytest.approx(
+    np.asarray(small.sums).tolist()
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+    filled.params,
+    small.params,
+  )
+
+
+def test_a_frozen_backbone_is_not_moved():
+  state, step, _ = parts(freeze=True)
+  rows, weights = jnp.arange(16).reshape(1, 16), jnp.ones((1, 16))
+  moved, _ = jax.jit(step)(state, KEY, data(), rows, weights)
+  for one, other in zip(
+    jax.tree.leaves(moved.params['backbone']),
+    jax.tree.leaves(state.params['backbone']),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(one, other)
+  head = jax.tree.map(
+    lambda a, b: float(jnp.abs(a - b).max()),
+    moved.params['Dense_0'],
+    state.params['Dense_0'],
+  )
+  assert min(jax.tree.leaves(head)) > 0
