@@ -173,7 +173,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 def main(_: Sequence[str]) -> None:
   """Runs the mode that the flags name."""
-  logging.set_verbosity(logging.ERROR)
+  # What goes wrong is said once, by this program.
+  logging.set_verbosity(logging.FATAL)
   # JAX takes seconds to import: not for --help, not for a mistyped flag.
   from leukemia_jax import experiment, settings
   from leukemia_jax.errors import InputError

@@ -2,6 +2,7 @@
 
 import hashlib
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -16,12 +17,16 @@ def open_manager(directory: pathlib.Path) -> ocp.CheckpointManager:
 
   A checkpoint is written under a temporary name and moved into place, so a
   kill at any moment leaves a whole one; what it cut off is removed here.
+  Saving doesn't go on in the background, so that a full disk is an error of
+  the very call.
   """
   return ocp.CheckpointManager(
     directory.absolute(),
     item_names=('arrays', 'notes'),
     options=ocp.CheckpointManagerOptions(
-      max_to_keep=1, cleanup_tmp_directories=True
+      max_to_keep=1,
+      cleanup_tmp_directories=True,
+      enable_async_checkpointing=False,
     ),
   )
 
@@ -29,7 +34,7 @@ def open_manager(directory: pathlib.Path) -> ocp.CheckpointManager:
 def save(
   manager: ocp.CheckpointManager, number: int, arrays: Any, notes: Any
 ) -> None:
-  """Starts saving a checkpoint; it is on disk after `manager.wait...`.
+  """Saves a checkpoint.
 
   Args:
     manager: from `open_manager`.
@@ -37,9 +42,20 @@ def save(
       goes on after a kill makes the same again.
     arrays: pytree of arrays.
     notes: JSON-serialisable.
+
+  Raises:
+    InputError: it can't be written.
   """
   if number in manager.all_steps():
     return
+  # Known to be too little before anything is written: Orbax would leave many
+  # threads' complaints behind.
+  needed = 2**20 + sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+  free = shutil.disk_usage(manager.directory).free
+  if free < needed:
+    raise _unwritable(
+      manager, f'it needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} are free'
+    )
   try:
     manager.save(
       number,
@@ -48,23 +64,15 @@ def save(
       ),
     )
   except Exception as error:
-    raise _failed(manager, error) from error
+    # Orbax and TensorStore have many exceptions for a disk that is full.
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    raise _unwritable(manager, lines[0]) from error
 
 
-def finish(manager: ocp.CheckpointManager) -> None:
-  """Waits until everything is on disk."""
-  try:
-    manager.wait_until_finished()
-  except Exception as error:
-    raise _failed(manager, error) from error
-
-
-def _failed(manager: ocp.CheckpointManager, error: Exception) -> InputError:
-  # Orbax and TensorStore have many exceptions for a disk that is full.
-  lines = str(error).strip().splitlines() or [type(error).__name__]
+def _unwritable(manager: ocp.CheckpointManager, why: str) -> InputError:
   return InputError(
-    f'cannot write a checkpoint to {manager.directory}: {lines[0]}; is the '
-    'disk full? Make room and give the same command: the run goes on'
+    f'cannot write a checkpoint to {manager.directory}: {why}. Make room and '
+    'give the same command: the run goes on'
   )
 
 

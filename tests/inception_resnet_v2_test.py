@@ -168,6 +168,18 @@ def test_training_statistics_are_keras(pair):
   assert relative(np.asarray(got['var']), variance) <= 1e-3
 
 
+def drawn(model, images):
+  """Variables of the right shapes, without compiling an init."""
+  rng = np.random.default_rng(0)
+  shapes = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), images, train=False)
+  )
+  return jax.tree.map(
+    lambda leaf: jnp.asarray(rng.uniform(0.1, 0.5, leaf.shape), leaf.dtype),
+    shapes,
+  )
+
+
 def test_bfloat16_keeps_parameters_and_head_in_float32():
   model = models.create(
     'inception_resnet_v2',
@@ -177,13 +189,13 @@ def test_bfloat16_keeps_parameters_and_head_in_float32():
     dtype=jnp.bfloat16,
   )
   images = jnp.ones((1, 75, 75, 3))
-  variables = jax.jit(model.init, static_argnames='train')(
-    jax.random.key(0), images, train=False
-  )
+  variables = drawn(model, images)
   assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {
     jnp.dtype('float32')
   }
-  logits, intermediates = model.apply(variables, images, train=False)
+  logits, intermediates = jax.eval_shape(
+    lambda: model.apply(variables, images, train=False)
+  )
   assert logits.dtype == jnp.float32
   assert intermediates['features'].dtype == jnp.bfloat16
 
@@ -197,8 +209,9 @@ def test_a_frozen_backbone_keeps_its_statistics():
     blocks=(1, 1, 1),
   )
   images = jax.random.uniform(jax.random.key(1), (2, 75, 75, 3))
-  variables = model.init(jax.random.key(0), images, train=False)
+  variables = drawn(model, images)
 
+  @jax.jit
   def loss(params):
     (logits, _), updated = model.apply(
       {**variables, 'params': params},

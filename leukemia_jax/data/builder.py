@@ -230,7 +230,7 @@ def prepare(settings: Any, synthetic_settings: Any) -> pathlib.Path:
     leaves nothing behind.
 
   Raises:
-    InputError: the source can't be used.
+    InputError: the source can't be used, or the cache can't be written.
   """
   if settings.source == 'synthetic':
     scale, seed = synthetic_settings.scale, synthetic_settings.seed
@@ -262,6 +262,15 @@ def prepare(settings: Any, synthetic_settings: Any) -> pathlib.Path:
   )
   builder.info.metadata['unpaired'] = list(unpaired)
   # TFDS announces itself on standard output.
-  with contextlib.redirect_stdout(io.StringIO()):
-    builder.download_and_prepare()
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):
+      builder.download_and_prepare()
+  except InputError:
+    raise
+  except (OSError, RuntimeError) as error:
+    # The array_record writer has RuntimeErrors for a disk that is full.
+    raise InputError(
+      f'cannot write records to config.data.cache_dir={settings.cache_dir}: '
+      f'{error}; make room there, or name another folder'
+    ) from error
   return pathlib.Path(builder.data_dir)

@@ -124,14 +124,16 @@ def cast(scale: float) -> tuple[np.ndarray, np.ndarray]:
 
   Returns:
     Two int32 arrays of one entry an image: the class index, and the patient's
-    number, unique over all classes. Images go round the patients of a class.
+    number, unique over all classes. A class has three patients or more, and
+    its images are dealt evenly to them.
   """
   labels, patients, first = [], [], 0
   for label, (images, people) in enumerate(
     zip(STUDY_IMAGES, STUDY_PATIENTS, strict=True)
   ):
     images = max(1, round(images * scale))
-    people = min(images, max(1, round(people * scale)))
+    # Three, so that a small set too has new patients in every part.
+    people = min(images, max(3, round(people * scale)))
     labels += [label] * images
     patients += [first + i * people // images for i in range(images)]
     first += people
