@@ -94,7 +94,7 @@ def get_config() -> ml_collections.ConfigDict:
   train.stop_patience = 8
   # A checkpoint every so many steps, besides one after each epoch.
   train.checkpoint_steps = 200
-  # Steps in one compiled call. More than 1 pays on a GPU alone: on a CPU
-  # gradients of convolutions inside a loop run 30 times slower.
+  # Steps in one compiled call on a GPU. On a CPU it is always one: gradients
+  # of convolutions run 30 times slower inside a loop there.
   train.steps_per_call = 1
   return config

@@ -6,8 +6,7 @@ r"""The published InceptionResNetV2 at 224 px, trained from scratch.
 is meant for a GPU. On a CPU make it smaller, as for the README's table:
 --config.data.image_size=96 --config.model.width=0.25
 --config.model.blocks='(1,1,1)' --config.model.momentum=0.9
---config.model.dtype=float32 --config.train.steps_per_call=1
---config.train.epochs=16
+--config.model.dtype=float32 --config.train.epochs=20
 """
 
 import ml_collections

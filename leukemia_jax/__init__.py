@@ -1,3 +1,3 @@
-"""Leukemia classification and segmentation from blood smears, in JAX."""
+"""Leukemia classification from blood-smear images, in JAX."""
 
 __version__ = '0.1.0'

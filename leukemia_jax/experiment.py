@@ -26,6 +26,7 @@ from leukemia_jax import (
   report,
   train,
 )
+from leukemia_jax import settings as checks
 from leukemia_jax import workdir as files
 from leukemia_jax.data import audit, builder, dataset, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
@@ -71,32 +72,41 @@ def make_augment(config: ml_collections.ConfigDict) -> Callable[..., Any]:
   return functools.partial(augmentation.augment, **config.augment.to_dict())
 
 
-def split_and_balance(
-  config: ml_collections.ConfigDict, catalogue: Catalogue, data: Dataset
-) -> tuple[Split, Dataset, list[np.ndarray]]:
-  """Splits a set; makes the augmented copies that the split asks for.
+def _saved_split(workdir: pathlib.Path, catalogue: Catalogue) -> Split | None:
+  """The split that a run wrote down, if it is of this very set."""
+  path = workdir / files.SPLIT
+  try:
+    split, fingerprint = splits.from_json(files.read_json(path))
+  except (KeyError, TypeError) as error:
+    raise InputError(f'{path} is damaged: {error} is missing') from error
+  return split if fingerprint == catalogue.fingerprint else None
+
+
+def materialise(
+  config: ml_collections.ConfigDict, split: Split, data: Dataset
+) -> tuple[Dataset, list[np.ndarray]]:
+  """Makes the augmented copies that a split asks for, and finds its rows.
 
   Args:
     config: the experiment.
-    catalogue: of the set.
-    data: the set.
+    split: of the set.
+    data: the originals.
 
   Returns:
-    The split, the set with the copies appended, and for each part the row
-    numbers of its images in that set.
+    The set with the copies appended, and for each part the row numbers of its
+    images in that set.
   """
-  keys = _keys(config.seed)
-  split = splits.make(keys['split'], catalogue, config.data)
   every = splits.unique(np.concatenate(split))
   copies = every[every[:, 1] > 0]
-  data = dataset.with_copies(data, copies, keys['copies'], make_augment(config))
-  first = len(catalogue.ids)
+  first = len(data.labels)
   place = {tuple(row): first + i for i, row in enumerate(copies.tolist())}
   rows = [
     np.array([place.get((i, c), i) for i, c in part.tolist()], np.int32)
     for part in split
   ]
-  return split, data, rows
+  key = _keys(config.seed)['copies']
+  data = dataset.with_copies(data, copies, key, make_augment(config))
+  return data, rows
 
 
 def _counts(split: Split, catalogue: Catalogue) -> dict[str, dict[str, int]]:
@@ -184,8 +194,15 @@ def _trained(
   result = files.read_json(workdir / files.RESULT)
   if settings.pop('mode', None) != 'train':
     raise InputError(f'{workdir} is not the workdir of a training run')
-  config = ml_collections.ConfigDict(settings)
-  names = tuple(result['data']['classes'])
+  try:
+    config = ml_collections.ConfigDict(settings)
+    checks.check(config)
+    names = tuple(result['data']['classes'])
+  except (AttributeError, KeyError, TypeError) as error:
+    raise InputError(
+      f'{workdir / files.CONFIG} or {files.RESULT} there is damaged, or of '
+      f'another version: {error}'
+    ) from error
   model = make_model(config, len(names))
   size = config.data.image_size
   abstract = jax.eval_shape(
@@ -339,20 +356,23 @@ def run_training(
   started = time.perf_counter()
   files.claim(workdir, {'mode': 'train', **config.to_dict()})
   if (workdir / files.RESULT).exists():
-    _say(f'this run is finished: see {workdir / "report.md"}')
+    _say(f'this run is finished: see {report.write(workdir)}')
     return
   data, catalogue = load(config)
-  split, data, rows = split_and_balance(config, catalogue, data)
-  saved = workdir / files.SPLIT
-  if saved.exists():
-    _, fingerprint = splits.from_json(saved.read_text())
-    if fingerprint != catalogue.fingerprint:
+  keys = _keys(config.seed)
+  if (workdir / files.SPLIT).exists():
+    saved = _saved_split(workdir, catalogue)
+    if saved is None:
       raise InputError(
-        f'{config.data.source} has changed since this run began (its '
-        f'fingerprint was {fingerprint}); give a new --workdir'
+        f'{config.data.source} has changed since this run began; give a new '
+        '--workdir'
       )
-  files.write(saved, splits.to_json(split, catalogue))
-  names, keys = catalogue.class_names, _keys(config.seed)
+    split = saved
+  else:
+    split = splits.make(keys['split'], catalogue, config.data)
+    files.write(workdir / files.SPLIT, splits.to_json(split, catalogue))
+  data, rows = materialise(config, split, data)
+  names = catalogue.class_names
   model = make_model(config, len(names))
   tx = train.make_optimizer(config.train.freeze_backbone)
   state = train.init_state(
@@ -461,7 +481,6 @@ def run_evaluation(
   settings = {'mode': 'evaluate', 'checkpoint': str(trained.resolve())}
   files.claim(workdir, settings | theirs.to_dict())
   data, catalogue = load(theirs)
-  split, fingerprint = splits.from_json((trained / files.SPLIT).read_text())
   unknown = sorted(set(catalogue.class_names) - set(names))
   if unknown:
     raise InputError(
@@ -469,9 +488,10 @@ def run_evaluation(
       f'model does not know; it was trained on {", ".join(names)}. Rename the '
       'folders'
     )
-  if fingerprint == catalogue.fingerprint:
+  split = _saved_split(trained, catalogue)
+  if split is not None:
     # The set it was trained on: only its own parts are a fair test.
-    _, data, rows = split_and_balance(theirs, catalogue, data)
+    data, rows = materialise(theirs, split, data)
     parts = dict(zip(splits.PARTS, map(np.unique, rows), strict=True))
   else:
     parts = {'test': np.arange(len(catalogue.ids))}

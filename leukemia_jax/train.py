@@ -8,7 +8,7 @@ import pathlib
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -24,6 +24,13 @@ from leukemia_jax.errors import InputError
 
 # Steps that may be under way before the oldest one's loss is looked at.
 _AHEAD = 8
+
+
+class StepMetrics(NamedTuple):
+  """What a training step reports of its batch: float32 scalars."""
+
+  loss: jax.Array
+  accuracy: jax.Array
 
 
 class DivergedError(InputError):
@@ -114,7 +121,7 @@ def make_train_step(
   tx: optax.GradientTransformation,
   augment: Callable[[jax.Array, jax.Array], jax.Array] | None,
   preprocessing: str,
-) -> Callable[..., tuple[TrainState, jax.Array]]:
+) -> Callable[..., tuple[TrainState, StepMetrics]]:
   """Makes one training step: gather, augment, forward, backward, update.
 
   Args:
@@ -124,8 +131,8 @@ def make_train_step(
     preprocessing: see `evaluate.preprocess`.
 
   Returns:
-    (state, key, dataset, rows, weights) -> (state, loss), where rows and
-    weights, of shape (steps an epoch, batch size), are the epoch's order.
+    (state, key, dataset, rows, weights) -> (state, StepMetrics), where rows
+    and weights, of shape (steps an epoch, batch size), are the epoch's order.
   """
 
   def train_step(
@@ -134,7 +141,7 @@ def make_train_step(
     dataset: Dataset,
     rows: jax.Array,
     weights: jax.Array,
-  ) -> tuple[TrainState, jax.Array]:
+  ) -> tuple[TrainState, StepMetrics]:
     at = state.step % rows.shape[0]
     row, weight = rows[at], weights[at]
     augment_key, dropout_key = jax.random.split(
@@ -169,24 +176,24 @@ def make_train_step(
       batch_stats=batch_stats,
       opt_state=opt_state,
       sums=state.sums + jnp.stack([loss * count, right, count]),
-    ), loss
+    ), StepMetrics(loss, right / count)
 
   return train_step
 
 
 def repeat_step(
-  train_step: Callable[..., tuple[TrainState, jax.Array]], count: int
-) -> Callable[..., tuple[TrainState, jax.Array]]:
-  """Runs a step `count` times in one call; gives the losses, shape (count,)."""
+  train_step: Callable[..., tuple[TrainState, StepMetrics]], count: int
+) -> Callable[..., tuple[TrainState, StepMetrics]]:
+  """Runs a step `count` times in one call; metrics get shape (count,)."""
   if count == 1:
-    # No loop: on a CPU gradients of convolutions are slow inside one.
-    def once(state: TrainState, *args: Any) -> tuple[TrainState, jax.Array]:
-      state, loss = train_step(state, *args)
-      return state, loss[None]
+
+    def once(state: TrainState, *args: Any) -> tuple[TrainState, StepMetrics]:
+      state, reported = train_step(state, *args)
+      return state, jax.tree.map(lambda value: value[None], reported)
 
     return once
 
-  def several(state: TrainState, *args: Any) -> tuple[TrainState, jax.Array]:
+  def several(state: TrainState, *args: Any) -> tuple[TrainState, StepMetrics]:
     return jax.lax.scan(
       lambda state, _: train_step(state, *args), state, length=count
     )
@@ -237,15 +244,16 @@ class Outcome:
   cost: Cost
 
 
-class _Losses:
-  """Looks at losses a few steps late, so that dispatch never waits."""
+class _Watch:
+  """Looks at steps' metrics a little late, so that dispatch never waits."""
 
-  def __init__(self) -> None:
-    self._waiting: deque[tuple[int, jax.Array, float]] = deque()
-    self.last = math.nan
+  def __init__(self, rate: float) -> None:
+    self._rate = rate
+    self._waiting: deque[tuple[int, StepMetrics]] = deque()
+    self.loss = self.accuracy = math.nan
 
-  def add(self, step: int, losses: jax.Array, rate: float) -> None:
-    self._waiting.append((step, losses, rate))
+  def add(self, step: int, reported: StepMetrics) -> None:
+    self._waiting.append((step, reported))
     if len(self._waiting) > _AHEAD:
       self._look()
 
@@ -254,15 +262,28 @@ class _Losses:
       self._look()
 
   def _look(self) -> None:
-    step, losses, rate = self._waiting.popleft()
-    for i, loss in enumerate(np.asarray(losses)):
+    step, reported = self._waiting.popleft()
+    losses = np.asarray(reported.loss)
+    for i, loss in enumerate(losses):
       if not np.isfinite(loss):
-        raise DivergedError(
-          f'the loss is {loss} at step {step + i + 1} with learning rate '
-          f'{rate:g}; the last good checkpoint is kept. Lower '
-          'config.train.learning_rate and use a new --workdir'
-        )
-      self.last = float(loss)
+        raise _diverged(f'the loss is {loss}', step + i + 1, self._rate)
+    self.loss = float(losses[-1])
+    self.accuracy = float(reported.accuracy[-1])
+
+
+def _diverged(what: str, step: int, rate: float) -> DivergedError:
+  return DivergedError(
+    f'{what} at step {step} with learning rate {rate:g}; the last good '
+    'checkpoint is kept. Lower config.train.learning_rate and use a new '
+    '--workdir'
+  )
+
+
+@jax.jit
+def _is_finite(variables: Any) -> jax.Array:
+  return jnp.stack(
+    [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)]
+  ).all()
 
 
 class _Journal:
@@ -296,17 +317,23 @@ class _Journal:
     return state
 
   def save(self, state: TrainState) -> None:
-    """Saves the latest state."""
+    """Saves the latest state, if it is a good one."""
+    if not _is_finite(state.variables()):
+      rate = float(state.learning_rate)
+      raise _diverged('parameters are not finite', int(state.step), rate)
     notes = {'progress': self.seen._asdict(), 'stopped': self.stopped}
     checkpoint.save(self._latest, int(state.step), state, notes)
 
   def end_epoch(self, state: TrainState, line: dict[str, Any]) -> TrainState:
     """Applies the epoch's rules, then puts all of it on disk."""
-    epoch = line['epoch'] - 1
+    epoch, loss = line['epoch'] - 1, line['validation_loss']
+    if not math.isfinite(loss):
+      rate = line['learning_rate']
+      raise _diverged(f'the validation loss is {loss}', int(state.step), rate)
     self.seen, decision = optimizer.after_epoch(
       self.seen,
       epoch,
-      line['validation_loss'],
+      loss,
       plateau_patience=self._settings.plateau_patience,
       stop_patience=self._settings.stop_patience,
     )
@@ -334,11 +361,7 @@ class _Journal:
     self._latest.close()
     self._best.close()
     self._board.close()
-    if restored is None:
-      raise DivergedError(
-        'no epoch had a finite validation loss; lower '
-        'config.train.learning_rate and use a new --workdir'
-      )
+    assert restored is not None  # the first epoch is always a best one
     return restored[0]
 
 
@@ -352,7 +375,7 @@ class _Steps:
 
   def __call__(
     self, count: int, state: TrainState, *args: Any
-  ) -> tuple[TrainState, jax.Array]:
+  ) -> tuple[TrainState, StepMetrics]:
     if count not in self._compiled:
       started = time.perf_counter()
       call = jax.jit(repeat_step(self._train_step, count), donate_argnums=0)
@@ -373,11 +396,13 @@ def _train_epoch(
   show: Callable[[int, str], None],
 ) -> TrainState:
   """Trains to the end of the epoch that `state` is in."""
-  step, rate = int(state.step), float(state.learning_rate)
-  epoch = step // steps
+  step, epoch = int(state.step), int(state.step) // steps
   end = (epoch + 1) * steps
   started, compiled = time.perf_counter(), cost.compile_seconds
-  losses, done = _Losses(), 0
+  watch, done = _Watch(float(state.learning_rate)), 0
+  # On a CPU never a loop over steps: gradients of convolutions crawl in it.
+  on_cpu = jax.default_backend() == 'cpu'
+  per_call = 1 if on_cpu else settings.steps_per_call
 
   def seconds() -> float:
     spent_compiling = cost.compile_seconds - compiled
@@ -385,18 +410,21 @@ def _train_epoch(
 
   while step < end:
     to_save = settings.checkpoint_steps - step % settings.checkpoint_steps
-    count = min(settings.steps_per_call, end - step, to_save)
-    state, new_losses = take_steps(count, state, *args)
-    losses.add(step, new_losses, rate)
+    count = min(per_call, end - step, to_save)
+    state, reported = take_steps(count, state, *args)
+    watch.add(step, reported)
     step += count
     done += count * settings.batch_size
     if step % settings.checkpoint_steps == 0 and step < end:
       # Only a state that is known to be good may replace the last one.
-      losses.drain()
+      watch.drain()
       save(state)
-    speed = done / seconds()
-    show(step, f'epoch {epoch + 1} loss {losses.last:.3f} {speed:.0f} images/s')
-  losses.drain()
+    show(
+      step,
+      f'epoch {epoch + 1}  loss {watch.loss:.3f}  accuracy '
+      f'{watch.accuracy:.3f}  {done / seconds():.0f} images/s',
+    )
+  watch.drain()
   cost.train_seconds += seconds()
   cost.images += done
   return state
@@ -404,7 +432,7 @@ def _train_epoch(
 
 def fit(
   state: TrainState,
-  train_step: Callable[..., tuple[TrainState, jax.Array]],
+  train_step: Callable[..., tuple[TrainState, StepMetrics]],
   eval_step: Callable[..., evaluate.Sums],
   dataset: Dataset,
   *,

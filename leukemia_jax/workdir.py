@@ -46,7 +46,7 @@ def read_json(path: pathlib.Path) -> Any:
     return json.loads(path.read_text())
   except FileNotFoundError:
     raise InputError(
-      f'{path} is missing: {path.parent} is no workdir of a run'
+      f'{path} is missing: {path.parent} is no workdir of a finished run'
     ) from None
   except (ValueError, OSError) as error:
     raise InputError(f'{path} cannot be read: {error}') from None

@@ -33,7 +33,6 @@ _SMALL = (
   '--config.model.momentum=0.9',
   '--config.model.dtype=float32',
   '--config.train.epochs=20',
-  '--config.train.steps_per_call=1',
 )
 RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
   'synthetic': ('synthetic smears, new patients', ()),

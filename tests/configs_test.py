@@ -42,8 +42,8 @@ def test_one_step(path):
   images = np.random.default_rng(0).integers(0, 256, (4, 75, 75, 3))
   data = Dataset(jnp.asarray(images, jnp.uint8), jnp.arange(4))
   rows, weights = jnp.arange(4)[None], jnp.ones((1, 4))
-  after, loss = jax.jit(step)(state, jax.random.key(1), data, rows, weights)
-  assert np.isfinite(float(loss))
+  after, reported = jax.jit(step)(state, jax.random.key(1), data, rows, weights)
+  assert np.isfinite(float(reported.loss))
   assert int(after.step) == 1
   moved = jax.tree.map(
     lambda a, b: bool((a != b).any()), after.params, state.params

@@ -204,7 +204,7 @@ def test_evaluation_on_other_data(trained, cache, tmp_path):
 def test_evaluate_needs_a_trained_run(tmp_path, cache):
   flags = ['--mode=evaluate', f'--checkpoint={tmp_path}/none', cache]
   error = refused(run(f'--workdir={tmp_path}/out', *flags))
-  assert 'no workdir of a run' in error
+  assert 'no workdir of a finished run' in error
 
 
 def test_prepare_counts_and_draws(tmp_path, cache):

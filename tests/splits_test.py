@@ -1,6 +1,7 @@
 """Splits: the study's numbers, no leak, and properties of every protocol."""
 
 import itertools
+import json
 
 import jax
 import numpy as np
@@ -182,7 +183,7 @@ def test_three_images_a_class_are_enough():
 def test_json_gives_the_split_back():
   there = catalogue(LABELS)
   split = splits.make(KEY, there, settings(order='balance_then_split'))
-  back, fingerprint = splits.from_json(splits.to_json(split, there))
+  back, fingerprint = splits.from_json(json.loads(splits.to_json(split, there)))
   assert fingerprint == 'f'
   for a, b in zip(split, back, strict=True):
     np.testing.assert_array_equal(a, b)

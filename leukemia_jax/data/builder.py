@@ -268,6 +268,9 @@ def prepare(settings: Any, synthetic_settings: Any) -> pathlib.Path:
   except InputError:
     raise
   except (OSError, RuntimeError) as error:
+    if pathlib.Path(builder.data_dir, 'dataset_info.json').exists():
+      # Another process prepared the same set meanwhile.
+      return pathlib.Path(builder.data_dir)
     # The array_record writer has RuntimeErrors for a disk that is full.
     raise InputError(
       f'cannot write records to config.data.cache_dir={settings.cache_dir}: '

@@ -133,20 +133,20 @@ def with_copies(
   if not len(copies):
     return dataset
 
-  @functools.partial(jax.jit)
-  def make(rows: jax.Array) -> jax.Array:
+  @jax.jit
+  def make(images: jax.Array, rows: jax.Array) -> jax.Array:
     keys = jax.vmap(functools.partial(copy_key, key))(rows[:, 0], rows[:, 1])
-    return jax.vmap(augment)(keys, dataset.images[rows[:, 0]])
+    return jax.vmap(augment)(keys, images[rows[:, 0]])
 
   # One shape for all batches: the last is filled up with its first rows.
   filled = np.resize(copies, (-(-len(copies) // _COPY_BATCH) * _COPY_BATCH, 2))
   batches = filled.reshape(-1, _COPY_BATCH, 2)
   made = [
-    np.asarray(make(rows))
+    make(dataset.images, rows)
     for rows in progress.track(batches, 'Making copies', len(batches))
   ]
   images = jnp.concatenate(
-    [dataset.images, jnp.asarray(np.concatenate(made)[: len(copies)])]
+    [dataset.images, jnp.concatenate(made)[: len(copies)]]
   )
   labels = dataset.labels[copies[:, 0]]
   return Dataset(images, jnp.concatenate([dataset.labels, labels]))

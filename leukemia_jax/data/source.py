@@ -89,8 +89,12 @@ def _folder_files(root: pathlib.Path) -> list[File]:
   inside, files = root.resolve(), []
   for path in root.rglob('*'):
     name = path.relative_to(root).as_posix()
-    if _is_junk(name) or path.is_dir():
+    if _is_junk(name) or (path.is_dir() and not path.is_symlink()):
       continue
+    if path.is_dir():
+      raise InputError(
+        f'{path} is a link to a folder; put the folder itself there'
+      )
     if not path.resolve().is_relative_to(inside):
       raise InputError(
         f'{path} is a link that leads out of {root}; put the file itself there'

@@ -353,8 +353,7 @@ def to_json(split: Split, catalogue: Catalogue) -> str:
   return json.dumps({'fingerprint': catalogue.fingerprint, 'parts': parts})
 
 
-def from_json(text: str) -> tuple[Split, str]:
-  """Reads `to_json` back: the split and the set's fingerprint."""
-  saved = json.loads(text)
+def from_json(saved: dict[str, Any]) -> tuple[Split, str]:
+  """Reads what `to_json` wrote: the split and the set's fingerprint."""
   parts = (np.array(saved['parts'][p], np.int32).reshape(-1, 2) for p in PARTS)
   return Split(*parts), saved['fingerprint']

@@ -1,0 +1,72 @@
+"""The README: its numbers are those of the result files, its flags exist."""
+
+import importlib.util
+import json
+import re
+import sys
+
+import pytest
+from conftest import ROOT
+
+README = (ROOT / 'README.md').read_text()
+
+
+def load(path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.fixture(scope='module')
+def regenerate():
+  return load(ROOT / 'results/regenerate.py')
+
+
+def test_numbers_are_rendered_from_the_result_files(regenerate):
+  assert regenerate.render(README) == README
+
+
+def test_result_files_say_how_they_were_made(regenerate):
+  fingerprints = set()
+  for name in regenerate.RUNS:
+    got = json.loads((ROOT / f'results/{name}.json').read_text())
+    assert got['command'].startswith('python main.py --workdir=')
+    assert re.fullmatch('[0-9a-f]{64}', got['parameters_sha256'])
+    if name.startswith('real'):
+      fingerprints.add(got['data']['fingerprint'])
+      assert got['data']['images'] == 3256
+      assert got['data']['groups'] == 3216
+  # All real rows are of one and the same set.
+  assert len(fingerprints) == 1
+
+
+def test_flags_and_files_exist(regenerate):
+  default = load(ROOT / 'configs/default.py').get_config()
+  for key in re.findall(r'--config\.([\w.]+)', README):
+    value = default
+    for part in key.split('.'):
+      value = value[part]
+  for path in re.findall(r'(?:configs|results)/[\w.]+', README):
+    assert (ROOT / path).exists(), path
+  for path in re.findall(r'\]\((?!http)([^)]+)\)', README):
+    assert (ROOT / path).exists(), path
+
+
+def test_two_commands_do_all_their_set_up():
+  lines = [
+    line for line in README.splitlines() if line.startswith('python3 -m')
+  ]
+  assert len(lines) == 2
+  run, tests = lines
+  assert '--workdir=runs/first' in run and 'main.py' in run
+  assert tests.endswith('-m pytest')
+  assert 'pip install' in run and 'pip install' in tests
+  assert 'not a medical device' in README
+
+
+def test_nothing_speaks_of_where_it_was_made():
+  assert sys.executable not in README
+  for path in (ROOT / 'results').glob('*.json'):
+    assert '/tmp/' not in path.read_text()
+    assert '../' not in path.read_text()
