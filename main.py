@@ -15,6 +15,7 @@ Every key of an experiment stands, with what it means, in configs/default.py.
 import ast
 import difflib
 import importlib.util
+import io
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -168,15 +169,23 @@ def _parse(argv: Sequence[str]) -> list[str]:
     _fail(
       '--mode=evaluate and --checkpoint=<workdir of a training run> go together'
     )
+  if given.mode == 'evaluate' and given['config'].present:
+    _fail(
+      "--mode=evaluate takes the trained model's own config; leave --config "
+      'away, single keys can be given as --config.key=value'
+    )
   return rest
 
 
 def main(_: Sequence[str]) -> None:
   """Runs the mode that the flags name."""
-  # What goes wrong is said once, by this program.
+  # What goes wrong is said once, by this program, in any terminal.
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='replace')
   logging.set_verbosity(logging.FATAL)
   # JAX takes seconds to import: not for --help, not for a mistyped flag.
-  from leukemia_jax import experiment, settings
+  from leukemia_jax import commands, settings
   from leukemia_jax.errors import InputError
 
   given = flags.FLAGS
@@ -184,16 +193,13 @@ def main(_: Sequence[str]) -> None:
   try:
     settings.check(config)
     if given.mode == 'prepare':
-      experiment.prepare(config, workdir)
+      commands.prepare(config, workdir)
     elif given.mode == 'train':
-      experiment.run_training(config, workdir)
+      commands.run_training(config, workdir)
     else:
-      overridden = config_flags.get_override_values(given['config'])
-      experiment.run_evaluation(
-        config,
-        workdir,
-        pathlib.Path(given.checkpoint),
-        own_source='data.source' not in overridden,
+      overrides = config_flags.get_override_values(given['config'])
+      commands.run_evaluation(
+        overrides, workdir, pathlib.Path(given.checkpoint)
       )
   except InputError as error:
     _fail(str(error))

@@ -47,7 +47,7 @@ def get_config() -> ml_collections.ConfigDict:
   data.benign_class = 'Benign'
 
   config.synthetic = synthetic = ml_collections.ConfigDict()
-  # Factor on the study's 3,256 images and 89 patients: 1,302 and 36.
+  # Factor on the study's 3,256 images and 89 patients: 1,303 and 35.
   synthetic.scale = 0.4
   # The set is a function of this and the scale, not of config.seed.
   synthetic.seed = 0

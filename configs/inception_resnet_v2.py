@@ -1,12 +1,9 @@
-r"""The published InceptionResNetV2 at 224 px, trained from scratch.
+"""The published InceptionResNetV2 at 224 px, trained from scratch, on a GPU.
 
-    python main.py --config=configs/inception_resnet_v2.py --workdir=W \\
-        --config.data.source=path/to/leukemia.zip
+    python main.py --config=configs/inception_resnet_v2.py --workdir=W
+      --config.data.source=path/to/leukemia.zip
 
-is meant for a GPU. On a CPU make it smaller, as for the README's table:
---config.data.image_size=96 --config.model.width=0.25
---config.model.blocks='(1,1,1)' --config.model.momentum=0.9
---config.model.dtype=float32 --config.train.epochs=20
+For a CPU make it smaller, as the commands in the README do.
 """
 
 import ml_collections

@@ -12,8 +12,10 @@ import orbax.checkpoint as ocp
 from leukemia_jax.errors import InputError
 
 
-def open_manager(directory: pathlib.Path) -> ocp.CheckpointManager:
-  """Opens a folder of checkpoints, of which the newest one is kept.
+def open_manager(
+  directory: pathlib.Path, keep: int = 1
+) -> ocp.CheckpointManager:
+  """Opens a folder of checkpoints, of which the newest `keep` are kept.
 
   A checkpoint is written under a temporary name and moved into place, so a
   kill at any moment leaves a whole one; what it cut off is removed here.
@@ -24,7 +26,7 @@ def open_manager(directory: pathlib.Path) -> ocp.CheckpointManager:
     directory.absolute(),
     item_names=('arrays', 'notes'),
     options=ocp.CheckpointManagerOptions(
-      max_to_keep=1,
+      max_to_keep=keep,
       cleanup_tmp_directories=True,
       enable_async_checkpointing=False,
     ),
@@ -74,6 +76,12 @@ def _unwritable(manager: ocp.CheckpointManager, why: str) -> InputError:
     f'cannot write a checkpoint to {manager.directory}: {why}. Make room and '
     'give the same command: the run goes on'
   )
+
+
+def drop_after(manager: ocp.CheckpointManager, number: int) -> None:
+  """Removes the checkpoints with a higher number."""
+  for newer in [n for n in manager.all_steps() if n > number]:
+    manager.delete(newer)
 
 
 def restore(

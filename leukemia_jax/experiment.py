@@ -1,5 +1,6 @@
-"""The commands: prepare a set, train a classifier, evaluate one."""
+"""From a config to its parts: data, split, model, scores, result."""
 
+import dataclasses
 import functools
 import importlib.metadata
 import os
@@ -20,11 +21,9 @@ from leukemia_jax import augment as augmentation
 from leukemia_jax import (
   checkpoint,
   evaluate,
-  figures,
   metrics,
   models,
   report,
-  train,
 )
 from leukemia_jax import settings as checks
 from leukemia_jax import workdir as files
@@ -34,17 +33,13 @@ from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
 
 _KEYS = ('split', 'copies', 'init', 'train')
-_SHEET = 6  # images of a class on a contact sheet
+_AUGMENT_BATCH = 32
 
 
-def _keys(seed: int) -> dict[str, jax.Array]:
+def make_keys(seed: int) -> dict[str, jax.Array]:
   """One key for each use, all from the run's seed."""
   split = jax.random.split(jax.random.key(seed), len(_KEYS))
   return dict(zip(_KEYS, split, strict=True))
-
-
-def _say(text: str = '') -> None:
-  print(text, flush=True)
 
 
 def load(config: ml_collections.ConfigDict) -> tuple[Dataset, Catalogue]:
@@ -59,7 +54,7 @@ def load(config: ml_collections.ConfigDict) -> tuple[Dataset, Catalogue]:
   directory = builder.prepare(config.data, config.synthetic)
   data, catalogue = dataset.load(directory, config.data.image_size)
   if catalogue.skipped:
-    _say(
+    print(
       f'{len(catalogue.skipped)} bad images left out: '
       f'{", ".join(catalogue.skipped[:5])}'
       + (' ...' if len(catalogue.skipped) > 5 else '')
@@ -72,14 +67,14 @@ def make_augment(config: ml_collections.ConfigDict) -> Callable[..., Any]:
   return functools.partial(augmentation.augment, **config.augment.to_dict())
 
 
-def _saved_split(workdir: pathlib.Path, catalogue: Catalogue) -> Split | None:
-  """The split that a run wrote down, if it is of this very set."""
+def saved_split(workdir: pathlib.Path) -> tuple[Split, str, set[str]]:
+  """The split that a run wrote down, its set, and the images it learnt from."""
   path = workdir / files.SPLIT
+  saved = files.read_json(path)
   try:
-    split, fingerprint = splits.from_json(files.read_json(path))
-  except (KeyError, TypeError) as error:
-    raise InputError(f'{path} is damaged: {error} is missing') from error
-  return split if fingerprint == catalogue.fingerprint else None
+    return *splits.from_json(saved), splits.learnt_from(saved)
+  except (IndexError, KeyError, TypeError, ValueError) as error:
+    raise InputError(f'{path} is damaged: {error!r}') from error
 
 
 def materialise(
@@ -104,12 +99,66 @@ def materialise(
     np.array([place.get((i, c), i) for i, c in part.tolist()], np.int32)
     for part in split
   ]
-  key = _keys(config.seed)['copies']
+  key = make_keys(config.seed)['copies']
   data = dataset.with_copies(data, copies, key, make_augment(config))
   return data, rows
 
 
-def _counts(split: Split, catalogue: Catalogue) -> dict[str, dict[str, int]]:
+def training_augment(
+  config: ml_collections.ConfigDict,
+) -> Callable[..., Any] | None:
+  """What happens to every training image in every epoch; None for nothing.
+
+  Copies that were made and augmented once, before the split, are left alone,
+  and so is everything beside them: the study's way.
+  """
+  if config.data.order == 'balance_then_split':
+    return None
+  return make_augment(config)
+
+
+def balancing_trace(
+  config: ml_collections.ConfigDict,
+  catalogue: Catalogue,
+  data: Dataset,
+  *,
+  seed: int,
+) -> float:
+  """How far balancing marks the class, whatever the images show.
+
+  The labels are dealt out anew at random, as many of each as there are. The
+  set is then split, balanced and augmented as for training, and a linear model
+  looks for the labels in processing traces alone; see `audit.trace_probe`.
+
+  Args:
+    config: the experiment; its order and augmentation are what is probed.
+    catalogue: of the set.
+    data: the set.
+    seed: of the deal.
+
+  Returns:
+    Balanced accuracy; 1 / classes is chance.
+  """
+  dealt = np.random.default_rng(seed).permutation(catalogue.labels)
+  catalogue = dataclasses.replace(catalogue, labels=dealt)
+  data = data._replace(labels=jnp.asarray(dealt))
+  keys = make_keys(config.seed)
+  split = splits.make(keys['split'], catalogue, config.data)
+  every, rows = materialise(config, split, data)
+  images, augment = every.images[rows[0]], training_augment(config)
+  if augment is not None:
+    each = jax.random.split(keys['train'], len(images))
+    pairs = jax.jit(lambda pair: augment(*pair))
+    images = jax.lax.map(pairs, (each, images), batch_size=_AUGMENT_BATCH)
+  return audit.trace_probe(
+    np.asarray(images), dealt[split.train[:, 0]], split.train[:, 0]
+  )
+
+
+def part_counts(
+  split: Split, catalogue: Catalogue
+) -> dict[str, dict[str, int]]:
+  """Number of images by part and class, repeated ones counted again."""
   counts = {}
   for part, rows in zip(splits.PARTS, split, strict=True):
     by_class = np.bincount(
@@ -119,54 +168,6 @@ def _counts(split: Split, catalogue: Catalogue) -> dict[str, dict[str, int]]:
       zip(catalogue.class_names, by_class.tolist(), strict=True)
     )
   return counts
-
-
-def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  """Builds and checks a set, prints its counts, draws two contact sheets.
-
-  Args:
-    config: the experiment.
-    workdir: where classes.png and augmented.png go.
-  """
-  files.create(workdir)
-  data, catalogue = load(config)
-  split = splits.make(_keys(config.seed)['split'], catalogue, config.data)
-  counts, names = _counts(split, catalogue), catalogue.class_names
-  rows = []
-  for label, name in enumerate(names):
-    members = np.flatnonzero(catalogue.labels == label)
-    groups = len({catalogue.groups[i] for i in members})
-    row = [name, len(members), groups, *(counts[p][name] for p in splits.PARTS)]
-    rows.append([str(value) for value in row])
-  _say(report.table(['class', 'images', 'groups', *splits.PARTS], rows))
-  order = f'option {config.data.option}, {config.data.order}'
-  _say(f'Parts: {order}; training images may be repeated to balance classes.')
-  _say(
-    f'{len(catalogue.ids)} images, {catalogue.masks} with a mask, '
-    f'{len(catalogue.skipped)} left out; fingerprint {catalogue.fingerprint}'
-  )
-  if catalogue.unpaired:
-    _say(
-      f'{len(catalogue.unpaired)} images or masks have no counterpart (fine '
-      f'for classification): {", ".join(catalogue.unpaired[:5])}'
-    )
-  examples, augmented = [], []
-  augment = jax.jit(jax.vmap(make_augment(config)))
-  for label, name in enumerate(names):
-    members = np.flatnonzero(catalogue.labels == label)
-    picked = members[np.linspace(0, len(members) - 1, _SHEET).astype(int)]
-    examples.append((name, list(np.asarray(data.images[picked]))))
-    keys = jax.random.split(jax.random.key(config.seed), _SHEET - 1)
-    first = data.images[picked[0]]
-    made = augment(keys, jnp.repeat(first[None], _SHEET - 1, 0))
-    augmented.append((name, [np.asarray(first), *np.asarray(made)]))
-  sheets = {
-    'classes.png': (examples, 'Examples of each class'),
-    'augmented.png': (augmented, 'An image (left) and its augmented forms'),
-  }
-  for file, (sheet, title) in sheets.items():
-    files.write(workdir / file, figures.contact_sheet(sheet, title))
-    _say(f'wrote {workdir / file}')
 
 
 def make_model(
@@ -186,7 +187,7 @@ def make_model(
   )
 
 
-def _trained(
+def load_trained(
   workdir: pathlib.Path,
 ) -> tuple[ml_collections.ConfigDict, tuple[str, ...], dict[str, Any]]:
   """Config, classes and best weights of a finished training run."""
@@ -218,29 +219,6 @@ def _trained(
   return config, names, restored[0]
 
 
-def _start_from(
-  state: train.TrainState,
-  weights: str,
-  catalogue: Catalogue,
-) -> train.TrainState:
-  """Takes over the backbone of another run; its head too for equal classes."""
-  _, names, variables = _trained(pathlib.Path(weights))
-  taken = variables['params']
-  if names != catalogue.class_names:
-    taken = {'backbone': taken['backbone']}
-  params = state.params | taken
-  new, old = (
-    jax.tree.map(lambda leaf: leaf.shape, tree)
-    for tree in (params, state.params)
-  )
-  if new != old:
-    raise InputError(
-      f'config.model.weights={weights} holds a model of another shape; give '
-      'the config.model.name, width and blocks that it was trained with'
-    )
-  return state.replace(params=params, batch_stats=variables['batch_stats'])
-
-
 def _environment() -> dict[str, Any]:
   packages = (
     'leukemia_jax',
@@ -261,7 +239,8 @@ def _environment() -> dict[str, Any]:
   return {'versions': versions, 'device': kind}
 
 
-def _cost(started: float, **more: Any) -> dict[str, Any]:
+def run_cost(started: float, **more: Any) -> dict[str, Any]:
+  """What a command took so far: seconds, peak memory, and what is given."""
   # Linux counts kilobytes, macOS bytes.
   unit = 1 if sys.platform == 'darwin' else 1024
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -276,7 +255,15 @@ def _size(tree: Any) -> int:
   return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
-def _describe(
+def _group_count(
+  config: ml_collections.ConfigDict, catalogue: Catalogue
+) -> int:
+  settings = config.data
+  groups = splits.group_ids(catalogue, settings.grouping, settings.block)
+  return len(set(groups.tolist()))
+
+
+def describe(
   config: ml_collections.ConfigDict,
   catalogue: Catalogue,
   variables: dict[str, Any],
@@ -298,14 +285,14 @@ def _describe(
       'fingerprint': catalogue.fingerprint,
       'classes': list(catalogue.class_names),
       'images': len(catalogue.ids),
-      'groups': len(set(catalogue.groups)),
+      'groups': _group_count(config, catalogue),
       'skipped': len(catalogue.skipped),
     },
     'parameters_sha256': checkpoint.fingerprint(variables),
   }
 
 
-def _score(
+def score_parts(
   config: ml_collections.ConfigDict,
   class_names: tuple[str, ...],
   variables: dict[str, Any],
@@ -313,6 +300,19 @@ def _score(
   parts: dict[str, np.ndarray],
   eval_step: Callable[..., evaluate.Sums],
 ) -> dict[str, Any]:
+  """Scores a model on parts of a set.
+
+  Args:
+    config: for the batch size and the benign class.
+    class_names: names of the model's classes.
+    variables: the model's.
+    data: the set.
+    parts: row numbers by part.
+    eval_step: from `evaluate.make_eval_step`.
+
+  Returns:
+    `metrics.scores` by part.
+  """
   result = {}
   for part, rows in parts.items():
     loss, confusion = evaluate.run(
@@ -329,182 +329,13 @@ def _score(
   return result
 
 
-def _finish(workdir: pathlib.Path, result: dict[str, Any]) -> None:
+def write_result(workdir: pathlib.Path, result: dict[str, Any]) -> None:
+  """Writes result.json and the report, and prints the score that counts."""
   result |= _environment()
   files.write_json(workdir / files.RESULT, result)
   path = report.write(workdir)
   test = result['test']
-  _say(
+  print(
     f'test accuracy {test["accuracy"]:.4f} over {test["images"]} images, worst '
     f'class recall {test["worst_class_recall"]:.4f}; see {path}'
   )
-
-
-def run_training(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> None:
-  """Trains a classifier and scores it on its three parts.
-
-  Args:
-    config: the experiment.
-    workdir: where everything of the run goes. A run that was cut off goes on
-      from its latest checkpoint; a finished one is left as it is.
-
-  Raises:
-    InputError: the data or the workdir can't be used, or the loss diverged.
-  """
-  started = time.perf_counter()
-  files.claim(workdir, {'mode': 'train', **config.to_dict()})
-  if (workdir / files.RESULT).exists():
-    _say(f'this run is finished: see {report.write(workdir)}')
-    return
-  data, catalogue = load(config)
-  keys = _keys(config.seed)
-  if (workdir / files.SPLIT).exists():
-    saved = _saved_split(workdir, catalogue)
-    if saved is None:
-      raise InputError(
-        f'{config.data.source} has changed since this run began; give a new '
-        '--workdir'
-      )
-    split = saved
-  else:
-    split = splits.make(keys['split'], catalogue, config.data)
-    files.write(workdir / files.SPLIT, splits.to_json(split, catalogue))
-  data, rows = materialise(config, split, data)
-  names = catalogue.class_names
-  model = make_model(config, len(names))
-  tx = train.make_optimizer(config.train.freeze_backbone)
-  state = train.init_state(
-    keys['init'],
-    model,
-    tx,
-    image_size=config.data.image_size,
-    learning_rate=config.train.learning_rate,
-  )
-  if config.model.weights != 'none':
-    state = _start_from(state, config.model.weights, catalogue)
-  # Offline copies were augmented once; then nothing is while training.
-  offline = config.data.order == 'balance_then_split'
-  train_step = train.make_train_step(
-    apply_fn=model.apply,
-    tx=tx,
-    augment=None if offline else make_augment(config),
-    preprocessing=config.model.preprocess,
-  )
-  eval_step = evaluate.make_eval_step(
-    apply_fn=model.apply, preprocessing=config.model.preprocess
-  )
-  prepared = time.perf_counter() - started
-  outcome = train.fit(
-    state,
-    train_step,
-    eval_step,
-    data,
-    train_rows=rows[0],
-    validation_rows=rows[1],
-    num_classes=len(names),
-    key=keys['train'],
-    settings=config.train,
-    workdir=workdir,
-  )
-  variables = outcome.variables
-  # Repeated training images count once.
-  parts = dict(zip(splits.PARTS, map(np.unique, rows), strict=True))
-  result = _describe(config, catalogue, variables)
-  result['data'] |= {
-    'split': {
-      'option': config.data.option,
-      'order': config.data.order,
-      'grouping': config.data.grouping,
-    },
-    'counts': _counts(split, catalogue),
-  }
-  result |= _score(config, names, variables, data, parts, eval_step)
-  colour = audit.colour_accuracy(
-    np.asarray(data.images),
-    np.asarray(data.labels),
-    parts['train'],
-    parts['test'],
-  )
-  # A score counts for something only beside what no cell was looked at for.
-  result['baselines'] = {'colour_3_nearest_neighbours': colour}
-  cost = outcome.cost
-  seconds = cost.train_seconds
-  result |= {
-    'epochs': len(outcome.history),
-    'best_epoch': outcome.best_epoch + 1,
-    'cost': _cost(
-      started,
-      prepare_seconds=round(prepared, 1),
-      compile_seconds=round(cost.compile_seconds, 1),
-      train_seconds=round(seconds, 1),
-      images_per_second=round(cost.images / seconds, 1) if seconds else None,
-    ),
-  }
-  _finish(workdir, result)
-
-
-def run_evaluation(
-  config: ml_collections.ConfigDict,
-  workdir: pathlib.Path,
-  trained: pathlib.Path,
-  *,
-  own_source: bool,
-) -> None:
-  """Scores a trained model on its own set or on any other.
-
-  Args:
-    config: says where the images are; size, model and classes are those that
-      the model was trained with.
-    workdir: where the result goes.
-    trained: the workdir of the training run.
-    own_source: score on the source that the model was trained on.
-
-  Raises:
-    InputError: a path can't be used, or the classes aren't the model's.
-  """
-  started = time.perf_counter()
-  theirs, names, variables = _trained(trained)
-  if workdir.resolve() == trained.resolve():
-    raise InputError(
-      '--workdir and --checkpoint are the same folder; give --workdir another, '
-      'where the scores go'
-    )
-  if not own_source:
-    cache = config.data.cache_dir
-    theirs.data.source = config.data.source
-    theirs.data.cache_dir = cache
-    for key in ('on_bad_image', 'max_pixels', 'max_bytes'):
-      theirs.data[key] = config.data[key]
-    theirs.synthetic = config.synthetic
-  settings = {'mode': 'evaluate', 'checkpoint': str(trained.resolve())}
-  files.claim(workdir, settings | theirs.to_dict())
-  data, catalogue = load(theirs)
-  unknown = sorted(set(catalogue.class_names) - set(names))
-  if unknown:
-    raise InputError(
-      f'{theirs.data.source} has the classes {", ".join(unknown)}, which the '
-      f'model does not know; it was trained on {", ".join(names)}. Rename the '
-      'folders'
-    )
-  split = _saved_split(trained, catalogue)
-  if split is not None:
-    # The set it was trained on: only its own parts are a fair test.
-    data, rows = materialise(theirs, split, data)
-    parts = dict(zip(splits.PARTS, map(np.unique, rows), strict=True))
-  else:
-    parts = {'test': np.arange(len(catalogue.ids))}
-    mapping = np.array(
-      [names.index(n) for n in catalogue.class_names], np.int32
-    )
-    data = data._replace(labels=jnp.asarray(mapping)[data.labels])
-  model = make_model(theirs, len(names))
-  eval_step = evaluate.make_eval_step(
-    apply_fn=model.apply, preprocessing=theirs.model.preprocess
-  )
-  result = _describe(theirs, catalogue, variables)
-  result['data']['classes'] = list(names)
-  result |= _score(theirs, names, variables, data, parts, eval_step)
-  result['cost'] = _cost(started)
-  _finish(workdir, result)

@@ -6,6 +6,7 @@ from typing import Any
 
 from leukemia_jax import figures
 from leukemia_jax import workdir as files
+from leukemia_jax.data import splits
 
 NOT_A_DEVICE = (
   'Research software; not a medical device, and no basis for a diagnosis.'
@@ -34,7 +35,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _parts(result: dict[str, Any]) -> list[str]:
-  return [p for p in ('train', 'validation', 'test') if p in result]
+  return [part for part in splits.PARTS if part in result]
 
 
 def _scores(result: dict[str, Any]) -> str:
@@ -102,7 +103,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
   text = [title, f'{NOT_A_DEVICE}\n', _scores(result)]
   history_path = workdir / files.METRICS
   if history_path.exists():
-    lines = history_path.read_text().splitlines()
+    lines = history_path.read_text(encoding='utf-8').splitlines()
     history = [json.loads(line) for line in lines]
     image = figures.curves(history, result['best_epoch'])
     files.write(workdir / 'curves.png', image)

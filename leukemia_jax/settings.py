@@ -35,12 +35,16 @@ def _is_blocks(value: Any) -> bool:
   return len(value) == 3 and all(isinstance(v, int) and v >= 1 for v in value)
 
 
-_POSITIVE = ('above 0', lambda v: v > 0)
+_POSITIVE = ('above 0, finite', lambda v: 0 < v < float('inf'))
+_TEXT = ('a text that is not empty', lambda v: isinstance(v, str) and v != '')
+_FLAG = ('True or False', lambda v: isinstance(v, bool))
 
 # What each key may be, in words and as a test.
 _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'seed': _between(0, 2**32 - 1),
+  'data.source': _TEXT,
   'data.image_size': _between(1, 4096),
+  'data.cache_dir': _TEXT,
   'data.on_bad_image': _one_of('error', 'skip'),
   'data.max_pixels': _at_least(1),
   'data.max_bytes': _at_least(1),
@@ -49,6 +53,7 @@ _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'data.grouping': _one_of(*splits.GROUPINGS),
   'data.block': _at_least(1),
   'data.per_class': _at_least(0),
+  'data.benign_class': ('a text', lambda v: isinstance(v, str)),
   'synthetic.scale': ('above 0, at most 20', lambda v: 0 < v <= 20),
   'synthetic.seed': _between(0, 2**32 - 1),
   'augment.brightness_delta': _between(0, 1),
@@ -56,6 +61,8 @@ _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'augment.rotation': _between(0, 180),
   'augment.fill': _one_of(*augment.FILLS),
   'augment.jpeg_quality': ('() or (lowest, highest), 1..100', _is_quality),
+  'augment.flip_horizontal': _FLAG,
+  'augment.flip_vertical': _FLAG,
   'model.name': _one_of(*models.BACKBONES),
   'model.weights': (
     "'none' or the workdir of a training run",
@@ -70,6 +77,7 @@ _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'train.learning_rate': _POSITIVE,
   'train.epochs': _at_least(1),
   'train.batch_size': _at_least(1),
+  'train.freeze_backbone': _FLAG,
   'train.plateau_factor': ('above 0, at most 1', lambda v: 0 < v <= 1),
   'train.plateau_patience': _at_least(1),
   'train.stop_patience': _at_least(1),
@@ -90,15 +98,23 @@ def check(config: ml_collections.ConfigDict) -> None:
   wrong = []
   for key, (words, allowed) in _ALLOWED.items():
     value: Any = config
-    for part in key.split('.'):
-      value = value[part]
-    if not allowed(value):
+    try:
+      for part in key.split('.'):
+        value = value[part]
+      fine = allowed(value)
+    except (AttributeError, KeyError):
+      wrong.append(f'config.{key} is missing: take it from configs/default.py')
+      continue
+    except TypeError:
+      fine = False
+    if not fine:
       wrong.append(f'config.{key}={value!r} must be {words}')
-  minimum = models.BACKBONES[config.model.name].minimum_size if not wrong else 0
-  if config.data.image_size < minimum:
-    wrong.append(
-      f'config.data.image_size={config.data.image_size} must be {minimum} or '
-      f'more for {config.model.name}'
-    )
+  if not wrong:
+    minimum = models.BACKBONES[config.model.name].minimum_size
+    if config.data.image_size < minimum:
+      wrong.append(
+        f'config.data.image_size={config.data.image_size} must be {minimum} or '
+        f'more for {config.model.name}'
+      )
   if wrong:
     raise InputError('\n'.join(wrong))

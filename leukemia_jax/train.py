@@ -1,5 +1,6 @@
 """The training step, compiled whole, and the loop that outlives a kill."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -229,9 +230,10 @@ def epoch_order(
 class Cost:
   """What a run took, from its start or from where it went on."""
 
-  compile_seconds: float = 0.0
+  compile_seconds: float = 0.0  # of the training step
   train_seconds: float = 0.0
   images: int = 0
+  resumed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,7 +295,8 @@ class _Journal:
     self._settings = settings
     self._log = workdir / files.METRICS
     self._latest = checkpoint.open_manager(workdir / files.LATEST)
-    self._best = checkpoint.open_manager(workdir / files.BEST)
+    # Two, so that one is left when the newest is dropped after a kill.
+    self._best = checkpoint.open_manager(workdir / files.BEST, keep=2)
     self._board_folder = workdir / 'tensorboard'
     self.seen = optimizer.Progress()
     self.stopped = False
@@ -309,12 +312,22 @@ class _Journal:
     # Later lines are of an epoch that is now done again.
     epochs = int(state.step) // steps
     if self._log.exists():
-      lines = self._log.read_text().splitlines()[:epochs]
+      lines = self._log.read_text(encoding='utf-8').splitlines()[:epochs]
       self.history = [json.loads(line) for line in lines]
+    # All of them again: a kill loses what was not flushed.
     self._board = tensorboardX.SummaryWriter(
-      str(self._board_folder), purge_step=epochs + 1
+      str(self._board_folder), purge_step=0
     )
+    for line in self.history:
+      self._show_on_board(line)
+    # Best weights of an epoch that is done again are saved again.
+    checkpoint.drop_after(self._best, self.seen.best_epoch)
     return state
+
+  def _show_on_board(self, line: dict[str, Any]) -> None:
+    for name, value in line.items():
+      if name != 'epoch':
+        self._board.add_scalar(name, value, line['epoch'])
 
   def save(self, state: TrainState) -> None:
     """Saves the latest state, if it is a good one."""
@@ -349,20 +362,21 @@ class _Journal:
     self.history.append(line)
     text = ''.join(json.dumps(row) + '\n' for row in self.history)
     files.write(self._log, text)
-    for name, value in line.items():
-      if name != 'epoch':
-        self._board.add_scalar(name, value, line['epoch'])
+    self._show_on_board(line)
     self.save(state)
     return state
 
-  def close(self, abstract: dict[str, Any]) -> dict[str, Any]:
-    """Closes the files; gives the best weights."""
+  def best_weights(self, abstract: dict[str, Any]) -> dict[str, Any]:
+    """The weights of the best epoch so far."""
     restored = checkpoint.restore(self._best, abstract)
+    assert restored is not None  # the first epoch is always a best one
+    return restored[0]
+
+  def close(self) -> None:
+    """Closes the files."""
     self._latest.close()
     self._best.close()
     self._board.close()
-    assert restored is not None  # the first epoch is always a best one
-    return restored[0]
 
 
 class _Steps:
@@ -390,6 +404,7 @@ def _train_epoch(
   args: tuple[Any, ...],
   *,
   steps: int,
+  images: int,
   settings: Any,
   cost: Cost,
   save: Callable[[TrainState], None],
@@ -399,7 +414,8 @@ def _train_epoch(
   step, epoch = int(state.step), int(state.step) // steps
   end = (epoch + 1) * steps
   started, compiled = time.perf_counter(), cost.compile_seconds
-  watch, done = _Watch(float(state.learning_rate)), 0
+  watch, first, done = _Watch(float(state.learning_rate)), step, 0
+  remaining = images - (step - epoch * steps) * settings.batch_size
   # On a CPU never a loop over steps: gradients of convolutions crawl in it.
   on_cpu = jax.default_backend() == 'cpu'
   per_call = 1 if on_cpu else settings.steps_per_call
@@ -414,7 +430,8 @@ def _train_epoch(
     state, reported = take_steps(count, state, *args)
     watch.add(step, reported)
     step += count
-    done += count * settings.batch_size
+    # The last batch is filled up with images that count for nothing.
+    done = min((step - first) * settings.batch_size, remaining)
     if step % settings.checkpoint_steps == 0 and step < end:
       # Only a state that is known to be good may replace the last one.
       watch.drain()
@@ -473,12 +490,12 @@ def fit(
   total = settings.epochs * steps
   journal, cost = _Journal(workdir, settings), Cost()
   state = journal.restore(state, steps)
+  cost.resumed = int(state.step) > 0
   take_steps = _Steps(train_step, cost)
-  with progress.bar('note') as shown:
+  with contextlib.closing(journal), progress.bar('note') as shown:
     task = shown.add_task('Training', total=total, note='')
     while not journal.stopped and int(state.step) < total:
       epoch, before = int(state.step) // steps, cost.train_seconds
-      rate = float(state.learning_rate)
       order = epoch_order(
         order_key, epoch, rows, batch_size=settings.batch_size
       )
@@ -487,6 +504,7 @@ def fit(
         take_steps,
         (step_key, dataset, *order),
         steps=steps,
+        images=len(rows),
         settings=settings,
         cost=cost,
         save=journal.save,
@@ -500,21 +518,28 @@ def fit(
         batch_size=settings.batch_size,
         num_classes=num_classes,
       )
-      train_loss, right, images = (float(s) for s in state.sums)
-      line = {
-        'epoch': epoch + 1,
-        'learning_rate': rate,
-        'train_loss': train_loss / images,
-        'train_accuracy': right / images,
-        'validation_loss': loss / len(validation_rows),
-        'validation_accuracy': float(np.trace(confusion))
-        / len(validation_rows),
-        'seconds': round(cost.train_seconds - before, 3),
-      }
+      line = _epoch_line(state, epoch, loss, confusion)
+      line['seconds'] = round(cost.train_seconds - before, 3)
       state = journal.end_epoch(state, line)
       shown.console.print(_one_line(line), soft_wrap=True, highlight=False)
-  variables = journal.close(state.variables())
+    variables = journal.best_weights(state.variables())
   return Outcome(variables, journal.history, journal.seen.best_epoch, cost)
+
+
+def _epoch_line(
+  state: TrainState, epoch: int, loss: float, confusion: np.ndarray
+) -> dict[str, Any]:
+  """An epoch's line in the log; training scores are those while training."""
+  train_loss, right, images = (float(s) for s in state.sums)
+  held_out = float(confusion.sum())
+  return {
+    'epoch': epoch + 1,
+    'learning_rate': float(state.learning_rate),
+    'train_loss': train_loss / images,
+    'train_accuracy': right / images,
+    'validation_loss': loss / held_out,
+    'validation_accuracy': float(np.trace(confusion)) / held_out,
+  }
 
 
 def _one_line(line: dict[str, Any]) -> str:

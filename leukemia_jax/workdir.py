@@ -23,16 +23,13 @@ def write(path: pathlib.Path, content: str | bytes) -> None:
   """Writes a file under a temporary name, then moves it into place."""
   data = content.encode() if isinstance(content, str) else content
   path.parent.mkdir(parents=True, exist_ok=True)
-  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-  try:
-    with os.fdopen(handle, 'wb') as stream:
-      stream.write(data)
-      stream.flush()
-      os.fsync(stream.fileno())
-    os.replace(name, path)
-  except BaseException:
-    os.unlink(name)
-    raise
+  # One name for all tries: what a kill leaves is written over by the next.
+  temporary = path.with_name(f'.{path.name}.part')
+  with temporary.open('wb') as stream:
+    stream.write(data)
+    stream.flush()
+    os.fsync(stream.fileno())
+  temporary.replace(path)
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
@@ -43,7 +40,7 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 def read_json(path: pathlib.Path) -> Any:
   """Reads JSON; a damaged or missing file is an `InputError`."""
   try:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding='utf-8'))
   except FileNotFoundError:
     raise InputError(
       f'{path} is missing: {path.parent} is no workdir of a finished run'
@@ -84,7 +81,22 @@ def create(workdir: pathlib.Path) -> None:
 
 
 def claim(workdir: pathlib.Path, settings: dict[str, Any]) -> None:
-  """Makes the folder this run's, or confirms that it is.
+  """Makes the folder this run's; call it once the run's input is known good.
+
+  Args:
+    workdir: the folder.
+    settings: see `check_claim`.
+
+  Raises:
+    InputError: see `check_claim`.
+  """
+  check_claim(workdir, settings)
+  if not (workdir / CONFIG).exists():
+    write_json(workdir / CONFIG, settings)
+
+
+def check_claim(workdir: pathlib.Path, settings: dict[str, Any]) -> None:
+  """Makes sure that the folder can be written and holds no other run.
 
   Args:
     workdir: the folder.
@@ -97,7 +109,6 @@ def claim(workdir: pathlib.Path, settings: dict[str, Any]) -> None:
   create(workdir)
   path = workdir / CONFIG
   if not path.exists():
-    write_json(path, settings)
     return
   there = flatten(read_json(path))
   # As JSON would give it back: tuples become lists.

@@ -78,12 +78,11 @@ def run(name: str, data: pathlib.Path | None, folder: pathlib.Path) -> None:
 
 def probe(data: pathlib.Path) -> None:
   """How far balancing alone marks the class, in both orders."""
-  import jax
   import numpy as np
 
   from configs import default
   from leukemia_jax import experiment
-  from leukemia_jax.data import audit, splits
+  from leukemia_jax.data import splits
 
   config = default.get_config()
   config.data.source, config.data.image_size = str(data), 96
@@ -96,14 +95,9 @@ def probe(data: pathlib.Path) -> None:
     'chance': 1 / len(catalogue.class_names),
   }
   for order in splits.ORDERS:
+    config.data.order = order
     scores = [
-      audit.trace_probe(
-        jax.random.key(seed),
-        np.asarray(images.images),
-        catalogue.labels,
-        order=order,
-        augment=experiment.make_augment(config),
-      )
+      experiment.balancing_trace(config, catalogue, images, seed=seed)
       for seed in range(_PROBE_SEEDS)
     ]
     result[order] = {

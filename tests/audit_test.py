@@ -3,36 +3,46 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from leukemia_jax import augment
+from configs import default
+from leukemia_jax import augment, experiment
 from leukemia_jax.data import audit, synthetic
-
-SPEC = synthetic.SmearSpec(size=96)
+from leukemia_jax.data.dataset import Catalogue, Dataset
 
 
 @pytest.fixture(scope='module')
-def smears() -> tuple[np.ndarray, np.ndarray]:
+def smears() -> tuple[Dataset, Catalogue]:
   """Smears with the study's imbalance: half as many of class 0."""
-  labels = np.repeat(np.arange(4), (60, 120, 120, 100))
+  spec = synthetic.SmearSpec(size=96)
+  labels = np.repeat(np.arange(4), (60, 120, 120, 100)).astype(np.int32)
   images = [
-    synthetic.render_image(jax.random.key(2), i, y, i % 20, spec=SPEC)[0]
+    synthetic.render_image(jax.random.key(2), i, y, i % 20, spec=spec)[0]
     for i, y in enumerate(labels)
   ]
-  return np.stack(images), labels
+  names = tuple(str(i) for i in range(len(labels)))
+  catalogue = Catalogue(
+    class_names=synthetic.CLASSES,
+    labels=labels,
+    ids=names,
+    groups=names,
+    pixels=names,
+    fingerprint='',
+    masks=0,
+    skipped=(),
+    unpaired=(),
+  )
+  return Dataset(jnp.asarray(np.stack(images)), jnp.asarray(labels)), catalogue
 
 
-def probe(smears, order, **settings) -> float:
-  images, labels = smears
+def probe(smears, order, fill='edge') -> float:
+  data, catalogue = smears
+  config = default.get_config()
+  config.data.order, config.augment.fill = order, fill
   scores = [
-    audit.trace_probe(
-      jax.random.key(seed),
-      images,
-      labels,
-      order=order,
-      augment=functools.partial(augment.augment, **settings),
-    )
+    experiment.balancing_trace(config, catalogue, data, seed=seed)
     for seed in range(3)
   ]
   return float(np.mean(scores))
@@ -47,12 +57,12 @@ def test_the_studys_order_marks_the_class(smears):
   """The same probe finds the trace where there is one: it can fail."""
   ours = probe(smears, 'split_then_balance', fill='constant')
   theirs = probe(smears, 'balance_then_split', fill='constant')
-  assert theirs > 0.33
+  assert theirs > 0.32
   assert theirs > ours + 0.04
 
 
 def test_trace_features_see_traces(smears):
-  images = smears[0][:40]
+  images = np.asarray(smears[0].images[:40])
   keys = jax.random.split(jax.random.key(0), len(images))
   only_jpeg = functools.partial(
     augment.augment,

@@ -71,6 +71,14 @@ def test_16_bit_grey(kind):
   np.testing.assert_array_equal(out[..., 0].ravel(), np.arange(256))
 
 
+def test_floating_point_grey_is_refused_and_8_bit_values_in_32_are_kept():
+  image = Image.fromarray(np.ones((4, 4), np.float32))
+  with pytest.raises(decode.BadImageError, match='floating-point'):
+    decode.decode(encoded(image, 'TIFF'), max_pixels=LIMIT)
+  image = Image.fromarray(np.full((4, 4), 200, np.int32))
+  assert (decoded(encoded(image, 'TIFF')) == 200).all()
+
+
 def test_one_bit():
   image = Image.fromarray(np.eye(20) > 0)
   assert set(np.unique(decoded(encoded(image)))) == {0, 255}

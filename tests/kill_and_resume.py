@@ -36,7 +36,10 @@ def outcome(workdir: pathlib.Path) -> dict:
   log = [json.loads(line) for line in lines]
   for line in log:
     del line['seconds']
-  return {'result': result, 'log': log}
+  if not (workdir / 'report.md').exists():
+    sys.exit(f'{workdir} has no report')
+  split = json.loads((workdir / 'split.json').read_text())
+  return {'result': result, 'log': log, 'split': split}
 
 
 def main() -> None:
@@ -50,13 +53,13 @@ def main() -> None:
   if start(given.folder / 'whole', flags).wait():
     sys.exit('the undisturbed run failed')
   seconds = time.perf_counter() - began
-  rng, kills = random.Random(given.seed), 0
+  rng, kills, mid_way = random.Random(given.seed), 0, 0
   killed = given.folder / 'killed'
   while kills < given.kills:
     run = start(killed, flags)
     try:
       # Anywhere from the first import to about the end of what is left.
-      code = run.wait(timeout=rng.uniform(0.05, 0.8) * seconds)
+      code = run.wait(timeout=rng.uniform(0.3, 0.95) * seconds)
       if code:
         sys.exit(f'the run failed with status {code} after {kills} kills')
       # It ended before its kill: begin a new one for the kills that are left.
@@ -66,10 +69,17 @@ def main() -> None:
       os.killpg(run.pid, signal.SIGKILL)
       run.wait()
       kills += 1
-      print(f'kill {kills}', flush=True)
+      latest = killed / 'checkpoints/latest'
+      saved = latest.exists() and any(
+        p.name.isdigit() for p in latest.iterdir()
+      )
+      mid_way += saved and not (killed / 'result.json').exists()
+      print(f'kill {kills}, after a checkpoint: {saved}', flush=True)
   if start(killed, flags).wait():
     sys.exit('the run failed after the last kill')
   compare(given.folder / 'whole', killed, kills)
+  if not mid_way:
+    sys.exit('no kill fell between a checkpoint and the end: nothing was shown')
 
 
 def compare(whole: pathlib.Path, killed: pathlib.Path, kills: int) -> None:

@@ -1,11 +1,10 @@
 """The command line as a user meets it: results, refusals, other data."""
 
 import json
-import os
 import pathlib
+import shutil
 import subprocess
 import sys
-import time
 
 import conftest
 import numpy as np
@@ -232,6 +231,9 @@ def test_the_studys_order_and_a_start_from_other_weights(
   total = sum(got[p]['images'] for p in ('train', 'validation', 'test'))
   assert total == sum(sum(c.values()) for c in got['data']['counts'].values())
   assert total > got['data']['images']
+  # Another split than that of the weights: said, and counted.
+  assert 'have learnt from' in done.stdout
+  assert got['data']['held_out_seen_by_weights'] > 0
   # Wrong shape of weights.
   error = refused(
     run(
@@ -309,7 +311,56 @@ def test_two_runs_give_the_same_result(trained, cache, tmp_path):
   assert one == two
 
 
-def test_nothing_temporary_is_left(trained):
-  left = [p for p in trained.rglob('*') if p.name.startswith('.')]
-  assert not left
-  assert time.time() - os.path.getmtime(trained / 'result.json') < 86400
+def test_nothing_temporary_is_left_and_others_may_read(trained):
+  assert not [p for p in trained.rglob('*') if p.name.startswith('.')]
+  plain = trained.parent / 'plain'
+  plain.write_text('x')
+  for name in ('result.json', 'report.md', 'split.json'):
+    assert (trained / name).stat().st_mode == plain.stat().st_mode
+
+
+def test_a_mistyped_source_does_not_claim_the_workdir(tmp_path, cache):
+  conftest.save_images(tmp_path / 'set', {'a': 3, 'b': 3}, size=75)
+  flags = [f'--workdir={tmp_path}/w', cache, *SMALL]
+  refused(run(*flags, f'--config.data.source={tmp_path}/sett'))
+  # Three images a class, one of them for training, are enough to go through.
+  done = run(*flags, f'--config.data.source={tmp_path}/set')
+  assert done.returncode == 0, done.stderr
+
+
+def test_evaluation_leaves_out_what_was_trained_on(trained, cache, tmp_path):
+  """A grown copy of the training set: only what is new, or was test, counts."""
+  conftest.save_images(tmp_path / 'one', {'a': 20, 'b': 20}, size=75)
+  done = run(
+    f'--workdir={tmp_path}/w',
+    cache,
+    *SMALL,
+    f'--config.data.source={tmp_path}/one',
+  )
+  assert done.returncode == 0, done.stderr
+  split = json.loads((tmp_path / 'w/split.json').read_text())['parts']
+  learnt = {i for part in ('train', 'validation') for i, _ in split[part]}
+  flags = ['--mode=evaluate', f'--checkpoint={tmp_path}/w', cache]
+  shutil.copytree(tmp_path / 'one', tmp_path / 'two')
+  conftest.save_images(tmp_path / 'new', {'a': 3, 'b': 2}, size=75, seed=9)
+  for path in (tmp_path / 'new').rglob('*.png'):
+    shutil.copy(path, tmp_path / 'two' / path.parent.name / f'new-{path.name}')
+  source = f'--config.data.source={tmp_path}/two'
+  done = run(f'--workdir={tmp_path}/out', *flags, source)
+  assert done.returncode == 0, done.stderr
+  got = result(tmp_path / 'out')
+  assert got['data']['left_out_as_trained_on'] == len(learnt)
+  assert got['test']['images'] == 45 - len(learnt)
+  # Its own source, changed: refused rather than scored as if it were test.
+  shutil.copy(tmp_path / 'new/a/cell-0.png', tmp_path / 'one/a/more.png')
+  error = refused(run(f'--workdir={tmp_path}/out2', *flags))
+  assert 'has changed since' in error
+
+
+def test_evaluation_takes_no_key_of_the_model(trained, cache, tmp_path):
+  flags = [f'--workdir={tmp_path}/o', '--mode=evaluate', cache]
+  flags.append(f'--checkpoint={trained}')
+  error = refused(run(*flags, '--config.model.width=0.3'))
+  assert "config.model.width is the trained model's own" in error
+  error = refused(run(*flags, f'--config={ROOT}/configs/default.py'))
+  assert 'leave --config away' in error

@@ -4,6 +4,7 @@ import os
 import pathlib
 import struct
 import sys
+import tracemalloc
 import types
 import zipfile
 
@@ -152,17 +153,19 @@ def test_a_zip_that_lies_about_sizes_cannot_unpack_more(tmp_path):
   path = tmp_path / 'x.zip'
   with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
     for name in ('a/1.png', 'b/1.png'):
-      archive.writestr(name, bytes(10**6))
-  # Declare 10 bytes instead of 10^6, in both headers of each entry.
+      archive.writestr(name, bytes(10**7))
+  # Declare 10 bytes instead of 10^7, in both headers of each entry.
   data = path.read_bytes().replace(
-    struct.pack('<I', 10**6), struct.pack('<I', 10)
+    struct.pack('<I', 10**7), struct.pack('<I', 10)
   )
   path.write_bytes(data)
   for item in opened(path).items:
-    try:
-      assert len(item.image.read()) <= 10
-    except zipfile.BadZipFile:
-      pass
+    tracemalloc.start()
+    with pytest.raises(zipfile.BadZipFile):
+      item.image.read()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10**6
 
 
 def test_link_out_of_a_folder(tmp_path):
@@ -172,6 +175,49 @@ def test_link_out_of_a_folder(tmp_path):
   os.symlink(secret, tmp_path / 'set/a/link.png')
   with pytest.raises(InputError, match='leads out of'):
     opened(tmp_path / 'set')
+
+
+def test_linked_folder_pipe_and_dangling_link(tmp_path):
+  conftest.save_images(tmp_path / 'set', {'a': 1, 'b': 1}, size=8)
+  os.symlink(tmp_path / 'set/a', tmp_path / 'set/c')
+  with pytest.raises(InputError, match='link to a folder'):
+    opened(tmp_path / 'set')
+  (tmp_path / 'set/c').unlink()
+  os.mkfifo(tmp_path / 'set/a/pipe.png')
+  with pytest.raises(InputError, match='no plain file'):
+    opened(tmp_path / 'set')
+  (tmp_path / 'set/a/pipe.png').unlink()
+  os.symlink(tmp_path / 'set/none.png', tmp_path / 'set/a/none.png')
+  with pytest.raises(InputError, match='no plain file'):
+    opened(tmp_path / 'set')
+
+
+@pytest.mark.parametrize('kind', ['folder', 'zip'])
+def test_an_empty_class_is_named(tmp_path, kind):
+  conftest.save_images(tmp_path / 'set', {'a': 1, 'b': 1}, size=8)
+  (tmp_path / 'set/empty').mkdir()
+  path = tmp_path / 'set'
+  if kind == 'zip':
+    path = zipped(path, tmp_path / 'x.zip')
+    with zipfile.ZipFile(path, 'a') as archive:
+      archive.writestr('empty/', b'')
+  with pytest.raises(InputError, match="'empty' holds no image"):
+    opened(path)
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+  conftest.save_images(tmp_path, {'a': 1, 'b': 1}, size=8)
+  (pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b'/a/\xe9.png'))).touch()
+  with pytest.raises(InputError, match='not UTF-8'):
+    opened(tmp_path)
+
+
+def test_an_unusual_packing_method(tmp_path):
+  path = tmp_path / 'x.zip'
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_BZIP2) as archive:
+    archive.writestr('a/1.png', b'x')
+  with pytest.raises(InputError, match='unusual method'):
+    opened(path)
 
 
 def test_kaggle_is_asked_for_the_data_set(study, monkeypatch):

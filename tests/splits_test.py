@@ -23,6 +23,7 @@ def catalogue(labels, groups=None, ids=None) -> dataset.Catalogue:
     class_names=names,
     labels=np.asarray(labels, np.int32),
     ids=ids or tuple(f'{names[y]}/{i}.png' for i, y in enumerate(labels)),
+    pixels=tuple(map(str, range(count))),
     groups=tuple(groups)
     if groups is not None
     else tuple(map(str, range(count))),
@@ -126,6 +127,34 @@ def test_subset_sum_against_brute_force(seed):
     itertools.combinations(sizes, n) for n in range(1, len(sizes) + 1)
   )
   assert abs(total - wanted) == min(abs(sum(s) - wanted) for s in subsets)
+
+
+@pytest.mark.parametrize(
+  'sizes', [(6, 6, 88), (5, 5, 90), (4, 4, 4, 88), (1, 1, 1), (50, 50, 1)]
+)
+def test_few_groups_still_fill_every_part(sizes):
+  groups = np.repeat(np.arange(len(sizes)), sizes)
+  labels = np.zeros(len(groups), int)
+  both = np.concatenate([labels, labels + 1])
+  names = [str(g) for g in groups] + [f'b{g}' for g in groups]
+  split = splits.make(KEY, catalogue(both, names), settings())
+  for part in split:
+    assert set(both[part[:, 0]]) == {0, 1}
+
+
+def test_a_class_without_images_is_named():
+  there = catalogue(np.repeat([0, 2], 10))
+  for order in splits.ORDERS:
+    with pytest.raises(InputError, match="'class 1' has no image left"):
+      splits.make(KEY, there, settings(order=order))
+
+
+def test_learnt_from_is_training_and_validation():
+  there = catalogue(np.repeat([0, 1], 30))
+  split = splits.make(KEY, there, settings())
+  learnt = splits.learnt_from(json.loads(splits.to_json(split, there)))
+  test = {there.pixels[i] for i in split.test[:, 0]}
+  assert learnt == set(there.pixels) - test
 
 
 def test_split_is_a_function_of_the_key():

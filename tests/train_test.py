@@ -126,6 +126,63 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
   assert without_times(map(json.loads, lines)) == without_times(whole.history)
 
 
+@pytest.mark.parametrize('count', [1, 2, 5])
+@pytest.mark.parametrize(
+  'place', ['checkpoint.save', 'files.write', 'after checkpoint.save']
+)
+def test_a_stop_between_two_files_changes_nothing(
+  whole, tmp_path, monkeypatch, place, count
+):
+  """Stops before or after one of the writes at the end of an epoch."""
+  left = [count]
+  module, name = place.removeprefix('after ').split('.')
+  target = getattr(train, module)
+  original = getattr(target, name)
+
+  def cut_off(*args):
+    left[0] -= 1
+    if left[0] == 0 and not place.startswith('after'):
+      raise Killed
+    original(*args)
+    if left[0] == 0:
+      raise Killed
+
+  with monkeypatch.context() as patch:
+    patch.setattr(target, name, cut_off)
+    with pytest.raises(Killed):
+      fit(tmp_path)
+  resumed = fit(tmp_path)
+  assert without_times(whole.history) == without_times(resumed.history)
+  assert checkpoint.fingerprint(whole.variables) == checkpoint.fingerprint(
+    resumed.variables
+  )
+
+
+def test_a_frozen_run_goes_on_too(tmp_path, monkeypatch):
+  def frozen(workdir, epochs):
+    state, step, eval_step = parts(freeze=True)
+    return train.fit(
+      state,
+      step,
+      eval_step,
+      data(),
+      train_rows=np.arange(40),
+      validation_rows=np.arange(40, COUNT),
+      num_classes=CLASSES,
+      key=KEY,
+      settings=settings(epochs=epochs),
+      workdir=workdir,
+    )
+
+  one = frozen(tmp_path / 'one', 4)
+  frozen(tmp_path / 'two', 2)
+  two = frozen(tmp_path / 'two', 4)
+  assert two.cost.resumed
+  assert checkpoint.fingerprint(one.variables) == checkpoint.fingerprint(
+    two.variables
+  )
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
   one, two = fit(tmp_path), fit(tmp_path)
   assert two.cost.images == 0

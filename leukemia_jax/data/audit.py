@@ -4,8 +4,6 @@ A score counts for something only beside what a baseline reaches that never
 looks at a cell.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +13,6 @@ from sklearn.model_selection import GroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-
-from leukemia_jax.data import dataset, splits
 
 _BATCH = 64
 
@@ -51,7 +47,8 @@ def colour_accuracy(
     The share of test images that get their class.
   """
   features = colour_features(images)
-  model = KNeighborsClassifier(3).fit(features[train], labels[train])
+  neighbours = KNeighborsClassifier(min(3, len(train)))
+  model = neighbours.fit(features[train], labels[train])
   return float(model.score(features[test], labels[test]))
 
 
@@ -63,7 +60,7 @@ def _trace_features(images: jax.Array) -> jax.Array:
   side = luma.shape[1]
   features = []
   for axis in (1, 2):
-    step = jnp.abs(jnp.diff(luma, axis=axis)).mean((0, 3 - axis)[1])
+    step = jnp.abs(jnp.diff(luma, axis=axis)).mean(3 - axis)
     on_grid = jnp.arange(side - 1) % 8 == 7
     inside = jnp.where(on_grid, 0.0, step).sum(-1) / (~on_grid).sum()
     across = jnp.where(on_grid, step, 0.0).sum(-1) / on_grid.sum()
@@ -102,61 +99,27 @@ def trace_features(images: np.ndarray) -> np.ndarray:
 
 
 def trace_probe(
-  key: jax.Array,
-  images: np.ndarray,
-  labels: np.ndarray,
-  *,
-  order: str,
-  augment: Callable[[jax.Array, jax.Array], jax.Array],
+  images: np.ndarray, labels: np.ndarray, sources: np.ndarray
 ) -> float:
-  """How far balancing alone marks the class, whatever the images show.
+  """How well a linear model finds labels from `trace_features` alone.
 
-  The labels are dealt out anew at random, as many of each as there were, so
-  no image can tell its label. Then the set is balanced and augmented as in
-  training, and a linear model has to find the label from `trace_features`, on
-  sources that it was not fitted on.
+  Give it the images as they are trained on, but labels that were dealt out at
+  random: then no image can tell its label, and what the model finds is how far
+  balancing and augmenting mark the class.
 
   Args:
-    key: PRNG key.
-    images: uint8, shape (n, size, size, 3), the originals.
-    labels: int, shape (n,); only their counts are used.
-    order: one of `splits.ORDERS`.
-    augment: maps (key, image) to an image.
+    images: uint8, shape (n, size, size, 3).
+    labels: int, shape (n,).
+    sources: int, shape (n,); images of one source are never on both sides of
+      the five-fold cross-validation.
 
   Returns:
     Balanced accuracy; 1 / classes is chance.
   """
-  label_key, split_key, copy_key, step_key = jax.random.split(key, 4)
-  labels = np.asarray(jax.random.permutation(label_key, jnp.asarray(labels)))
-  classes = int(labels.max()) + 1
-  settings = {
-    'num_classes': classes,
-    'option': 1,
-    'target': splits.per_class(labels, classes),
-  }
-  if order == 'balance_then_split':
-    parts = splits.balance_then_split(split_key, labels, **settings)
-  else:
-    groups = np.arange(len(labels))
-    parts = splits.split_then_balance(split_key, labels, groups, **settings)
-  rows = parts.train
-  original = dataset.Dataset(jnp.asarray(images), jnp.asarray(labels))
-  if order == 'balance_then_split':
-    copied = rows[rows[:, 1] > 0]
-    every = dataset.with_copies(original, copied, copy_key, augment)
-    rows = np.concatenate([rows[rows[:, 1] == 0], copied])
-    place = np.where(rows[:, 1] == 0, rows[:, 0], 0)
-    place[rows[:, 1] > 0] = len(labels) + np.arange(len(copied))
-    seen = np.asarray(every.images)[place]
-  else:
-    # Numbered, so that each repetition is augmented by a key of its own.
-    numbered = np.stack([rows[:, 0], 1 + np.arange(len(rows))], 1)
-    every = dataset.with_copies(original, numbered, step_key, augment)
-    seen = np.asarray(every.images)[len(labels) :]
-  features, truth, source = trace_features(seen), labels[rows[:, 0]], rows[:, 0]
+  features = trace_features(images)
   model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-  called = np.empty_like(truth)
-  for fit, held_out in GroupKFold(5).split(features, truth, source):
-    model.fit(features[fit], truth[fit])
+  called = np.empty_like(labels)
+  for fit, held_out in GroupKFold(5).split(features, labels, sources):
+    model.fit(features[fit], labels[fit])
     called[held_out] = model.predict(features[held_out])
-  return float(balanced_accuracy_score(truth, called))
+  return float(balanced_accuracy_score(labels, called))

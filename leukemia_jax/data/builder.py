@@ -39,15 +39,16 @@ class Checked:
     image: the image file's bytes.
     mask: the mask file's bytes; empty if there is none.
     group: the patient, where known.
-    pixels: hash of the decoded image; groups equal images of unknown patients.
+    pixels: hash of the decoded image; equal images of unknown patients form a
+      group, and it shows an image again in another set.
   """
 
   id: str
   label: int
   image: bytes
   mask: bytes
+  pixels: str
   group: str = ''
-  pixels: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +59,8 @@ class Bad:
   why: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-  """One item to read or render, and the function that does it."""
-
-  run: Callable[[], Checked | Bad]
+# Reads or renders one item.
+Job = Callable[[], Checked | Bad]
 
 
 def _check_item(item: source.Item, max_pixels: int) -> Checked | Bad:
@@ -81,10 +79,14 @@ def _check_item(item: source.Item, max_pixels: int) -> Checked | Bad:
   except Exception as error:
     # zipfile and zlib raise many kinds on a damaged entry; OSError otherwise.
     return Bad(file.path, f'cannot be read: {error}')
-  digest = hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes())
   return Checked(
-    item.image.path, item.label, image, mask, pixels=digest.hexdigest()
+    item.image.path, item.label, image, mask, _pixel_hash(np.asarray(pixels))
   )
+
+
+def _pixel_hash(pixels: np.ndarray) -> str:
+  digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes())
+  return digest.hexdigest()[:32]
 
 
 def _to_png(pixels: np.ndarray) -> bytes:
@@ -106,9 +108,16 @@ def _synthetic_jobs(scale: float, seed: int) -> list[Job]:
       )
       name = f'{synthetic.CLASSES[label]}/patient-{patient:02d}-{index:04d}.png'
       group = f'patient-{patient:02d}'
-      return Checked(name, label, _to_png(image), _to_png(mask * 255), group)
+      return Checked(
+        name,
+        label,
+        _to_png(image),
+        _to_png(mask * 255),
+        _pixel_hash(image),
+        group,
+      )
 
-    return Job(run)
+    return run
 
   return [job(i) for i in range(len(labels))]
 
@@ -118,18 +127,18 @@ def _in_order(jobs: list[Job]) -> Iterator[Checked | Bad]:
   workers = os.cpu_count() or 1
   ahead = 4 * workers
   with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-    waiting = [pool.submit(job.run) for job in jobs[:ahead]]
+    waiting = [pool.submit(job) for job in jobs[:ahead]]
     for i in range(len(jobs)):
       yield waiting[i].result()
       waiting[i] = None  # type: ignore[call-overload]
       if i + ahead < len(jobs):
-        waiting.append(pool.submit(jobs[i + ahead].run))
+        waiting.append(pool.submit(jobs[i + ahead]))
 
 
 class Smears(tfds.core.GeneratorBasedBuilder):
   """Smear images with label, id, group and, where there is one, a mask."""
 
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('1.1.0')
 
   def __init__(
     self,
@@ -166,6 +175,7 @@ class Smears(tfds.core.GeneratorBasedBuilder):
           'label': tfds.features.ClassLabel(names=list(self._class_names)),
           'id': tfds.features.Text(),
           'group': tfds.features.Text(),
+          'pixels': tfds.features.Text(),
         }
       ),
       metadata=tfds.core.MetadataDict(),
@@ -200,6 +210,7 @@ class Smears(tfds.core.GeneratorBasedBuilder):
           'label': checked.label,
           'id': checked.id,
           'group': group,
+          'pixels': checked.pixels,
         },
       )
       kept += 1
@@ -226,8 +237,8 @@ def prepare(settings: Any, synthetic_settings: Any) -> pathlib.Path:
     synthetic_settings: `config.synthetic`.
 
   Returns:
-    The folder of the prepared set, for `dataset.load`. A set that was cut off
-    leaves nothing behind.
+    The folder of the prepared set, for `dataset.load`. It gets this name when
+    it is whole: what a kill cut off is never taken for it.
 
   Raises:
     InputError: the source can't be used, or the cache can't be written.
@@ -248,7 +259,7 @@ def prepare(settings: Any, synthetic_settings: Any) -> pathlib.Path:
     class_names, unpaired = found.class_names, found.unpaired
 
     def job(item: source.Item) -> Job:
-      return Job(lambda: _check_item(item, settings.max_pixels))
+      return lambda: _check_item(item, settings.max_pixels)
 
     jobs = [job(item) for item in found.items]
   cache = pathlib.Path(settings.cache_dir).expanduser() / key[:20]
@@ -274,6 +285,7 @@ def prepare(settings: Any, synthetic_settings: Any) -> pathlib.Path:
     # The array_record writer has RuntimeErrors for a disk that is full.
     raise InputError(
       f'cannot write records to config.data.cache_dir={settings.cache_dir}: '
-      f'{error}; make room there, or name another folder'
+      f'{str(error).splitlines()[0][:300]}; make room there, or name another '
+      'folder'
     ) from error
   return pathlib.Path(builder.data_dir)

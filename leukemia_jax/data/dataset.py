@@ -44,6 +44,7 @@ class Catalogue:
     labels: int32, shape (n,).
     ids: path of each image in its source.
     groups: name of each image's group (patient, or set of equal images).
+    pixels: hash of each image's pixels at their own size.
     fingerprint: SHA-256 over all files, their ids and classes.
     masks: number of images that have a mask.
     skipped: bad files that were left out.
@@ -54,6 +55,7 @@ class Catalogue:
   labels: np.ndarray
   ids: tuple[str, ...]
   groups: tuple[str, ...]
+  pixels: tuple[str, ...]
   fingerprint: str
   masks: int
   skipped: tuple[str, ...]
@@ -76,13 +78,13 @@ def load(directory: pathlib.Path, image_size: int) -> tuple[Dataset, Catalogue]:
   )
   images = np.empty((len(records), image_size, image_size, 3), np.uint8)
 
-  def read(index: int) -> tuple[int, str, str, bool]:
+  def read(index: int) -> tuple[int, str, str, str, bool]:
     record = records[index]
     # Size limits were enforced when the set was prepared.
     image = decode.decode(record['image'], max_pixels=2**62)
     images[index] = decode.to_size(image, image_size)
-    name, group = record['id'].decode(), record['group'].decode()
-    return record['label'], name, group, bool(record['mask'])
+    texts = (record[key].decode() for key in ('id', 'group', 'pixels'))
+    return record['label'], *texts, bool(record['mask'])
 
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     rows = list(
@@ -90,13 +92,14 @@ def load(directory: pathlib.Path, image_size: int) -> tuple[Dataset, Catalogue]:
         pool.map(read, range(len(records))), 'Loading images', len(records)
       )
     )
-  labels, ids, groups, masked = zip(*rows, strict=True)
+  labels, ids, groups, pixels, masked = zip(*rows, strict=True)
   metadata = prepared.info.metadata
   catalogue = Catalogue(
     class_names=tuple(prepared.info.features['label'].names),
     labels=np.array(labels, np.int32),
     ids=ids,
     groups=groups,
+    pixels=pixels,
     fingerprint=metadata['fingerprint'],
     masks=sum(masked),
     skipped=tuple(metadata['skipped']),

@@ -14,12 +14,19 @@ class BadImageError(ValueError):
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-  if image.mode.startswith('I') or image.mode == 'F':
+  if image.mode == 'F':
+    raise BadImageError(
+      'floating-point grey has no agreed range; save it as 8 or 16 bits'
+    )
+  if image.mode.startswith('I'):
     values = np.asarray(image).astype(np.float64)
-    # 16 bits to 8. Pillow opens 16-bit grey files in several 32-bit modes.
-    values = np.clip(np.round(values / 257.0), 0, 255)
-    image = Image.fromarray(values.astype(np.uint8))
-  if image.mode == 'P' or 'A' in image.mode or 'transparency' in image.info:
+    # 16 bits to 8. Some versions of Pillow open 16-bit files in 32-bit mode,
+    # which also holds plain 8-bit values.
+    if image.mode != 'I' or values.max() > 255:
+      values = np.round(values / 257.0)
+    image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+  transparent = ('P', 'LA', 'PA', 'La', 'RGBA', 'RGBa')
+  if image.mode in transparent or 'transparency' in image.info:
     image = image.convert('RGBA')
     ground = Image.new('RGBA', image.size, (255, 255, 255, 255))
     image = Image.alpha_composite(ground, image)
@@ -31,8 +38,9 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
 
   Grey is repeated over the channels; palettes are resolved; what is
   transparent shows white, as a smear's ground does; CMYK is converted by
-  Pillow's formula; 16-bit grey is scaled to 8 bits (value / 257); an EXIF
-  orientation is applied; of several frames the first is taken.
+  Pillow's formula; 16-bit grey is scaled to 8 bits (value / 257), 16-bit
+  colour by Pillow; floating-point grey is refused; an EXIF orientation is
+  applied; of several frames the first is taken.
 
   Args:
     data: the file's bytes: JPEG, PNG, BMP, TIFF, GIF, WebP, PPM or JPEG 2000.

@@ -5,10 +5,12 @@ is opened: nothing outside the folder or archive that was named is ever read.
 """
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 import re
 import stat
+import struct
 import zipfile
 from collections.abc import Callable
 
@@ -48,21 +50,19 @@ class Source:
   """What a folder or archive holds.
 
   Attributes:
-    name: the value of `config.data.source` that it came from.
     class_names: the class folders' names, sorted.
     items: all images, in natural order of class and path.
     unpaired: images without a mask, if there is a tree of masks, and masks
       without an image.
   """
 
-  name: str
   class_names: tuple[str, ...]
   items: tuple[Item, ...]
   unpaired: tuple[str, ...] = ()
 
   def key(self) -> str:
     """A hash that changes when any file does, made without reading them."""
-    digest = hashlib.sha256(repr(self.class_names).encode())
+    digest = hashlib.sha256(repr((self.class_names, self.unpaired)).encode())
     for item in self.items:
       for file in (item.image, item.mask):
         stamp = (file.path, file.stamp) if file else None
@@ -85,38 +85,69 @@ def _is_junk(path: str) -> bool:
   )
 
 
-def _folder_files(root: pathlib.Path) -> list[File]:
-  inside, files = root.resolve(), []
+def _folder_files(root: pathlib.Path) -> tuple[list[File], list[str]]:
+  inside, files, folders = root.resolve(), [], []
   for path in root.rglob('*'):
     name = path.relative_to(root).as_posix()
-    if _is_junk(name) or (path.is_dir() and not path.is_symlink()):
+    if _is_junk(name):
       continue
+    _check_name(root, name)
     if path.is_dir():
-      raise InputError(
-        f'{path} is a link to a folder; put the folder itself there'
-      )
+      if path.is_symlink():
+        raise InputError(
+          f'{path} is a link to a folder; put the folder itself there'
+        )
+      folders.append(name)
+      continue
     if not path.resolve().is_relative_to(inside):
       raise InputError(
         f'{path} is a link that leads out of {root}; put the file itself there'
       )
-    try:
-      found = path.stat()
-    except OSError as error:
-      raise InputError(f'{path} cannot be read: {error.strerror}') from None
+    if not path.is_file():
+      raise InputError(f'{path} is no plain file, or leads nowhere; remove it')
+    found = path.stat()
     stamp = f'{found.st_size} {found.st_mtime_ns}'
     files.append(File(name, stamp, path.read_bytes))
-  return files
+  return files, folders
 
 
-def _zip_files(path: pathlib.Path, max_bytes: int) -> list[File]:
+def _check_name(where: pathlib.Path, name: str) -> None:
+  try:
+    name.encode()
+  except UnicodeEncodeError:
+    raise InputError(
+      f'{where}: the file name {name!r} is not UTF-8; rename it'
+    ) from None
+
+
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+  with archive.open(info) as stream:
+    # Never more than was declared, and so was counted, whatever is in there.
+    data = stream.read(info.file_size)
+    if stream.read(1):
+      raise zipfile.BadZipFile('it holds more than it declares')
+  return data
+
+
+def _zip_files(
+  path: pathlib.Path, max_bytes: int
+) -> tuple[list[File], list[str]]:
   try:
     archive = zipfile.ZipFile(path)
-  except (zipfile.BadZipFile, EOFError):
+  except (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+    struct.error,
+  ):
     raise InputError(
       f'{path} is not a zip archive, or is truncated; config.data.source takes '
       'a folder, a .zip, "synthetic" or "kaggle"'
     ) from None
-  files, total = [], 0
+  files: list[File] = []
+  folders: list[str] = []
+  total = 0
   for info in archive.infolist():
     # The name as stored: zipfile cuts it at a null byte and turns
     # backslashes round on some systems.
@@ -131,21 +162,26 @@ def _zip_files(path: pathlib.Path, max_bytes: int) -> list[File]:
       raise InputError(f'{path}: entry {name!r} is a link; refused')
     if info.flag_bits & 1:
       raise InputError(f'{path}: entry {name!r} is encrypted; unpack it first')
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+      raise InputError(
+        f'{path}: entry {name!r} is packed by an unusual method; pack the '
+        'archive again with plain zip'
+      )
+    _check_name(path, name)
     total += info.file_size
     if total > max_bytes:
       raise InputError(
         f'{path} would unpack to more than config.data.max_bytes={max_bytes}; '
         'raise the limit if you trust the archive'
       )
-    if info.is_dir() or _is_junk(name):
+    if _is_junk(name.rstrip('/')):
       continue
-
-    def read(info: zipfile.ZipInfo = info) -> bytes:
-      with archive.open(info) as stream:
-        return stream.read()
-
+    if info.is_dir():
+      folders.append(name.rstrip('/'))
+      continue
+    read = functools.partial(_read_entry, archive, info)
     files.append(File(name, f'{info.file_size} {info.CRC}', read))
-  return files
+  return files, folders
 
 
 def _below(files: list[File], folder: str) -> list[File]:
@@ -184,18 +220,19 @@ def _without_suffix(path: str) -> str:
   return f'{folder}/{name.rpartition(".")[0] or name}'
 
 
-def from_files(name: str, files: list[File]) -> Source:
+def from_files(name: str, files: list[File], folders: list[str]) -> Source:
   """Finds classes, images and masks in a list of files.
 
   Args:
-    name: what to call the source in errors and results.
+    name: what to call the source in errors.
     files: all files, from a folder or an archive.
+    folders: paths of all folders, the empty ones included.
 
   Returns:
     The source.
 
   Raises:
-    InputError: fewer than two class folders.
+    InputError: fewer than two class folders, or an empty one.
   """
   root, mask_root = _find_tree(files)
   classes: dict[str, list[File]] = {}
@@ -210,6 +247,12 @@ def from_files(name: str, files: list[File]) -> Source:
       'Original/<Class>/<images> (with Segmented/<Class>/ for masks) or '
       '<Class>/<images>'
     )
+  for folder in sorted(folders):
+    inner = folder[len(root) :]
+    if folder.startswith(root) and '/' not in inner and inner not in classes:
+      raise InputError(
+        f'{name}: the class folder {folder!r} holds no image; fill or remove it'
+      )
   masks = {}
   if mask_root:
     for file in _below(files, mask_root):
@@ -222,8 +265,8 @@ def from_files(name: str, files: list[File]) -> Source:
       items.append(Item(image, label, mask))
       if mask_root and mask is None:
         unpaired.append(image.path)
-  unpaired += [mask.path for mask in masks.values()]
-  return Source(name, names, tuple(items), tuple(unpaired))
+  unpaired += sorted(mask.path for mask in masks.values())
+  return Source(names, tuple(items), tuple(unpaired))
 
 
 def open_source(name: str, *, max_bytes: int) -> Source:
@@ -263,11 +306,11 @@ def open_source(name: str, *, max_bytes: int) -> Source:
       'folder, a .zip, "synthetic" or "kaggle"'
     )
   try:
-    files = (
+    files, folders = (
       _folder_files(path) if path.is_dir() else _zip_files(path, max_bytes)
     )
   except PermissionError as error:
     raise InputError(
       f'config.data.source={name}: no permission to read {error.filename}'
     ) from None
-  return from_files(name, files)
+  return from_files(name, files, folders)

@@ -29,7 +29,7 @@ GROUPINGS = ('record', 'blocks', 'none')
 
 # The study's numbers: images a class is filled up to, of a set of that size.
 STUDY_PER_CLASS = 1000
-STUDY_IMAGES = 3256
+STUDY_SIZE = 3256
 # Shares of validation and test, as exact fractions of 100; the rest trains.
 _HELD_OUT_PERCENT = 15
 
@@ -77,7 +77,7 @@ def per_class(labels: np.ndarray, num_classes: int, wanted: int = 0) -> int:
       f'config.data.per_class={wanted}: the largest class has {largest} '
       'images; give that or more, or 0 to choose it from the size of the set'
     )
-  scaled = round(STUDY_PER_CLASS * len(labels) / STUDY_IMAGES)
+  scaled = round(STUDY_PER_CLASS * len(labels) / STUDY_SIZE)
   return wanted or max(largest, scaled)
 
 
@@ -123,8 +123,11 @@ def group_ids(catalogue: Catalogue, grouping: str, block: int) -> np.ndarray:
   return np.array([find(int(b)) for b in blocks], np.int32)
 
 
-def _choose(sizes: list[int], wanted: int) -> list[int]:
+def _choose(sizes: list[int], wanted: int, leave: int = 0) -> list[int]:
   """Positions of items whose sizes sum as near to `wanted` as they can.
+
+  If that took all but fewer than `leave` of them, the largest `leave` are kept
+  out of it: parts that are filled later need some too.
 
   Subset sum by dynamic programming over bit sets: bit s of `reach[i]` says
   whether the first i items can sum to s. Early items are preferred, so a
@@ -143,7 +146,11 @@ def _choose(sizes: list[int], wanted: int) -> list[int]:
     if not reach[i - 1] >> total & 1:
       chosen.append(i - 1)
       total -= sizes[i - 1]
-  return chosen
+  if len(sizes) - len(chosen) >= leave:
+    return chosen
+  kept = sorted(range(len(sizes)), key=lambda i: sizes[i])[:-leave]
+  kept.sort()
+  return [kept[i] for i in _choose([sizes[i] for i in kept], wanted)]
 
 
 def _split_groups(
@@ -165,7 +172,8 @@ def _split_groups(
   for part in (2, 1):
     sizes = [len(members[name]) for name in names]
     wanted = max(0, held_out - len(parts[part]))
-    chosen = {names[i] for i in _choose(sizes, wanted)}
+    # Test is filled first: validation and training need a group each.
+    chosen = {names[i] for i in _choose(sizes, wanted, leave=part)}
     for name in chosen:
       parts[part] += members[name]
       fixed[name] = part
@@ -203,7 +211,7 @@ def copies_for(
 def _cut(rows: np.ndarray, held_out: int, rng: np.random.Generator):
   rows = rows[rng.permutation(len(rows))]
   train = len(rows) - 2 * held_out
-  return rows[:train], rows[train : train + held_out], rows[-held_out:]
+  return rows[:train], rows[train : train + held_out], rows[train + held_out :]
 
 
 def balance_then_split(
@@ -307,9 +315,18 @@ def make(key: jax.Array, catalogue: Catalogue, settings: Any) -> Split:
     The split.
 
   Raises:
-    InputError: a class has too few images or groups to be in every part.
+    InputError: a class has too few images or groups to be in every part, or
+      none at all.
   """
   labels, names = catalogue.labels, catalogue.class_names
+  empty = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
+  if len(empty):
+    raise InputError(
+      f'class {names[empty[0]]!r} has no image left '
+      f'({len(catalogue.skipped)} bad images were left out); mend some of its '
+      'files or remove its folder'
+    )
+  groups = group_ids(catalogue, settings.grouping, settings.block)
   target = per_class(labels, len(names), settings.per_class)
   if settings.order == 'balance_then_split':
     split = balance_then_split(
@@ -323,7 +340,7 @@ def make(key: jax.Array, catalogue: Catalogue, settings: Any) -> Split:
     split = split_then_balance(
       key,
       labels,
-      group_ids(catalogue, settings.grouping, settings.block),
+      groups,
       num_classes=len(names),
       option=settings.option,
       target=target,
@@ -332,12 +349,17 @@ def make(key: jax.Array, catalogue: Catalogue, settings: Any) -> Split:
     counts = np.bincount(labels[rows[:, 0]], minlength=len(names))
     if not counts.all():
       label = int(np.argmin(counts))
-      images = np.flatnonzero(labels == label)
-      groups = len({catalogue.groups[i] for i in images})
+      of_class = groups[labels == label]
       raise InputError(
         f'class {names[label]!r} has no image in the {part} part: its '
-        f'{len(images)} images in {groups} groups are too few to split; add '
-        'images, or give config.data.option=1 or config.data.grouping=none'
+        f'{len(of_class)} images in {len(set(of_class))} groups are too few '
+        'to split. Add images'
+        + ('' if settings.option == 1 else ', or give config.data.option=1')
+        + (
+          ''
+          if settings.grouping == 'none'
+          else ', or accept leaks with config.data.grouping=none'
+        )
       )
   return split
 
@@ -350,10 +372,39 @@ def unique(rows: np.ndarray) -> np.ndarray:
 def to_json(split: Split, catalogue: Catalogue) -> str:
   """A split as text, with what identifies the set that it belongs to."""
   parts = {name: rows.tolist() for name, rows in zip(PARTS, split, strict=True)}
-  return json.dumps({'fingerprint': catalogue.fingerprint, 'parts': parts})
+  return json.dumps(
+    {
+      'fingerprint': catalogue.fingerprint,
+      'pixels': catalogue.pixels,
+      'parts': parts,
+    }
+  )
 
 
 def from_json(saved: dict[str, Any]) -> tuple[Split, str]:
-  """Reads what `to_json` wrote: the split and the set's fingerprint."""
+  """Reads what `to_json` wrote: the split and the set's fingerprint.
+
+  Args:
+    saved: the JSON, parsed.
+
+  Returns:
+    The split and the fingerprint.
+
+  Raises:
+    KeyError, TypeError: it is no such JSON.
+  """
   parts = (np.array(saved['parts'][p], np.int32).reshape(-1, 2) for p in PARTS)
   return Split(*parts), saved['fingerprint']
+
+
+def learnt_from(saved: dict[str, Any]) -> set[str]:
+  """Pixel hashes of the images that a model was trained or chosen on.
+
+  Args:
+    saved: what `to_json` wrote, parsed.
+
+  Returns:
+    The hashes of its training and validation images.
+  """
+  rows = saved['parts']['train'] + saved['parts']['validation']
+  return {saved['pixels'][index] for index, _ in rows}

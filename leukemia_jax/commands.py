@@ -1,0 +1,347 @@
+"""The commands behind main.py's modes: prepare, train, evaluate."""
+
+import pathlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from leukemia_jax import evaluate, experiment, figures, report, train
+from leukemia_jax import workdir as files
+from leukemia_jax.data import audit, splits
+from leukemia_jax.data.dataset import Catalogue, Dataset
+from leukemia_jax.data.splits import Split
+from leukemia_jax.errors import InputError
+
+_SHEET = 6  # images of a class on a contact sheet
+
+
+def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+  """Builds and checks a set, prints its counts, draws two contact sheets.
+
+  Args:
+    config: the experiment.
+    workdir: where classes.png and augmented.png go.
+  """
+  files.create(workdir)
+  data, catalogue = experiment.load(config)
+  key = experiment.make_keys(config.seed)['split']
+  split = splits.make(key, catalogue, config.data)
+  counts = experiment.part_counts(split, catalogue)
+  names = catalogue.class_names
+  groups = splits.group_ids(catalogue, config.data.grouping, config.data.block)
+  rows = []
+  for label, name in enumerate(names):
+    of_class = groups[catalogue.labels == label]
+    row = [
+      name,
+      len(of_class),
+      len(set(of_class)),
+      *(counts[p][name] for p in splits.PARTS),
+    ]
+    rows.append([str(value) for value in row])
+  print(report.table(['class', 'images', 'groups', *splits.PARTS], rows))
+  order = f'option {config.data.option}, {config.data.order}'
+  print(f'Parts: {order}; training images may be repeated to balance classes.')
+  print(
+    f'{len(catalogue.ids)} images, {catalogue.masks} with a mask, '
+    f'{len(catalogue.skipped)} left out; fingerprint {catalogue.fingerprint}'
+  )
+  if catalogue.unpaired:
+    print(
+      f'{len(catalogue.unpaired)} images or masks have no counterpart (fine '
+      f'for classification): {", ".join(catalogue.unpaired[:5])}'
+    )
+  examples, augmented = [], []
+  augment = jax.jit(jax.vmap(experiment.make_augment(config)))
+  for label, name in enumerate(names):
+    members = np.flatnonzero(catalogue.labels == label)
+    picked = members[np.linspace(0, len(members) - 1, _SHEET).astype(int)]
+    examples.append((name, list(np.asarray(data.images[picked]))))
+    keys = jax.random.split(jax.random.key(config.seed), _SHEET - 1)
+    first = data.images[picked[0]]
+    made = augment(keys, jnp.repeat(first[None], _SHEET - 1, 0))
+    augmented.append((name, [np.asarray(first), *np.asarray(made)]))
+  sheets = {
+    'classes.png': (examples, 'Examples of each class'),
+    'augmented.png': (augmented, 'An image (left) and its augmented forms'),
+  }
+  for file, (sheet, title) in sheets.items():
+    files.write(workdir / file, figures.contact_sheet(sheet, title))
+    print(f'wrote {workdir / file}')
+
+
+def _start_from(
+  state: train.TrainState,
+  weights: str,
+  catalogue: Catalogue,
+) -> train.TrainState:
+  """Takes over the backbone of another run; its head too for equal classes."""
+  _, names, variables = experiment.load_trained(pathlib.Path(weights))
+  taken = variables['params']
+  if names != catalogue.class_names:
+    taken = {'backbone': taken['backbone']}
+  params = state.params | taken
+  new, old = (
+    jax.tree.map(lambda leaf: leaf.shape, tree)
+    for tree in (params, state.params)
+  )
+  if new != old:
+    raise InputError(
+      f'config.model.weights={weights} holds a model of another shape; give '
+      'the config.model.name, width and blocks that it was trained with'
+    )
+  return state.replace(params=params, batch_stats=variables['batch_stats'])
+
+
+def _seen_by_weights(
+  weights: str, split: Split, catalogue: Catalogue
+) -> int | None:
+  """How many held-out images the starting weights have learnt from."""
+  if weights == 'none':
+    return None
+  _, _, learnt = experiment.saved_split(pathlib.Path(weights))
+  held_out = np.concatenate([split.validation, split.test])[:, 0]
+  seen = sum(catalogue.pixels[i] in learnt for i in np.unique(held_out))
+  if seen:
+    print(
+      f'warning: the weights of {weights} have learnt from {seen} images that '
+      'validation and test hold here: the scores are too good. Use the same '
+      'config.seed and split there and here'
+    )
+  return seen
+
+
+def _split_of_run(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, catalogue: Catalogue
+) -> Split:
+  """The split that the run began with, or a new one."""
+  if not (workdir / files.SPLIT).exists():
+    key = experiment.make_keys(config.seed)['split']
+    return splits.make(key, catalogue, config.data)
+  split, fingerprint, _ = experiment.saved_split(workdir)
+  if fingerprint != catalogue.fingerprint:
+    raise InputError(
+      f'{config.data.source} has changed since this run began; give a new '
+      '--workdir'
+    )
+  return split
+
+
+def run_training(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> None:
+  """Trains a classifier and scores it on its three parts.
+
+  Args:
+    config: the experiment.
+    workdir: where everything of the run goes. A run that was cut off goes on
+      from its latest checkpoint; a finished one is left as it is.
+
+  Raises:
+    InputError: the data or the workdir can't be used, or the loss diverged.
+  """
+  started = time.perf_counter()
+  claim = {'mode': 'train', **config.to_dict()}
+  files.check_claim(workdir, claim)
+  if (workdir / files.RESULT).exists():
+    print(f'this run is finished: see {report.write(workdir)}')
+    return
+  data, catalogue = experiment.load(config)
+  names, keys = catalogue.class_names, experiment.make_keys(config.seed)
+  split = _split_of_run(config, workdir, catalogue)
+  # Only now: a mistyped source must not keep the workdir from the right one.
+  files.claim(workdir, claim)
+  files.write(workdir / files.SPLIT, splits.to_json(split, catalogue))
+  data, rows = experiment.materialise(config, split, data)
+  model = experiment.make_model(config, len(names))
+  tx = train.make_optimizer(config.train.freeze_backbone)
+  state = train.init_state(
+    keys['init'],
+    model,
+    tx,
+    image_size=config.data.image_size,
+    learning_rate=config.train.learning_rate,
+  )
+  weights = config.model.weights
+  if weights != 'none':
+    state = _start_from(state, weights, catalogue)
+  train_step = train.make_train_step(
+    apply_fn=model.apply,
+    tx=tx,
+    augment=experiment.training_augment(config),
+    preprocessing=config.model.preprocess,
+  )
+  eval_step = evaluate.make_eval_step(
+    apply_fn=model.apply, preprocessing=config.model.preprocess
+  )
+  prepared = time.perf_counter() - started
+  outcome = train.fit(
+    state,
+    train_step,
+    eval_step,
+    data,
+    train_rows=rows[0],
+    validation_rows=rows[1],
+    num_classes=len(names),
+    key=keys['train'],
+    settings=config.train,
+    workdir=workdir,
+  )
+  # Repeated training images count once.
+  parts = dict(zip(splits.PARTS, map(np.unique, rows), strict=True))
+  result = experiment.describe(config, catalogue, outcome.variables)
+  result['data'] |= {
+    'split': {
+      'option': config.data.option,
+      'order': config.data.order,
+      'grouping': config.data.grouping,
+    },
+    'counts': experiment.part_counts(split, catalogue),
+    'held_out_seen_by_weights': _seen_by_weights(weights, split, catalogue),
+  }
+  result |= experiment.score_parts(
+    config, names, outcome.variables, data, parts, eval_step
+  )
+  result['baselines'] = _baselines(data, parts)
+  result |= {
+    'epochs': len(outcome.history),
+    'best_epoch': outcome.best_epoch + 1,
+    'cost': _training_cost(started, prepared, outcome.cost),
+  }
+  experiment.write_result(workdir, result)
+
+
+def _baselines(data: Dataset, parts: dict[str, np.ndarray]) -> dict[str, float]:
+  """What is reached on the same test part without looking at a cell."""
+  images, labels = np.asarray(data.images), np.asarray(data.labels)
+  colour = audit.colour_accuracy(images, labels, parts['train'], parts['test'])
+  return {'colour_3_nearest_neighbours': colour}
+
+
+def _training_cost(
+  started: float, prepared: float, cost: train.Cost
+) -> dict[str, Any]:
+  seconds = cost.train_seconds
+  return experiment.run_cost(
+    started,
+    prepare_seconds=round(prepared, 1),
+    compile_seconds=round(cost.compile_seconds, 1),
+    train_seconds=round(seconds, 1),
+    images_per_second=round(cost.images / seconds, 1) if seconds else None,
+    resumed=cost.resumed,
+  )
+
+
+# Keys of an evaluation's own; all others are those that the model was trained
+# with.
+_EVALUATION_KEYS = (
+  'data.source',
+  'data.cache_dir',
+  'data.on_bad_image',
+  'data.max_pixels',
+  'data.max_bytes',
+  'data.benign_class',
+  'synthetic.scale',
+  'synthetic.seed',
+  'train.batch_size',
+)
+
+
+def _evaluation_config(
+  trained: ml_collections.ConfigDict, overrides: dict[str, Any]
+) -> ml_collections.ConfigDict:
+  """A trained run's config with the keys that an evaluation may change."""
+  for key in overrides:
+    if key not in _EVALUATION_KEYS:
+      raise InputError(
+        f"config.{key} is the trained model's own and cannot be given with "
+        f'--mode=evaluate; these can: {", ".join(_EVALUATION_KEYS)}'
+      )
+  config = ml_collections.ConfigDict(trained.to_dict())
+  config.update_from_flattened_dict(overrides)
+  return config
+
+
+def run_evaluation(
+  overrides: dict[str, Any], workdir: pathlib.Path, trained: pathlib.Path
+) -> None:
+  """Scores a trained model on its own set or on any other.
+
+  On the set that it was trained on, its own three parts are scored. On any
+  other, all images are the test part, but for those that are pixel for pixel
+  among its training or validation images: they are left out and counted.
+
+  Args:
+    overrides: values by config key; without `data.source` the model's own
+      source is scored. Only keys that leave the model as it is are taken.
+    workdir: where the result goes.
+    trained: the workdir of the training run.
+
+  Raises:
+    InputError: a path or key can't be used, the classes aren't the model's,
+      or the model's own source has changed.
+  """
+  started = time.perf_counter()
+  if workdir.resolve() == trained.resolve():
+    raise InputError(
+      '--workdir and --checkpoint are the same folder; give --workdir another, '
+      'where the scores go'
+    )
+  theirs, names, variables = experiment.load_trained(trained)
+  config = _evaluation_config(theirs, overrides)
+  claim = {'mode': 'evaluate', 'checkpoint': str(trained.resolve())}
+  claim |= config.to_dict()
+  files.check_claim(workdir, claim)
+  data, catalogue = experiment.load(config)
+  unknown = sorted(set(catalogue.class_names) - set(names))
+  if unknown:
+    raise InputError(
+      f'{config.data.source} has the classes {", ".join(unknown)}, which the '
+      f'model does not know; it was trained on {", ".join(names)}. Rename the '
+      'folders'
+    )
+  split, fingerprint, learnt = experiment.saved_split(trained)
+  left_out = 0
+  if fingerprint == catalogue.fingerprint:
+    data, rows = experiment.materialise(config, split, data)
+    parts = dict(zip(splits.PARTS, map(np.unique, rows), strict=True))
+  elif 'data.source' not in overrides and not _changes_smears(overrides):
+    raise InputError(
+      f'{config.data.source} has changed since {trained} was trained on it; '
+      'give config.data.source to score it as another set'
+    )
+  else:
+    new = [i for i, p in enumerate(catalogue.pixels) if p not in learnt]
+    left_out = len(catalogue.pixels) - len(new)
+    if not new:
+      raise InputError(
+        f'{config.data.source} holds nothing but images that the model was '
+        'trained on'
+      )
+    parts = {'test': np.array(new, np.int32)}
+    mapping = np.array(
+      [names.index(n) for n in catalogue.class_names], np.int32
+    )
+    data = data._replace(labels=jnp.asarray(mapping)[data.labels])
+  files.claim(workdir, claim)
+  model = experiment.make_model(config, len(names))
+  eval_step = evaluate.make_eval_step(
+    apply_fn=model.apply, preprocessing=config.model.preprocess
+  )
+  result = experiment.describe(config, catalogue, variables)
+  result['data'] |= {'classes': list(names), 'left_out_as_trained_on': left_out}
+  result |= experiment.score_parts(
+    config, names, variables, data, parts, eval_step
+  )
+  result['cost'] = experiment.run_cost(started)
+  if left_out:
+    print(f'{left_out} images left out: the model was trained on them')
+  experiment.write_result(workdir, result)
+
+
+def _changes_smears(overrides: dict[str, Any]) -> bool:
+  return any(key.startswith('synthetic.') for key in overrides)
