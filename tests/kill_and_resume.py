@@ -70,9 +70,7 @@ def main() -> None:
       run.wait()
       kills += 1
       latest = killed / 'checkpoints/latest'
-      saved = latest.exists() and any(
-        p.name.isdigit() for p in latest.iterdir()
-      )
+      saved = any(path.name.isdigit() for path in latest.glob('*'))
       mid_way += saved and not (killed / 'result.json').exists()
       print(f'kill {kills}, after a checkpoint: {saved}', flush=True)
   if start(killed, flags).wait():

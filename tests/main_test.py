@@ -284,23 +284,25 @@ def test_names_with_spaces_and_other_scripts(tmp_path, cache):
   ]
 
 
-def test_kills_change_nothing(tmp_path, cache):
+@pytest.mark.parametrize('kills', [2, pytest.param(10, marks=pytest.mark.full)])
+def test_kills_change_nothing(tmp_path, cache, kills):
   done = subprocess.run(
     [
       sys.executable,
       str(ROOT / 'tests/kill_and_resume.py'),
-      '--kills=2',
+      f'--kills={kills}',
       f'--folder={tmp_path}',
       cache,
       *SMALL,
+      '--config.train.epochs=6',
       '--config.train.checkpoint_steps=2',
     ],
     capture_output=True,
     text=True,
-    timeout=500,
+    timeout=900,
   )
   assert done.returncode == 0, done.stdout + done.stderr
-  assert 'after 2 kills: the same result' in done.stdout
+  assert f'after {kills} kills: the same result' in done.stdout
 
 
 def test_two_runs_give_the_same_result(trained, cache, tmp_path):
