@@ -19,6 +19,7 @@ import io
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -43,7 +44,7 @@ def _define_flags() -> None:
   flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
   """Ends with one error, no traceback, status 1."""
   print(f'error: {message}', file=sys.stderr)
   sys.exit(1)
@@ -53,19 +54,28 @@ def _read_config(argument: str) -> ConfigDict:
   """Runs a config file's get_config as ml_collections would."""
   name, _, row = argument.partition(':')
   path = pathlib.Path(name)
-  if not path.is_file():
-    known = sorted(p.name for p in path.parent.glob('*.py'))
+  try:
+    found = path.is_file()
+  except (OSError, ValueError):
+    found = False
+  if not found or path.suffix != '.py':
+    known = sorted(p.name for p in path.parent.glob('*.py'))[:20]
     hint = f'; there are {", ".join(known)}' if known else ''
-    _fail(f'--config={argument}: there is no file {path}{hint}')
+    _fail(f'--config={argument[:200]}: there is no such .py file{hint}')
   spec = importlib.util.spec_from_file_location('experiment_config', path)
   assert spec is not None and spec.loader is not None
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
-    return module.get_config(*([row] if row else []))
-  except Exception as error:
+    config = module.get_config(*([row] if row else []))
+  except KeyboardInterrupt:
+    _fail('stopped')
+  except BaseException as error:
+    # A file of the user's: whatever it raises is said in one line.
     _fail(f'--config={argument}: {type(error).__name__}: {error}')
-    raise AssertionError from None
+  if not isinstance(config, ConfigDict):
+    _fail(f'--config={argument}: get_config must return a ConfigDict')
+  return config
 
 
 def _flat(config: ConfigDict, prefix: str = '') -> dict[str, object]:
@@ -120,8 +130,7 @@ def _check_overrides(argv: Sequence[str]) -> None:
       near = near or [k for k in keys if k.endswith(key.rpartition('.')[2])]
       hint = f'; did you mean {", ".join(f"config.{k}" for k in near[:6])}?'
       _fail(
-        f'there is no key config.{key}{hint if near else ""} '
-        f'(all keys: {_DEFAULT_CONFIG})'
+        f'there is no key config.{key}{hint if near else ""} (all keys: {path})'
       )
     default = keys[key]
     if isinstance(default, bool) and not equals:
@@ -177,6 +186,16 @@ def _parse(argv: Sequence[str]) -> list[str]:
   return rest
 
 
+def _check_place(workdir: pathlib.Path, source: str) -> None:
+  """Refuses a workdir whose files would be taken for images next time."""
+  folder = pathlib.Path(source)
+  if folder.is_dir() and workdir.resolve().is_relative_to(folder.resolve()):
+    _fail(
+      f'--workdir={workdir} lies in config.data.source={source}; give a folder '
+      'outside the images'
+    )
+
+
 def main(_: Sequence[str]) -> None:
   """Runs the mode that the flags name."""
   # What goes wrong is said once, by this program, in any terminal.
@@ -192,6 +211,7 @@ def main(_: Sequence[str]) -> None:
   config, workdir = given.config, pathlib.Path(given.workdir)
   try:
     settings.check(config)
+    _check_place(workdir, config.data.source)
     if given.mode == 'prepare':
       commands.prepare(config, workdir)
     elif given.mode == 'train':

@@ -26,7 +26,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     config: the experiment.
     workdir: where classes.png and augmented.png go.
   """
-  files.create(workdir)
+  files.check_claim(workdir, {'mode': 'train', **config.to_dict()})
   data, catalogue = experiment.load(config)
   key = experiment.make_keys(config.seed)['split']
   split = splits.make(key, catalogue, config.data)
@@ -153,10 +153,6 @@ def run_training(
   data, catalogue = experiment.load(config)
   names, keys = catalogue.class_names, experiment.make_keys(config.seed)
   split = _split_of_run(config, workdir, catalogue)
-  # Only now: a mistyped source must not keep the workdir from the right one.
-  files.claim(workdir, claim)
-  files.write(workdir / files.SPLIT, splits.to_json(split, catalogue))
-  data, rows = experiment.materialise(config, split, data)
   model = experiment.make_model(config, len(names))
   tx = train.make_optimizer(config.train.freeze_backbone)
   state = train.init_state(
@@ -169,6 +165,11 @@ def run_training(
   weights = config.model.weights
   if weights != 'none':
     state = _start_from(state, weights, catalogue)
+  seen = _seen_by_weights(weights, split, catalogue)
+  # Only now: a mistyped path must not keep the workdir from the right one.
+  files.claim(workdir, claim)
+  files.write(workdir / files.SPLIT, splits.to_json(split, catalogue))
+  data, rows = experiment.materialise(config, split, data)
   train_step = train.make_train_step(
     apply_fn=model.apply,
     tx=tx,
@@ -201,7 +202,7 @@ def run_training(
       'grouping': config.data.grouping,
     },
     'counts': experiment.part_counts(split, catalogue),
-    'held_out_seen_by_weights': _seen_by_weights(weights, split, catalogue),
+    'held_out_seen_by_weights': seen,
   }
   result |= experiment.score_parts(
     config, names, outcome.variables, data, parts, eval_step
@@ -286,10 +287,10 @@ def run_evaluation(
       or the model's own source has changed.
   """
   started = time.perf_counter()
-  if workdir.resolve() == trained.resolve():
+  if workdir.resolve().is_relative_to(trained.resolve()):
     raise InputError(
-      '--workdir and --checkpoint are the same folder; give --workdir another, '
-      'where the scores go'
+      f'--workdir={workdir} lies in --checkpoint={trained}; give another '
+      'folder for the scores'
     )
   theirs, names, variables = experiment.load_trained(trained)
   config = _evaluation_config(theirs, overrides)

@@ -72,8 +72,20 @@ def saved_split(workdir: pathlib.Path) -> tuple[Split, str, set[str]]:
   path = workdir / files.SPLIT
   saved = files.read_json(path)
   try:
-    return *splits.from_json(saved), splits.learnt_from(saved)
-  except (IndexError, KeyError, TypeError, ValueError) as error:
+    split, fingerprint = splits.from_json(saved)
+    count = len(saved['pixels'])
+    for part in split:
+      if not len(part) or part.min() < 0 or part[:, 0].max() >= count:
+        raise ValueError('a part is empty or names images that are not there')
+    return split, fingerprint, splits.learnt_from(saved)
+  except (
+    AttributeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    TypeError,
+    ValueError,
+  ) as error:
     raise InputError(f'{path} is damaged: {error!r}') from error
 
 
@@ -193,13 +205,17 @@ def load_trained(
   """Config, classes and best weights of a finished training run."""
   settings = files.read_json(workdir / files.CONFIG)
   result = files.read_json(workdir / files.RESULT)
-  if settings.pop('mode', None) != 'train':
-    raise InputError(f'{workdir} is not the workdir of a training run')
+  if not isinstance(settings, dict) or settings.pop('mode', '') != 'train':
+    raise InputError(f'{workdir / files.CONFIG} is not that of a training run')
   try:
     config = ml_collections.ConfigDict(settings)
     checks.check(config)
     names = tuple(result['data']['classes'])
-  except (AttributeError, KeyError, TypeError) as error:
+    if len(names) < 2 or not all(isinstance(name, str) for name in names):
+      raise TypeError('classes must be two names or more')
+  except InputError:
+    raise
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise InputError(
       f'{workdir / files.CONFIG} or {files.RESULT} there is damaged, or of '
       f'another version: {error}'

@@ -1,12 +1,12 @@
 """Result files to something a person reads: report.md with its figures."""
 
-import json
 import pathlib
 from typing import Any
 
 from leukemia_jax import figures
 from leukemia_jax import workdir as files
 from leukemia_jax.data import splits
+from leukemia_jax.errors import InputError
 
 NOT_A_DEVICE = (
   'Research software; not a medical device, and no basis for a diagnosis.'
@@ -99,12 +99,23 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     The path of report.md.
   """
   result = files.read_json(workdir / files.RESULT)
+  try:
+    text = _render(workdir, result)
+  except (KeyError, IndexError, TypeError) as error:
+    raise InputError(
+      f'{workdir / files.RESULT} is damaged: {error!r}; remove it and give the '
+      'same command again'
+    ) from error
+  path = workdir / 'report.md'
+  files.write(path, text)
+  return path
+
+
+def _render(workdir: pathlib.Path, result: dict[str, Any]) -> str:
   title = f'# {result["task"].capitalize()} with {result["model"]["name"]}\n'
   text = [title, f'{NOT_A_DEVICE}\n', _scores(result)]
-  history_path = workdir / files.METRICS
-  if history_path.exists():
-    lines = history_path.read_text(encoding='utf-8').splitlines()
-    history = [json.loads(line) for line in lines]
+  history = files.read_log(workdir / files.METRICS)
+  if history:
     image = figures.curves(history, result['best_epoch'])
     files.write(workdir / 'curves.png', image)
     text.append('![Learning curves](curves.png)\n')
@@ -114,6 +125,4 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
   files.write(workdir / 'confusion.png', image)
   text += ['![Confusion matrix](confusion.png)\n', _by_class(result)]
   text.append(_facts(result))
-  path = workdir / 'report.md'
-  files.write(path, '\n'.join(text))
-  return path
+  return '\n'.join(text)

@@ -19,8 +19,11 @@ def _between(low: float, high: float) -> tuple[str, Callable[[Any], bool]]:
   return f'from {low} to {high}', lambda v: low <= v <= high
 
 
-def _at_least(low: float) -> tuple[str, Callable[[Any], bool]]:
-  return f'{low} or more', lambda v: v >= low
+def _whole(low: int, high: int) -> tuple[str, Callable[[Any], bool]]:
+  return (
+    f'a whole number from {low} to {high}',
+    lambda v: isinstance(v, int) and low <= v <= high,
+  )
 
 
 def _is_quality(value: Any) -> bool:
@@ -32,7 +35,9 @@ def _is_quality(value: Any) -> bool:
 
 
 def _is_blocks(value: Any) -> bool:
-  return len(value) == 3 and all(isinstance(v, int) and v >= 1 for v in value)
+  return len(value) == 3 and all(
+    isinstance(v, int) and 1 <= v <= 100 for v in value
+  )
 
 
 _POSITIVE = ('above 0, finite', lambda v: 0 < v < float('inf'))
@@ -41,21 +46,21 @@ _FLAG = ('True or False', lambda v: isinstance(v, bool))
 
 # What each key may be, in words and as a test.
 _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
-  'seed': _between(0, 2**32 - 1),
+  'seed': _whole(0, 2**32 - 1),
   'data.source': _TEXT,
-  'data.image_size': _between(1, 4096),
+  'data.image_size': _whole(1, 4096),
   'data.cache_dir': _TEXT,
   'data.on_bad_image': _one_of('error', 'skip'),
-  'data.max_pixels': _at_least(1),
-  'data.max_bytes': _at_least(1),
+  'data.max_pixels': _whole(1, 2**40),
+  'data.max_bytes': _whole(1, 2**50),
   'data.option': _one_of(*splits.OPTIONS),
   'data.order': _one_of(*splits.ORDERS),
   'data.grouping': _one_of(*splits.GROUPINGS),
-  'data.block': _at_least(1),
-  'data.per_class': _at_least(0),
+  'data.block': _whole(1, 10**6),
+  'data.per_class': _whole(0, 10**6),
   'data.benign_class': ('a text', lambda v: isinstance(v, str)),
   'synthetic.scale': ('above 0, at most 20', lambda v: 0 < v <= 20),
-  'synthetic.seed': _between(0, 2**32 - 1),
+  'synthetic.seed': _whole(0, 2**32 - 1),
   'augment.brightness_delta': _between(0, 1),
   'augment.contrast_delta': _between(0, 1),
   'augment.rotation': _between(0, 180),
@@ -70,19 +75,19 @@ _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
   ),
   'model.preprocess': _one_of(*evaluate.PREPROCESSING),
   'model.dropout_rate': ('from 0 to below 1', lambda v: 0 <= v < 1),
-  'model.width': _POSITIVE,
-  'model.blocks': ('three numbers, 1 or more', _is_blocks),
+  'model.width': ('above 0, at most 8', lambda v: 0 < v <= 8),
+  'model.blocks': ('three numbers from 1 to 100', _is_blocks),
   'model.momentum': ('from 0 to below 1', lambda v: 0 <= v < 1),
   'model.dtype': _one_of('float32', 'bfloat16'),
   'train.learning_rate': _POSITIVE,
-  'train.epochs': _at_least(1),
-  'train.batch_size': _at_least(1),
+  'train.epochs': _whole(1, 10**6),
+  'train.batch_size': _whole(1, 2**16),
   'train.freeze_backbone': _FLAG,
   'train.plateau_factor': ('above 0, at most 1', lambda v: 0 < v <= 1),
-  'train.plateau_patience': _at_least(1),
-  'train.stop_patience': _at_least(1),
-  'train.checkpoint_steps': _at_least(1),
-  'train.steps_per_call': _at_least(1),
+  'train.plateau_patience': _whole(1, 10**6),
+  'train.stop_patience': _whole(1, 10**6),
+  'train.checkpoint_steps': _whole(1, 10**9),
+  'train.steps_per_call': _whole(1, 10**4),
 }
 
 

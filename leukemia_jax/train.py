@@ -311,9 +311,7 @@ class _Journal:
       self.stopped = notes['stopped']
     # Later lines are of an epoch that is now done again.
     epochs = int(state.step) // steps
-    if self._log.exists():
-      lines = self._log.read_text(encoding='utf-8').splitlines()[:epochs]
-      self.history = [json.loads(line) for line in lines]
+    self.history = files.read_log(self._log)[:epochs]
     # All of them again: a kill loses what was not flushed.
     self._board = tensorboardX.SummaryWriter(
       str(self._board_folder), purge_step=0
@@ -369,7 +367,10 @@ class _Journal:
   def best_weights(self, abstract: dict[str, Any]) -> dict[str, Any]:
     """The weights of the best epoch so far."""
     restored = checkpoint.restore(self._best, abstract)
-    assert restored is not None  # the first epoch is always a best one
+    if restored is None:
+      raise InputError(
+        f'{self._log.parent / files.BEST} was emptied; give a new --workdir'
+      )
     return restored[0]
 
   def close(self) -> None:

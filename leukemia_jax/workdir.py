@@ -23,9 +23,11 @@ def write(path: pathlib.Path, content: str | bytes) -> None:
   """Writes a file under a temporary name, then moves it into place."""
   data = content.encode() if isinstance(content, str) else content
   path.parent.mkdir(parents=True, exist_ok=True)
-  # One name for all tries: what a kill leaves is written over by the next.
+  # One name for all tries: what a kill leaves is removed by the next. A link
+  # in its place is not followed.
   temporary = path.with_name(f'.{path.name}.part')
-  with temporary.open('wb') as stream:
+  temporary.unlink(missing_ok=True)
+  with temporary.open('xb') as stream:
     stream.write(data)
     stream.flush()
     os.fsync(stream.fileno())
@@ -45,8 +47,22 @@ def read_json(path: pathlib.Path) -> Any:
     raise InputError(
       f'{path} is missing: {path.parent} is no workdir of a finished run'
     ) from None
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, RecursionError) as error:
     raise InputError(f'{path} cannot be read: {error}') from None
+
+
+def read_log(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Reads the epochs' lines; none if there is no file yet."""
+  if not path.exists():
+    return []
+  try:
+    lines = path.read_text(encoding='utf-8').splitlines()
+    rows = [json.loads(line) for line in lines]
+  except (ValueError, OSError) as error:
+    raise InputError(f'{path} is damaged: {error}; remove it') from None
+  if not all(isinstance(row, dict) for row in rows):
+    raise InputError(f'{path} is damaged: a line is no object; remove it')
+  return rows
 
 
 def flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
@@ -110,7 +126,10 @@ def check_claim(workdir: pathlib.Path, settings: dict[str, Any]) -> None:
   path = workdir / CONFIG
   if not path.exists():
     return
-  there = flatten(read_json(path))
+  saved = read_json(path)
+  if not isinstance(saved, dict):
+    raise InputError(f'{path} is damaged; give another --workdir')
+  there = flatten(saved)
   # As JSON would give it back: tuples become lists.
   here = flatten(json.loads(json.dumps(settings)))
   lines = [

@@ -65,7 +65,7 @@ def test_every_key_of_every_config_is_in_the_default():
     ('data.option', 3, 'one of 1, 2'),
     ('model.dropout_rate', 1.0, 'from 0 to below 1'),
     ('train.learning_rate', 0.0, 'above 0'),
-    ('train.epochs', 0, '1 or more'),
+    ('train.epochs', 0, 'from 1 to'),
     ('augment.jpeg_quality', (0, 50), r'1\.\.100'),
     ('augment.fill', 'wrap', "'edge', 'constant'"),
     ('model.blocks', (1, 2), 'three numbers'),

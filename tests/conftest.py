@@ -2,10 +2,15 @@
 
 import os
 import pathlib
+import tempfile
 
 # Before the first import of jax and keras.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ['KERAS_BACKEND'] = 'jax'
+# Many tests, and the commands that they start, compile the same programs.
+_COMPILED = tempfile.TemporaryDirectory(prefix='compiled-')
+os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
 
 import jax
 import numpy as np

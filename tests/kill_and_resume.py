@@ -57,11 +57,18 @@ def main() -> None:
   killed = given.folder / 'killed'
   while kills < given.kills:
     run = start(killed, flags)
-    try:
+    if kills == given.kills - 1 and not mid_way:
+      # Of all kills one must fall between a checkpoint and the end.
+      before = checkpoints(killed)
+      while checkpoints(killed) <= before and run.poll() is None:
+        time.sleep(0.02)
+      wait = rng.uniform(0, 0.5)
+    else:
       # Anywhere from the first import to about the end of what is left.
-      code = run.wait(timeout=rng.uniform(0.3, 0.95) * seconds)
-      if code:
-        sys.exit(f'the run failed with status {code} after {kills} kills')
+      wait = rng.uniform(0.1, 0.95) * seconds
+    try:
+      if run.wait(timeout=wait):
+        sys.exit(f'the run failed after {kills} kills')
       # It ended before its kill: begin a new one for the kills that are left.
       compare(given.folder / 'whole', killed, kills)
       killed = given.folder / f'killed_after_{kills}'
@@ -69,15 +76,20 @@ def main() -> None:
       os.killpg(run.pid, signal.SIGKILL)
       run.wait()
       kills += 1
-      latest = killed / 'checkpoints/latest'
-      saved = any(path.name.isdigit() for path in latest.glob('*'))
-      mid_way += saved and not (killed / 'result.json').exists()
-      print(f'kill {kills}, after a checkpoint: {saved}', flush=True)
+      newest = checkpoints(killed)
+      mid_way += newest >= 0 and not (killed / 'result.json').exists()
+      print(f'kill {kills}, checkpoint of step {newest}', flush=True)
   if start(killed, flags).wait():
     sys.exit('the run failed after the last kill')
   compare(given.folder / 'whole', killed, kills)
   if not mid_way:
     sys.exit('no kill fell between a checkpoint and the end: nothing was shown')
+
+
+def checkpoints(workdir: pathlib.Path) -> int:
+  """The newest checkpoint's step, or -1."""
+  latest = (workdir / 'checkpoints/latest').glob('*')
+  return max((int(p.name) for p in latest if p.name.isdigit()), default=-1)
 
 
 def compare(whole: pathlib.Path, killed: pathlib.Path, kills: int) -> None:

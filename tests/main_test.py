@@ -19,16 +19,6 @@ SMALL = [
 ]
 
 
-@pytest.fixture(scope='module', autouse=True)
-def compile_once(tmp_path_factory):
-  """The many small runs here compile the same programs: keep them."""
-  with pytest.MonkeyPatch.context() as patch:
-    folder = str(tmp_path_factory.mktemp('compiled'))
-    patch.setenv('JAX_COMPILATION_CACHE_DIR', folder)
-    patch.setenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
-    yield
-
-
 def run(*flags, before=()) -> subprocess.CompletedProcess:
   return subprocess.run(
     [*before, sys.executable, str(ROOT / 'main.py'), *map(str, flags)],
@@ -91,7 +81,7 @@ def test_help_is_quick_to_import():
     (['--config.model.blocks=3'], 'must be of type tuple'),
     (['--config.augment.flip_vertical=maybe'], 'must be of type bool'),
     (['--config.seed'], 'needs a value'),
-    (['--config=configs/none.py'], 'there is no file'),
+    (['--config=configs/none.py'], 'there is no such .py file'),
     (['--mode=trian'], 'prepare|train|evaluate'),
     (['--wrkdir=x'], 'wrkdir'),
     (['--mode=evaluate'], '--checkpoint'),
@@ -196,8 +186,9 @@ def test_evaluation_on_other_data(trained, cache, tmp_path):
   source = f'--config.data.source={tmp_path}/other'
   error = refused(run(f'--workdir={tmp_path}/out2', *flags, source))
   assert 'the classes AML' in error
-  error = refused(run(f'--workdir={trained}', *flags, source))
-  assert 'same folder' in error
+  inside = f'--workdir={trained}/checkpoints/best'
+  for where in (f'--workdir={trained}', inside):
+    assert 'lies in --checkpoint' in refused(run(where, *flags, source))
 
 
 def test_evaluate_needs_a_trained_run(tmp_path, cache):
@@ -214,6 +205,7 @@ def test_prepare_counts_and_draws(tmp_path, cache):
     assert (tmp_path / 'w' / name).stat().st_size > 10_000
 
 
+@pytest.mark.full
 def test_the_studys_order_and_a_start_from_other_weights(
   trained, cache, tmp_path
 ):
@@ -253,6 +245,7 @@ def test_a_workdir_that_cannot_be_written(tmp_path, cache):
   assert 'cannot be written to' in error
 
 
+@pytest.mark.full
 def test_a_full_disk(trained, tmp_path):
   """No file may grow over 100 kB: the records are the first that would."""
   flags = [f'--workdir={tmp_path}/w', *SMALL]
@@ -269,22 +262,21 @@ def test_a_full_disk(trained, tmp_path):
 
 def test_names_with_spaces_and_other_scripts(tmp_path, cache):
   conftest.save_images(
-    tmp_path / 'meine Bilder/été', {'白血病 1': 8, 'gesund': 8}, size=75
+    tmp_path / 'meine Bilder/été', {'白血病 1': 4, 'gesund': 4}, size=75
   )
   done = run(
     f'--workdir={tmp_path}/Lauf 1',
+    '--mode=prepare',
     cache,
     *SMALL,
     f'--config.data.source={tmp_path}/meine Bilder',
   )
   assert done.returncode == 0, done.stderr
-  assert result(tmp_path / 'Lauf 1')['data']['classes'] == [
-    'gesund',
-    '白血病 1',
-  ]
+  assert '| 白血病 1 | 4 |' in done.stdout
+  assert (tmp_path / 'Lauf 1/classes.png').exists()
 
 
-@pytest.mark.parametrize('kills', [2, pytest.param(10, marks=pytest.mark.full)])
+@pytest.mark.parametrize('kills', [1, pytest.param(10, marks=pytest.mark.full)])
 def test_kills_change_nothing(tmp_path, cache, kills):
   done = subprocess.run(
     [
@@ -321,6 +313,7 @@ def test_nothing_temporary_is_left_and_others_may_read(trained):
     assert (trained / name).stat().st_mode == plain.stat().st_mode
 
 
+@pytest.mark.full
 def test_a_mistyped_source_does_not_claim_the_workdir(tmp_path, cache):
   conftest.save_images(tmp_path / 'set', {'a': 3, 'b': 3}, size=75)
   flags = [f'--workdir={tmp_path}/w', cache, *SMALL]
@@ -330,6 +323,7 @@ def test_a_mistyped_source_does_not_claim_the_workdir(tmp_path, cache):
   assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.full
 def test_evaluation_leaves_out_what_was_trained_on(trained, cache, tmp_path):
   """A grown copy of the training set: only what is new, or was test, counts."""
   conftest.save_images(tmp_path / 'one', {'a': 20, 'b': 20}, size=75)
@@ -364,5 +358,47 @@ def test_evaluation_takes_no_key_of_the_model(trained, cache, tmp_path):
   flags.append(f'--checkpoint={trained}')
   error = refused(run(*flags, '--config.model.width=0.3'))
   assert "config.model.width is the trained model's own" in error
-  error = refused(run(*flags, f'--config={ROOT}/configs/default.py'))
+  error = refused(run(f'--config={ROOT}/configs/default.py', *flags))
   assert 'leave --config away' in error
+
+
+@pytest.mark.parametrize(
+  ('name', 'content'),
+  [
+    ('config.json', 'null'),
+    ('result.json', '{"data": {"classes": []}}'),
+    ('split.json', '{"fingerprint": "", "pixels": [], "parts": {}}'),
+  ],
+)
+def test_damaged_files_of_a_run(trained, cache, tmp_path, name, content):
+  shutil.copytree(trained, tmp_path / 'w')
+  (tmp_path / 'w' / name).write_text(content)
+  flags = ['--mode=evaluate', f'--checkpoint={tmp_path}/w', cache]
+  assert name in refused(run(f'--workdir={tmp_path}/out', *flags))
+
+
+@pytest.mark.parametrize(
+  ('text', 'words'),
+  [
+    ('def get_config(): return None', 'must return a ConfigDict'),
+    ('def get_config(): raise SystemExit(0)', 'SystemExit'),
+    ('x = (', 'SyntaxError'),
+    ('import ml_collections as m\nget_config = m.ConfigDict', 'is missing'),
+  ],
+)
+def test_config_files_that_do_not_work(tmp_path, text, words):
+  (tmp_path / 'mine.py').write_text(text)
+  flags = [f'--workdir={tmp_path}/w', f'--config={tmp_path}/mine.py']
+  assert words in refused(run(*flags))
+
+
+def test_prepare_leaves_another_runs_workdir_alone(trained, cache):
+  flags = ['--mode=prepare', cache, *SMALL, '--config.seed=4']
+  assert 'seed: 0 there, 4 now' in refused(run(f'--workdir={trained}', *flags))
+
+
+def test_a_workdir_among_the_images(tmp_path, cache):
+  conftest.save_images(tmp_path / 'set', {'a': 4, 'b': 4}, size=75)
+  flags = ['--mode=prepare', cache, f'--config.data.source={tmp_path}/set']
+  error = refused(run(f'--workdir={tmp_path}/set/a/w', *flags))
+  assert 'lies in config.data.source' in error

@@ -205,6 +205,13 @@ def test_an_empty_class_is_named(tmp_path, kind):
     opened(path)
 
 
+@pytest.mark.parametrize('name', [' a', 'a ', 'a\tb', 'a\nb', '\x1b[31mred'])
+def test_class_names_that_would_not_come_back(tmp_path, name):
+  conftest.save_images(tmp_path, {name: 1, 'b': 1}, size=8)
+  with pytest.raises(InputError, match='control characters; rename'):
+    opened(tmp_path)
+
+
 def test_a_name_that_is_not_utf_8(tmp_path):
   conftest.save_images(tmp_path, {'a': 1, 'b': 1}, size=8)
   (pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b'/a/\xe9.png'))).touch()

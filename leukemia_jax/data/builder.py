@@ -78,7 +78,7 @@ def _check_item(item: source.Item, max_pixels: int) -> Checked | Bad:
     return Bad(file.path, str(error))
   except Exception as error:
     # zipfile and zlib raise many kinds on a damaged entry; OSError otherwise.
-    return Bad(file.path, f'cannot be read: {error}')
+    return Bad(file.path, f'cannot be read: {error!r}')
   return Checked(
     item.image.path, item.label, image, mask, _pixel_hash(np.asarray(pixels))
   )
@@ -262,7 +262,7 @@ def prepare(settings: Any, synthetic_settings: Any) -> pathlib.Path:
       return lambda: _check_item(item, settings.max_pixels)
 
     jobs = [job(item) for item in found.items]
-  cache = pathlib.Path(settings.cache_dir).expanduser() / key[:20]
+  cache = pathlib.Path(os.path.expanduser(settings.cache_dir), key[:20])
   tfds.disable_progress_bar()
   builder = Smears(
     jobs=jobs,

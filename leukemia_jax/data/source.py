@@ -7,6 +7,7 @@ is opened: nothing outside the folder or archive that was named is ever read.
 import dataclasses
 import functools
 import hashlib
+import os
 import pathlib
 import re
 import stat
@@ -258,6 +259,12 @@ def from_files(name: str, files: list[File], folders: list[str]) -> Source:
     for file in _below(files, mask_root):
       masks[_without_suffix(file.path[len(mask_root) :])] = file
   names = tuple(sorted(classes))
+  for folder in names:
+    if folder != folder.strip() or not folder.isprintable():
+      raise InputError(
+        f'{name}: the class folder {folder!r} has a name with blanks at an end '
+        'or with control characters; rename it'
+      )
   items, unpaired = [], []
   for label, folder in enumerate(names):
     for image in sorted(classes[folder], key=lambda f: natural_key(f.path)):
@@ -299,7 +306,7 @@ def open_source(name: str, *, max_bytes: int) -> Source:
         'and give its path as config.data.source'
       ) from None
   else:
-    path = pathlib.Path(name).expanduser()
+    path = pathlib.Path(os.path.expanduser(name))
   if not path.exists():
     raise InputError(
       f'config.data.source={name}: there is no such file or folder; it takes a '
