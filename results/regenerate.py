@@ -12,12 +12,13 @@ import argparse
 import functools
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from typing import Any
+
+from PIL import Image
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
@@ -121,7 +122,11 @@ def picture(folder: pathlib.Path) -> None:
     cwd=ROOT,
     check=True,
   )
-  shutil.copy(folder / 'picture/classes.png', HERE / 'smears.png')
+  with Image.open(folder / 'picture/classes.png') as sheet:
+    sheet = sheet.convert('RGB')
+    sheet.thumbnail((760, 760))
+    # Sensor noise packs badly: a hundred colours show all there is to see.
+    sheet.quantize(100).save(HERE / 'smears.png', optimize=True)
 
 
 @functools.cache

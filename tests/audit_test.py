@@ -53,6 +53,7 @@ def test_the_default_order_leaves_no_trace_of_the_class(smears):
   assert probe(smears, 'split_then_balance') < 0.31
 
 
+@pytest.mark.full
 def test_the_studys_order_marks_the_class(smears):
   """The same probe finds the trace where there is one: it can fail."""
   ours = probe(smears, 'split_then_balance', fill='constant')

@@ -22,7 +22,18 @@ def read(path):
   return module.get_config()
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+  'path',
+  [
+    pytest.param(
+      path,
+      id=path.stem,
+      # The short suite trains the default one anyway.
+      marks=[] if path.stem == 'default' else [pytest.mark.full],
+    )
+    for path in CONFIGS
+  ],
+)
 def test_one_step(path):
   config = read(path)
   settings.check(config)
