@@ -190,6 +190,28 @@ def render_probe() -> str:
   )
 
 
+def render_first() -> str:
+  """What the first command trains on and takes."""
+  got = read('synthetic')
+  data, seconds = got['data'], got['cost']['seconds']
+  return (
+    f'They are {data["images"]:,} images of {data["groups"]} patients (the '
+    "study's table times `config.synthetic.scale`); it takes "
+    f'{seconds / 60:.1f} minutes on two cores after installation:\n'
+  )
+
+
+def render_set() -> str:
+  """What the published set holds."""
+  data = read('real_split_then_balance')['data']
+  copies = data['images'] - data['groups']
+  return (
+    f'The published set ({data["images"]:,} images, [Ghaderzadeh et al., 2022]'
+    '(https://doi.org/10.1002/int.22753)) has no patient ids and holds '
+    f'{copies} exact duplicates.\n'
+  )
+
+
 def render_commands() -> str:
   """The command of each row."""
   lines = [read(name)['command'] for name in RUNS]
@@ -197,6 +219,8 @@ def render_commands() -> str:
 
 
 RENDERED = {
+  'first': render_first,
+  'set': render_set,
   'table': render_table,
   'probe': render_probe,
   'commands': render_commands,
