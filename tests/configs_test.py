@@ -22,18 +22,8 @@ def read(path):
   return module.get_config()
 
 
-@pytest.mark.parametrize(
-  'path',
-  [
-    pytest.param(
-      path,
-      id=path.stem,
-      # The short suite trains the default one anyway.
-      marks=[] if path.stem == 'default' else [pytest.mark.full],
-    )
-    for path in CONFIGS
-  ],
-)
+@pytest.mark.full
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_one_step(path):
   config = read(path)
   settings.check(config)

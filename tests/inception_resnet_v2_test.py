@@ -140,7 +140,7 @@ def relative(ours, theirs) -> float:
 
 @pytest.mark.parametrize(
   'size',
-  [75, 97, pytest.param(224, marks=pytest.mark.full)],
+  [75, *(pytest.param(s, marks=pytest.mark.full) for s in (97, 224))],
 )
 def test_features_are_keras(pair, size):
   theirs, ours, variables = pair
