@@ -176,28 +176,38 @@ def _double(plane: jax.Array, height: int, width: int) -> jax.Array:
   return out.reshape(rows.shape[0], -1)[:height, :width]
 
 
+def _fix16(value: float) -> int:
+  return _fix(value, 16)
+
+
 def _to_ycc(image: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
   red, green, blue = (image[..., c].astype(jnp.int32) for c in range(3))
   half, offset = 1 << 15, (128 << 16) + (1 << 15) - 1
 
-  def f(value: float) -> int:
-    return _fix(value, 16)
-
-  luma = f(0.299) * red + f(0.587) * green + f(0.114) * blue + half
-  cb = -f(0.16874) * red - f(0.33126) * green + f(0.5) * blue + offset
-  cr = f(0.5) * red - f(0.41869) * green - f(0.08131) * blue + offset
+  luma = (
+    _fix16(0.299) * red + _fix16(0.587) * green + _fix16(0.114) * blue + half
+  )
+  cb = (
+    -_fix16(0.16874) * red
+    - _fix16(0.33126) * green
+    + _fix16(0.5) * blue
+    + offset
+  )
+  cr = (
+    _fix16(0.5) * red
+    - _fix16(0.41869) * green
+    - _fix16(0.08131) * blue
+    + offset
+  )
   return luma >> 16, cb >> 16, cr >> 16
 
 
 def _to_rgb(luma: jax.Array, cb: jax.Array, cr: jax.Array) -> jax.Array:
   cb, cr, half = cb - 128, cr - 128, 1 << 15
 
-  def f(value: float) -> int:
-    return _fix(value, 16)
-
-  red = luma + ((f(1.402) * cr + half) >> 16)
-  green = luma + ((-f(0.34414) * cb - f(0.71414) * cr + half) >> 16)
-  blue = luma + ((f(1.772) * cb + half) >> 16)
+  red = luma + ((_fix16(1.402) * cr + half) >> 16)
+  green = luma + ((-_fix16(0.34414) * cb - _fix16(0.71414) * cr + half) >> 16)
+  blue = luma + ((_fix16(1.772) * cb + half) >> 16)
   return jnp.clip(jnp.stack([red, green, blue], -1), 0, 255).astype(jnp.uint8)
 
 

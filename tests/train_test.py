@@ -70,12 +70,13 @@ def parts(freeze=False, rate=1e-2):
   return state, step, eval_step
 
 
-def fit(workdir, given=None, **changes):
-  given = given or settings(**changes)
-  state, step, eval_step = parts(rate=given.learning_rate)
+def fit(workdir, freeze=False, altered=lambda step: step, **changes):
+  """Trains the tiny network, perhaps by an altered step."""
+  given = settings(**changes)
+  state, step, eval_step = parts(freeze, given.learning_rate)
   return train.fit(
     state,
-    step,
+    altered(step),
     eval_step,
     data(),
     train_rows=np.arange(40),
@@ -160,25 +161,10 @@ def test_a_stop_between_two_files_changes_nothing(
   )
 
 
-def test_a_frozen_run_goes_on_too(tmp_path, monkeypatch):
-  def frozen(workdir, epochs):
-    state, step, eval_step = parts(freeze=True)
-    return train.fit(
-      state,
-      step,
-      eval_step,
-      data(),
-      train_rows=np.arange(40),
-      validation_rows=np.arange(40, COUNT),
-      num_classes=CLASSES,
-      key=KEY,
-      settings=settings(epochs=epochs),
-      workdir=workdir,
-    )
-
-  one = frozen(tmp_path / 'one', 4)
-  frozen(tmp_path / 'two', 2)
-  two = frozen(tmp_path / 'two', 4)
+def test_a_frozen_run_goes_on_too(tmp_path):
+  one = fit(tmp_path / 'one', freeze=True, epochs=4)
+  fit(tmp_path / 'two', freeze=True, epochs=2)
+  two = fit(tmp_path / 'two', freeze=True, epochs=4)
   assert two.cost.resumed
   assert checkpoint.fingerprint(one.variables) == checkpoint.fingerprint(
     two.variables
@@ -236,55 +222,35 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
 
 def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
-  state, step, eval_step = parts()
+  def altered(step):
+    def broken(state, *args):
+      state, reported = step(state, *args)
+      factor = jnp.where(state.step == 3, jnp.nan, 1.0)
+      params = jax.tree.map(lambda leaf: leaf * factor, state.params)
+      return state.replace(params=params), reported
 
-  def broken(state, *args):
-    state, reported = step(state, *args)
-    factor = jnp.where(state.step == 3, jnp.nan, 1.0)
-    params = jax.tree.map(lambda leaf: leaf * factor, state.params)
-    return state.replace(params=params), reported
+    return broken
 
   with pytest.raises(train.DivergedError, match='not finite at step 3'):
-    train.fit(
-      state,
-      broken,
-      eval_step,
-      data(),
-      train_rows=np.arange(40),
-      validation_rows=np.arange(40, COUNT),
-      num_classes=CLASSES,
-      key=KEY,
-      settings=settings(batch_size=8, checkpoint_steps=3),
-      workdir=tmp_path,
-    )
+    fit(tmp_path, altered=altered, batch_size=8, checkpoint_steps=3)
   manager = checkpoint.open_manager(tmp_path / 'checkpoints/latest')
   assert manager.latest_step() is None
   manager.close()
 
 
 def test_divergence_keeps_the_last_good_checkpoint(tmp_path):
-  given = settings(epochs=2)
-  fit(tmp_path, given)
-  state, step, eval_step = parts()
+  fit(tmp_path, epochs=2)
 
-  def broken(state, *args):
-    state, reported = step(state, *args)
-    loss = jnp.where(state.step > 7, jnp.nan, reported.loss)
-    return state, reported._replace(loss=loss)
+  def altered(step):
+    def broken(state, *args):
+      state, reported = step(state, *args)
+      loss = jnp.where(state.step > 7, jnp.nan, reported.loss)
+      return state, reported._replace(loss=loss)
+
+    return broken
 
   with pytest.raises(train.DivergedError, match='step 8'):
-    train.fit(
-      state,
-      broken,
-      eval_step,
-      data(),
-      train_rows=np.arange(40),
-      validation_rows=np.arange(40, COUNT),
-      num_classes=CLASSES,
-      key=KEY,
-      settings=settings(epochs=4),
-      workdir=tmp_path,
-    )
+    fit(tmp_path, altered=altered, epochs=4)
   manager = checkpoint.open_manager(tmp_path / 'checkpoints/latest')
   assert manager.latest_step() == 6
   manager.close()
