@@ -13,16 +13,22 @@ from leukemia_jax.models import layers
 def test_max_pool(shape):
   x = jax.random.normal(jax.random.key(0), shape)
   plain = nn.max_pool(x, (3, 3), (2, 2), 'VALID')
-  np.testing.assert_array_equal(layers.max_pool_3x3_2(x), plain)
+  np.testing.assert_array_equal(layers.max_pool(x, 3), plain)
 
   def total(pool, x):
     return jnp.square(pool(x)).sum()
 
-  fast = jax.grad(lambda x: total(layers.max_pool_3x3_2, x))(x)
+  fast = jax.grad(lambda x: total(lambda x: layers.max_pool(x, 3), x))(x)
   slow = jax.grad(
     lambda x: total(lambda x: nn.max_pool(x, (3, 3), (2, 2), 'VALID'), x)
   )(x)
   np.testing.assert_allclose(fast, slow, rtol=1e-6)
+
+
+def test_max_pool_2x2():
+  x = jax.random.normal(jax.random.key(0), (2, 6, 9, 3))
+  plain = nn.max_pool(x, (2, 2), (2, 2), 'VALID')
+  np.testing.assert_array_equal(layers.max_pool(x, 2), plain)
 
 
 @pytest.mark.parametrize('use_bias', [True, False])
@@ -36,6 +42,99 @@ def test_pointwise_convolution(use_bias):
   )
 
 
-def test_average_pool_does_not_count_padding():
-  x = jnp.ones((1, 5, 5, 1))
-  np.testing.assert_allclose(layers.average_pool_3x3(x), x, rtol=1e-6)
+@pytest.mark.parametrize('shape', [(2, 5, 7, 3), (1, 1, 2, 4), (2, 1, 1, 2)])
+def test_average_pool_does_not_count_padding(shape):
+  def plain(x):
+    return nn.avg_pool(x, (3, 3), (1, 1), 'SAME', count_include_pad=False)
+
+  x = jax.random.normal(jax.random.key(0), shape)
+  np.testing.assert_allclose(
+    layers.average_pool_3x3(x), plain(x), rtol=1e-5, atol=1e-6
+  )
+  fast, slow = (
+    jax.grad(lambda x, pool=pool: jnp.square(pool(x)).sum())(x)
+    for pool in (layers.average_pool_3x3, plain)
+  )
+  np.testing.assert_allclose(fast, slow, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('height', [7, 8])
+@pytest.mark.parametrize(
+  ('size', 'strides', 'padding'),
+  [
+    (3, 1, ((1, 1), (1, 1))),
+    (5, 2, ((1, 2), (2, 2))),
+    (7, 2, ((3, 3), (2, 3))),
+    (3, 2, ((0, 0), (0, 1))),
+  ],
+)
+def test_depthwise_convolution(height, size, strides, padding):
+  x = jax.random.normal(jax.random.key(0), (2, height, 9, 4))
+  conv = layers.DepthwiseConv(size, strides, padding)
+  variables = conv.init(jax.random.key(1), x)
+  plain = nn.Conv(
+    4,
+    (size, size),
+    strides,
+    padding,
+    feature_group_count=4,
+    use_bias=False,
+  )
+
+  def ours(params, x):
+    return conv.apply({'params': params}, x)
+
+  def theirs(params, x):
+    kernel = params['kernel'].swapaxes(2, 3)
+    return plain.apply({'params': {'kernel': kernel}}, x)
+
+  params = variables['params']
+  close = dict(rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(ours(params, x), theirs(params, x), **close)
+  gradients = [
+    jax.grad(lambda p, x, f=f: jnp.sin(f(p, x)).sum(), argnums=(0, 1))(
+      params, x
+    )
+    for f in (ours, theirs)
+  ]
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, **close), *gradients
+  )
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_depthwise_convolution_sums_in_float32(dtype):
+  x = jax.random.normal(jax.random.key(0), (2, 14, 14, 8), dtype)
+  kernel = jax.random.normal(jax.random.key(1), (7, 7, 8, 1), dtype)
+  conv = layers.DepthwiseConv(7, 1, ((3, 3), (3, 3)), dtype)
+  exact = layers.DepthwiseConv(7, 1, ((3, 3), (3, 3)))
+  got = conv.apply({'params': {'kernel': kernel}}, x)
+  wide = {'params': {'kernel': kernel.astype(jnp.float32)}}
+  expected = exact.apply(wide, x.astype(jnp.float32))
+  assert got.dtype == dtype
+  # Rounded once: the nearest of its kind.
+  np.testing.assert_array_equal(got, expected.astype(dtype))
+
+
+def test_double_precision_keeps_its_digits():
+  with jax.enable_x64(True):
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3), jnp.float64)
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 1), jnp.float64)
+    conv = layers.DepthwiseConv(3, 1, ((1, 1), (1, 1)), jnp.float64)
+
+    def total(kernel, x):
+      y = conv.apply({'params': {'kernel': kernel}}, x)
+      return jnp.sin(layers.average_pool_3x3(y)).sum()
+
+    step, at = 1e-6, (1, 2, 0, 0)
+    slope = (
+      total(kernel.at[at].add(step), x) - total(kernel.at[at].add(-step), x)
+    ) / (2 * step)
+    gradient = jax.grad(total)(kernel, x)[at]
+    np.testing.assert_allclose(gradient, slope, rtol=1e-7)
+
+
+def test_average_pool_in_forward_mode():
+  x = jax.random.normal(jax.random.key(0), (1, 5, 6, 2))
+  _, tangent = jax.jvp(layers.average_pool_3x3, (x,), (x,))
+  np.testing.assert_allclose(tangent, layers.average_pool_3x3(x), rtol=1e-5)

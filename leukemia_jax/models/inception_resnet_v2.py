@@ -18,29 +18,29 @@ Dtype = Any
 
 # A branch is a list of (filters, kernel size); a block is its branches.
 # (kernel rows, kernel columns)
-_BLOCK35 = (
+BLOCK35 = (
   ((32, (1, 1)),),
   ((32, (1, 1)), (32, (3, 3))),
   ((32, (1, 1)), (48, (3, 3)), (64, (3, 3))),
 )
-_BLOCK17 = (
+BLOCK17 = (
   ((192, (1, 1)),),
   ((128, (1, 1)), (160, (1, 7)), (192, (7, 1))),
 )
-_BLOCK8 = (
+BLOCK8 = (
   ((192, (1, 1)),),
   ((192, (1, 1)), (224, (1, 3)), (256, (3, 1))),
 )
-_MIXED_5B = (
+MIXED_5B = (
   ((96, (1, 1)),),
   ((48, (1, 1)), (64, (5, 5))),
   ((64, (1, 1)), (96, (3, 3)), (96, (3, 3))),
 )
-_MIXED_6A = (
+MIXED_6A = (
   ((384, (3, 3)),),
   ((256, (1, 1)), (256, (3, 3)), (384, (3, 3))),
 )
-_MIXED_7A = (
+MIXED_7A = (
   ((256, (1, 1)), (384, (3, 3))),
   ((256, (1, 1)), (288, (3, 3))),
   ((256, (1, 1)), (288, (3, 3)), (320, (3, 3))),
@@ -153,27 +153,27 @@ class InceptionResNetV2(nn.Module):
     x = valid(f(32), (3, 3), strides=2, name='stem_0')(x, train)
     x = valid(f(32), (3, 3), name='stem_1')(x, train)
     x = step(f(64), (3, 3), name='stem_2')(x, train)
-    x = layers.max_pool_3x3_2(x)
+    x = layers.max_pool(x, 3)
     x = valid(f(80), (1, 1), name='stem_3')(x, train)
     x = valid(f(192), (3, 3), name='stem_4')(x, train)
-    x = layers.max_pool_3x3_2(x)
+    x = layers.max_pool(x, 3)
     pooled = layers.average_pool_3x3(x)
-    parts = self._branches(x, _MIXED_5B, train, 'mixed_5b')
+    parts = self._branches(x, MIXED_5B, train, 'mixed_5b')
     parts.append(step(f(64), (1, 1), name='mixed_5b_pool')(pooled, train))
     x = jnp.concatenate(parts, -1)
     for i in range(self.blocks[0]):
-      x = self._residual(x, _BLOCK35, train, f'block35_{i + 1}', 0.17)
-    pooled = layers.max_pool_3x3_2(x)
-    parts = self._branches(x, _MIXED_6A, train, 'mixed_6a', reduce=True)
+      x = self._residual(x, BLOCK35, train, f'block35_{i + 1}', 0.17)
+    pooled = layers.max_pool(x, 3)
+    parts = self._branches(x, MIXED_6A, train, 'mixed_6a', reduce=True)
     x = jnp.concatenate([*parts, pooled], -1)
     for i in range(self.blocks[1]):
-      x = self._residual(x, _BLOCK17, train, f'block17_{i + 1}', 0.1)
-    pooled = layers.max_pool_3x3_2(x)
-    parts = self._branches(x, _MIXED_7A, train, 'mixed_7a', reduce=True)
+      x = self._residual(x, BLOCK17, train, f'block17_{i + 1}', 0.1)
+    pooled = layers.max_pool(x, 3)
+    parts = self._branches(x, MIXED_7A, train, 'mixed_7a', reduce=True)
     x = jnp.concatenate([*parts, pooled], -1)
     for i in range(self.blocks[2]):
       last = i == self.blocks[2] - 1
       scale = 1.0 if last else 0.2
       name = f'block8_{i + 1}'
-      x = self._residual(x, _BLOCK8, train, name, scale, activate=not last)
+      x = self._residual(x, BLOCK8, train, name, scale, activate=not last)
     return step(f(1536), (1, 1), name='conv_7b')(x, train)

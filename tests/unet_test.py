@@ -1,0 +1,33 @@
+"""U-Net at sizes that it must pad; keras_import_test.py has Keras'."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from leukemia_jax import models
+
+
+@pytest.mark.parametrize('name', models.UNETS)
+def test_sizes_that_are_not_divisible_are_padded_and_cropped(name):
+  model = models.create(name, num_classes=2, width=0.05, depth=2)
+  images = jax.random.uniform(jax.random.key(0), (2, 13, 18, 3))
+  variables = model.init(jax.random.key(1), images, train=False)
+  logits, named = model.apply(variables, images, train=False)
+  assert logits.shape == (2, 13, 18, 2)
+  assert named['features'].shape[1:3] == (13, 18)
+  by_hand = np.pad(images, ((0, 0), (0, 3), (0, 2), (0, 0)), mode='edge')
+  padded, _ = model.apply(variables, jnp.asarray(by_hand), train=False)
+  np.testing.assert_array_equal(logits, padded[:, :13, :18])
+
+
+def test_depth_of_none_is_refused_and_one_works():
+  with pytest.raises(ValueError, match='once or more'):
+    models.create('unet', num_classes=1, depth=0).init(
+      jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False
+    )
+  model = models.create('unet_fpn', num_classes=1, width=0.05, depth=1)
+  images = jnp.zeros((1, 7, 7, 3))
+  variables = model.init(jax.random.key(1), images, train=False)
+  assert set(variables) == {'params'}
+  assert not any('pyramid' in name for name in variables['params'])
