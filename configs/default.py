@@ -66,16 +66,24 @@ def get_config() -> ml_collections.ConfigDict:
   augment.flip_vertical = True
 
   config.model = model = ml_collections.ConfigDict()
+  # 'inception_resnet_v2', 'nasnet_large', 'nasnet_mobile'; to segment, 'unet',
+  # 'unet_fpn'.
   model.name = 'inception_resnet_v2'
-  # 'none' starts from random weights; a workdir starts from its best ones.
+  # 'none' starts from random weights, 'imagenet' from Keras' published ones
+  # (fetched once, into data.cache_dir); or a .h5, .weights.h5 or .keras file of
+  # Keras' model; or a workdir, for its best weights.
   model.weights = 'none'
-  # Input scale: 'unit' is [0, 1], the study's; 'backbone' is [-1, 1].
-  model.preprocess = 'unit'
+  # Input scale: 'unit' is [0, 1], the study's; 'backbone' is [-1, 1], what
+  # ImageNet's weights expect; 'auto' is what the weights were made with (a
+  # Keras file can't tell).
+  model.preprocess = 'auto'
   model.dropout_rate = 0.2
-  # Factor on the number of filters, and residual blocks of the three stages;
-  # 1.0 and (10, 20, 10) are the published network.
+  # Factor on the number of filters, and residual blocks (NASNet: normal cells)
+  # of the three stages; 1.0 and (10, 20, 10) are the published network.
   model.width = 0.25
   model.blocks = (1, 1, 1)
+  # How often a U-Net halves the image; 0 for all others.
+  model.depth = 0
   # Of the batch norms' statistics; Keras has 0.99, short runs need less.
   model.momentum = 0.9
   # 'float32' or 'bfloat16' computation; parameters and head are float32.

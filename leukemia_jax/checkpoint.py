@@ -33,6 +33,11 @@ def open_manager(
   )
 
 
+def is_empty(directory: pathlib.Path) -> bool:
+  """Whether a folder holds no whole checkpoint; a kill leaves such folders."""
+  return not any(step.name.isdigit() for step in directory.glob('*'))
+
+
 def save(
   manager: ocp.CheckpointManager, number: int, arrays: Any, notes: Any
 ) -> None:

@@ -9,7 +9,16 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from leukemia_jax import evaluate, experiment, figures, report, train
+from leukemia_jax import (
+  checkpoint,
+  evaluate,
+  experiment,
+  figures,
+  models,
+  report,
+  train,
+  weights,
+)
 from leukemia_jax import workdir as files
 from leukemia_jax.data import audit, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
@@ -26,6 +35,7 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     config: the experiment.
     workdir: where classes.png and augmented.png go.
   """
+  config = weights.with_scale(config)
   files.check_claim(workdir, {'mode': 'train', **config.to_dict()})
   data, catalogue = experiment.load(config)
   key = experiment.make_keys(config.seed)['split']
@@ -74,47 +84,6 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     print(f'wrote {workdir / file}')
 
 
-def _start_from(
-  state: train.TrainState,
-  weights: str,
-  catalogue: Catalogue,
-) -> train.TrainState:
-  """Takes over the backbone of another run; its head too for equal classes."""
-  _, names, variables = experiment.load_trained(pathlib.Path(weights))
-  taken = variables['params']
-  if names != catalogue.class_names:
-    taken = {'backbone': taken['backbone']}
-  params = state.params | taken
-  new, old = (
-    jax.tree.map(lambda leaf: leaf.shape, tree)
-    for tree in (params, state.params)
-  )
-  if new != old:
-    raise InputError(
-      f'config.model.weights={weights} holds a model of another shape; give '
-      'the config.model.name, width and blocks that it was trained with'
-    )
-  return state.replace(params=params, batch_stats=variables['batch_stats'])
-
-
-def _seen_by_weights(
-  weights: str, split: Split, catalogue: Catalogue
-) -> int | None:
-  """How many held-out images the starting weights have learnt from."""
-  if weights == 'none':
-    return None
-  _, _, learnt = experiment.saved_split(pathlib.Path(weights))
-  held_out = np.concatenate([split.validation, split.test])[:, 0]
-  seen = sum(catalogue.pixels[i] in learnt for i in np.unique(held_out))
-  if seen:
-    print(
-      f'warning: the weights of {weights} have learnt from {seen} images that '
-      'validation and test hold here: the scores are too good. Use the same '
-      'config.seed and split there and here'
-    )
-  return seen
-
-
 def _split_of_run(
   config: ml_collections.ConfigDict, workdir: pathlib.Path, catalogue: Catalogue
 ) -> Split:
@@ -145,6 +114,12 @@ def run_training(
     InputError: the data or the workdir can't be used, or the loss diverged.
   """
   started = time.perf_counter()
+  if config.model.name in models.UNETS:
+    raise InputError(
+      f'config.model.name={config.model.name} segments, and --mode=train '
+      f'trains classifiers: {", ".join(models.BACKBONES)}'
+    )
+  config = weights.with_scale(config)
   claim = {'mode': 'train', **config.to_dict()}
   files.check_claim(workdir, claim)
   if (workdir / files.RESULT).exists():
@@ -162,10 +137,9 @@ def run_training(
     image_size=config.data.image_size,
     learning_rate=config.train.learning_rate,
   )
-  weights = config.model.weights
-  if weights != 'none':
-    state = _start_from(state, weights, catalogue)
-  seen = _seen_by_weights(weights, split, catalogue)
+  if checkpoint.is_empty(workdir / files.LATEST):
+    state = weights.start(state, config, names)
+  seen = weights.seen_images(config.model.weights, split, catalogue)
   # Only now: a mistyped path must not keep the workdir from the right one.
   files.claim(workdir, claim)
   files.write(workdir / files.SPLIT, splits.to_json(split, catalogue))
@@ -175,6 +149,7 @@ def run_training(
     tx=tx,
     augment=experiment.training_augment(config),
     preprocessing=config.model.preprocess,
+    objective=experiment.objective(config),
   )
   eval_step = evaluate.make_eval_step(
     apply_fn=model.apply, preprocessing=config.model.preprocess

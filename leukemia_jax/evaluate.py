@@ -31,6 +31,8 @@ def preprocess(images: jax.Array, kind: str) -> jax.Array:
   Returns:
     float32 array of the same shape.
   """
+  if kind not in PREPROCESSING:
+    raise ValueError(f'no input scale {kind!r}; there are {PREPROCESSING}')
   values = images.astype(jnp.float32)
   return values / 255.0 if kind == 'unit' else values / 127.5 - 1.0
 

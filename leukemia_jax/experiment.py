@@ -182,43 +182,67 @@ def part_counts(
   return counts
 
 
+def model_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The fields of a config's model; see `models.create`."""
+  settings = config.model
+  fields = {'width': settings.width, 'dtype': jnp.dtype(settings.dtype)}
+  if settings.name in models.UNETS:
+    return fields | {'depth': settings.depth}
+  return fields | {
+    'blocks': tuple(settings.blocks),
+    'momentum': settings.momentum,
+    'dropout_rate': settings.dropout_rate,
+    'freeze_backbone': config.train.freeze_backbone,
+  }
+
+
 def make_model(
   config: ml_collections.ConfigDict, num_classes: int
-) -> models.Classifier:
+) -> models.Classifier | models.UNet:
   """The model of a config."""
-  settings = config.model
   return models.create(
-    settings.name,
-    num_classes=num_classes,
-    dropout_rate=settings.dropout_rate,
-    freeze_backbone=config.train.freeze_backbone,
-    width=settings.width,
-    blocks=tuple(settings.blocks),
-    momentum=settings.momentum,
-    dtype=jnp.dtype(settings.dtype),
+    config.model.name, num_classes=num_classes, **model_fields(config)
   )
+
+
+def objective(
+  config: ml_collections.ConfigDict,
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+  """What a config's model minimises; see `train.make_train_step`."""
+  if config.model.name in models.UNETS:
+    return metrics.mask_objective
+  return metrics.class_objective
+
+
+def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+  """The config of a training run."""
+  path = workdir / files.CONFIG
+  settings = files.read_json(path)
+  if not isinstance(settings, dict) or settings.pop('mode', '') != 'train':
+    raise InputError(f'{path} is not that of a training run')
+  try:
+    config = ml_collections.ConfigDict(settings)
+    checks.check(config)
+  except (AttributeError, TypeError, ValueError) as error:
+    raise InputError(
+      f'{path} is damaged, or of another version: {error}'
+    ) from error
+  return config
 
 
 def load_trained(
   workdir: pathlib.Path,
 ) -> tuple[ml_collections.ConfigDict, tuple[str, ...], dict[str, Any]]:
   """Config, classes and best weights of a finished training run."""
-  settings = files.read_json(workdir / files.CONFIG)
+  config = read_config(workdir)
   result = files.read_json(workdir / files.RESULT)
-  if not isinstance(settings, dict) or settings.pop('mode', '') != 'train':
-    raise InputError(f'{workdir / files.CONFIG} is not that of a training run')
   try:
-    config = ml_collections.ConfigDict(settings)
-    checks.check(config)
     names = tuple(result['data']['classes'])
     if len(names) < 2 or not all(isinstance(name, str) for name in names):
       raise TypeError('classes must be two names or more')
-  except InputError:
-    raise
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise InputError(
-      f'{workdir / files.CONFIG} or {files.RESULT} there is damaged, or of '
-      f'another version: {error}'
+      f'{workdir / files.RESULT} is damaged, or of another version: {error}'
     ) from error
   model = make_model(config, len(names))
   size = config.data.image_size

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -18,6 +19,41 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     float32, shape (batch,).
   """
   return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def class_objective(
+  logits: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """What a classifier minimises, and its accuracy, image by image.
+
+  Args:
+    logits: float32, shape (batch, classes).
+    labels: int32, shape (batch,).
+
+  Returns:
+    Losses in nats and accuracies (0 or 1), float32 of shape (batch,).
+  """
+  right = logits.argmax(-1) == labels
+  return cross_entropy(logits, labels), right.astype(jnp.float32)
+
+
+def mask_objective(
+  logits: jax.Array, masks: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """What a segmenter minimises, and its pixel accuracy, image by image.
+
+  Args:
+    logits: float32, shape (batch, height, width, 1).
+    masks: integer 0 or 1, of the same shape.
+
+  Returns:
+    Binary cross-entropies in nats a pixel, and shares of right pixels, float32
+    of shape (batch,).
+  """
+  losses = optax.sigmoid_binary_cross_entropy(logits, masks.astype(jnp.float32))
+  right = (logits > 0) == (masks > 0)
+  axes = (1, 2, 3)
+  return losses.mean(axes), right.astype(jnp.float32).mean(axes)
 
 
 def confusion_matrix(

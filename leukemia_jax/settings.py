@@ -1,6 +1,5 @@
 """Checks on a config's values, so that a run fails before it starts."""
 
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +34,7 @@ def _is_quality(value: Any) -> bool:
 
 
 def _is_blocks(value: Any) -> bool:
-  return len(value) == 3 and all(
+  return len(value) in (0, 3) and all(
     isinstance(v, int) and 1 <= v <= 100 for v in value
   )
 
@@ -68,15 +67,13 @@ _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'augment.jpeg_quality': ('() or (lowest, highest), 1..100', _is_quality),
   'augment.flip_horizontal': _FLAG,
   'augment.flip_vertical': _FLAG,
-  'model.name': _one_of(*models.BACKBONES),
-  'model.weights': (
-    "'none' or the workdir of a training run",
-    lambda v: v == 'none' or pathlib.Path(v).is_dir(),
-  ),
-  'model.preprocess': _one_of(*evaluate.PREPROCESSING),
+  'model.name': _one_of(*models.NAMES),
+  'model.weights': _TEXT,
+  'model.preprocess': _one_of('auto', *evaluate.PREPROCESSING),
   'model.dropout_rate': ('from 0 to below 1', lambda v: 0 <= v < 1),
   'model.width': ('above 0, at most 8', lambda v: 0 < v <= 8),
-  'model.blocks': ('three numbers from 1 to 100', _is_blocks),
+  'model.blocks': ('() or three numbers from 1 to 100', _is_blocks),
+  'model.depth': _whole(0, 8),
   'model.momentum': ('from 0 to below 1', lambda v: 0 <= v < 1),
   'model.dtype': _one_of('float32', 'bfloat16'),
   'train.learning_rate': _POSITIVE,
@@ -115,11 +112,41 @@ def check(config: ml_collections.ConfigDict) -> None:
     if not fine:
       wrong.append(f'config.{key}={value!r} must be {words}')
   if not wrong:
-    minimum = models.BACKBONES[config.model.name].minimum_size
-    if config.data.image_size < minimum:
-      wrong.append(
-        f'config.data.image_size={config.data.image_size} must be {minimum} or '
-        f'more for {config.model.name}'
-      )
+    wrong = _mismatches(config)
   if wrong:
     raise InputError('\n'.join(wrong))
+
+
+def _mismatches(config: ml_collections.ConfigDict) -> list[str]:
+  """Values that are fine but for the model that they are given with."""
+  wrong, model = [], config.model
+  minimum = models.minimum_size(model.name)
+  if config.data.image_size < minimum:
+    wrong.append(
+      f'config.data.image_size={config.data.image_size} must be {minimum} or '
+      f'more for {model.name}'
+    )
+  if model.name in models.UNETS:
+    if model.blocks or not model.depth:
+      wrong.append(
+        f'config.model.blocks={model.blocks!r} must be () and '
+        f'config.model.depth={model.depth} 1 or more for {model.name}, as in '
+        f'configs/{model.name}.py'
+      )
+    if model.weights == 'imagenet':
+      wrong.append(f'config.model.weights=imagenet: {model.name} has none')
+    return wrong
+  if model.depth or not model.blocks:
+    wrong.append(
+      f'config.model.depth={model.depth} must be 0 and config.model.blocks='
+      f'{model.blocks!r} three numbers for {model.name}'
+    )
+  published = models.create(model.name, num_classes=0).backbone
+  size = published.width, published.blocks
+  if model.weights == 'imagenet' and size != (model.width, tuple(model.blocks)):
+    wrong.append(
+      f'config.model.weights=imagenet needs config.model.width={size[0]} and '
+      f'config.model.blocks={size[1]}, as in configs/{model.name}.py, not '
+      f'{model.width} and {tuple(model.blocks)}'
+    )
+  return wrong

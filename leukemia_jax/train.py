@@ -18,7 +18,7 @@ import numpy as np
 import optax
 import tensorboardX
 
-from leukemia_jax import checkpoint, evaluate, metrics, optimizer, progress
+from leukemia_jax import checkpoint, evaluate, optimizer, progress
 from leukemia_jax import workdir as files
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.errors import InputError
@@ -107,7 +107,7 @@ def init_state(
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=variables['params'],
-      batch_stats=variables['batch_stats'],
+      batch_stats=variables.get('batch_stats', {}),
       opt_state=tx.init(variables['params']),
       learning_rate=jnp.asarray(learning_rate, jnp.float32),
       sums=jnp.zeros(3),
@@ -120,16 +120,20 @@ def make_train_step(
   *,
   apply_fn: Callable[..., Any],
   tx: optax.GradientTransformation,
-  augment: Callable[[jax.Array, jax.Array], jax.Array] | None,
+  augment: Callable[..., Any] | None,
   preprocessing: str,
+  objective: Callable[..., tuple[jax.Array, jax.Array]],
 ) -> Callable[..., tuple[TrainState, StepMetrics]]:
   """Makes one training step: gather, augment, forward, backward, update.
 
   Args:
     apply_fn: a model's `apply`, which gives (logits, intermediates).
     tx: makes updates to be scaled by the learning rate.
-    augment: maps (key, uint8 image) to an image; None leaves images alone.
+    augment: maps (key, uint8 image) to an image, and (key, image, mask) to
+      both; None leaves images alone.
     preprocessing: see `evaluate.preprocess`.
+    objective: maps (logits, labels, or masks if the set has them) to losses
+      and accuracies of shape (batch,).
 
   Returns:
     (state, key, dataset, rows, weights) -> (state, StepMetrics), where rows
@@ -148,10 +152,15 @@ def make_train_step(
     augment_key, dropout_key = jax.random.split(
       jax.random.fold_in(key, state.step)
     )
-    images, labels = dataset.images[row], dataset.labels[row]
+    images, targets = dataset.images[row], dataset.labels[row]
+    if dataset.masks is not None:
+      targets = dataset.masks[row]
     if augment is not None:
       keys = jax.random.split(augment_key, len(row))
-      images = jax.vmap(augment)(keys, images)
+      if dataset.masks is None:
+        images = jax.vmap(augment)(keys, images)
+      else:
+        images, targets = jax.vmap(augment)(keys, images, targets)
     images = evaluate.preprocess(images, preprocessing)
 
     def loss_fn(params: Any) -> tuple[jax.Array, Any]:
@@ -162,14 +171,14 @@ def make_train_step(
         mutable=['batch_stats'],
         rngs={'dropout': dropout_key},
       )
-      loss = (metrics.cross_entropy(logits, labels) * weight).sum()
-      return loss / weight.sum(), (logits, updated['batch_stats'])
+      losses, accuracies = objective(logits, targets)
+      loss, right = (losses * weight).sum(), (accuracies * weight).sum()
+      return loss / weight.sum(), (right, updated.get('batch_stats', {}))
 
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, (logits, batch_stats)), grads = gradient(state.params)
+    (loss, (right, batch_stats)), grads = gradient(state.params)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     updates = jax.tree.map(lambda u: -state.learning_rate * u, updates)
-    right = ((logits.argmax(-1) == labels) * weight).sum()
     count = weight.sum()
     return state.replace(
       step=state.step + 1,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from leukemia_jax import experiment, settings, train
+from leukemia_jax import experiment, models, settings, train, weights
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.errors import InputError
 
@@ -27,9 +27,13 @@ def read(path):
 def test_one_step(path):
   config = read(path)
   settings.check(config)
-  config.model.width, config.model.blocks = 0.05, (1, 1, 1)
-  config.data.image_size = 75
-  model = experiment.make_model(config, 4)
+  segments = config.model.name in models.UNETS
+  config.model.width, config.data.image_size = 0.05, 75
+  if not segments:
+    config.model.blocks = (1, 1, 1)
+  settings.check(config)
+  config = weights.with_scale(config)
+  model = experiment.make_model(config, 1 if segments else 4)
   tx = train.make_optimizer(config.train.freeze_backbone)
   state = train.init_state(
     jax.random.key(0), model, tx, image_size=75, learning_rate=1e-3
@@ -39,12 +43,16 @@ def test_one_step(path):
     tx=tx,
     augment=experiment.make_augment(config),
     preprocessing=config.model.preprocess,
+    objective=experiment.objective(config),
   )
-  images = np.random.default_rng(0).integers(0, 256, (4, 75, 75, 3))
-  data = Dataset(jnp.asarray(images, jnp.uint8), jnp.arange(4))
-  rows, weights = jnp.arange(4)[None], jnp.ones((1, 4))
-  after, reported = jax.jit(step)(state, jax.random.key(1), data, rows, weights)
+  rng = np.random.default_rng(0)
+  images = jnp.asarray(rng.integers(0, 256, (4, 75, 75, 3)), jnp.uint8)
+  masks = jnp.asarray(rng.integers(0, 2, (4, 75, 75, 1)), jnp.uint8)
+  data = Dataset(images, jnp.arange(4), masks if segments else None)
+  rows, weight = jnp.arange(4)[None], jnp.ones((1, 4))
+  after, reported = jax.jit(step)(state, jax.random.key(1), data, rows, weight)
   assert np.isfinite(float(reported.loss))
+  assert 0 <= float(reported.accuracy) <= 1
   assert int(after.step) == 1
   moved = jax.tree.map(
     lambda a, b: bool((a != b).any()), after.params, state.params
@@ -70,7 +78,9 @@ def test_every_key_of_every_config_is_in_the_default():
     ('augment.jpeg_quality', (0, 50), r'1\.\.100'),
     ('augment.fill', 'wrap', "'edge', 'constant'"),
     ('model.blocks', (1, 2), 'three numbers'),
-    ('model.weights', 'nowhere', 'workdir of a training run'),
+    ('model.weights', 'imagenet', r'needs config\.model\.width=1\.0'),
+    ('model.depth', 2, 'must be 0'),
+    ('model.blocks', (), 'three numbers'),
     ('data.image_size', 32, '75 or more'),
     ('seed', -1, 'from 0 to'),
   ],

@@ -242,6 +242,28 @@ def test_the_studys_order_and_a_start_from_other_weights(
   assert 'model of another shape' in error
 
 
+def test_weights_that_are_none_and_a_model_that_is_no_classifier(
+  cache, tmp_path
+):
+  text = tmp_path / 'w.h5'
+  text.write_text('just a text')
+  error = refused(
+    run(
+      f'--workdir={tmp_path}/w',
+      cache,
+      *SMALL,
+      f'--config.model.weights={text}',
+      '--config.model.preprocess=unit',
+    )
+  )
+  assert f'{text} is no HDF5 file' in error
+  # The right file may follow in the same workdir.
+  assert not (tmp_path / 'w/config.json').exists()
+  config = ROOT / 'configs/unet.py'
+  error = refused(run(f'--config={config}', f'--workdir={tmp_path}/v', cache))
+  assert 'config.model.name=unet segments' in error
+
+
 def test_a_workdir_that_cannot_be_written(tmp_path, cache):
   (tmp_path / 'file').write_text('not a folder')
   error = refused(run(f'--workdir={tmp_path}/file/w', cache, *SMALL))

@@ -17,6 +17,7 @@ FLOORS = [
   {'evaluate', 'checkpoint', 'report'},
   {'train'},
   {'settings', 'experiment'},
+  {'weights'},
   {'commands'},
 ]
 

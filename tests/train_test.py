@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from leukemia_jax import checkpoint, evaluate, train
+from leukemia_jax import checkpoint, evaluate, metrics, train
 from leukemia_jax.data.dataset import Dataset
 
 COUNT, CLASSES, SIZE = 50, 3, 8
@@ -62,7 +62,11 @@ def parts(freeze=False, rate=1e-2):
     jax.random.key(1), model, tx, image_size=SIZE, learning_rate=rate
   )
   step = train.make_train_step(
-    apply_fn=model.apply, tx=tx, augment=flip, preprocessing='unit'
+    apply_fn=model.apply,
+    tx=tx,
+    augment=flip,
+    preprocessing='unit',
+    objective=metrics.class_objective,
   )
   eval_step = evaluate.make_eval_step(
     apply_fn=model.apply, preprocessing='unit'
@@ -295,7 +299,11 @@ def test_images_at_no_weight_do_not_train():
     return (out, {'batch_stats': {}}) if mutable else out
 
   step = train.make_train_step(
-    apply_fn=apply_fn, tx=tx, augment=None, preprocessing='unit'
+    apply_fn=apply_fn,
+    tx=tx,
+    augment=None,
+    preprocessing='unit',
+    objective=metrics.class_objective,
   )
   params = model.init(KEY, jnp.zeros((1, SIZE * SIZE * 3)))['params']
   state = train.TrainState(

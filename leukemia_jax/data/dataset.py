@@ -29,10 +29,13 @@ class Dataset(NamedTuple):
   Attributes:
     images: uint8, shape (n, size, size, 3).
     labels: int32, shape (n,).
+    masks: uint8, shape (n, size, size, 1), 1 for cells; None where only classes
+      are learnt.
   """
 
   images: jax.Array
   labels: jax.Array
+  masks: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)

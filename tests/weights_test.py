@@ -1,0 +1,133 @@
+"""Where weights come from, by what the config says."""
+
+import hashlib
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from leukemia_jax import experiment, train, weights
+from leukemia_jax.errors import InputError
+from leukemia_jax.models import keras_import, published
+
+
+@pytest.fixture
+def config():
+  """NASNet-Mobile's, small."""
+  path = ROOT / 'configs/nasnet_mobile.py'
+  spec = importlib.util.spec_from_file_location('config', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config()
+  config.model.width, config.model.blocks = 0.05, (1, 1, 1)
+  return config
+
+
+def new_state(config):
+  model = experiment.make_model(config, 4)
+  tx = train.make_optimizer(False)
+  return train.init_state(
+    jax.random.key(0), model, tx, image_size=32, learning_rate=0.1
+  )
+
+
+@pytest.fixture
+def file(config, tmp_path):
+  """A Keras file of other weights than a new state's, and those weights."""
+  model = experiment.make_model(config, 0)
+  images = jnp.zeros((1, 32, 32, 3))
+  shapes = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), images, train=False)
+  )
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(
+    lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes
+  )
+  path = tmp_path / 'w.weights.h5'
+  keras_import.export_weights(
+    variables, path, 'nasnet_mobile', width=0.05, blocks=(1, 1, 1)
+  )
+  return path, variables
+
+
+def test_a_keras_file_fills_the_backbone_and_leaves_the_head(config, file):
+  path, variables = file
+  state = new_state(config)
+  config.model.weights = str(path)
+  started = weights.start(state, config, ('a', 'b', 'c', 'd'))
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    started.params['backbone'],
+    variables['params']['backbone'],
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    started.batch_stats,
+    variables['batch_stats'],
+  )
+  for part in ('hidden', 'logits'):
+    jax.tree.map(
+      np.testing.assert_array_equal, started.params[part], state.params[part]
+    )
+
+
+@pytest.mark.parametrize('sound', [True, False])
+def test_imagenet_is_taken_from_the_cache_if_it_is_the_file(
+  config, file, tmp_path, monkeypatch, sound
+):
+  path, variables = file
+  config.model.weights = 'imagenet'
+  config.data.cache_dir = str(tmp_path / 'cache')
+  placed = tmp_path / 'cache/weights/w.h5'
+  placed.parent.mkdir(parents=True)
+  placed.write_bytes(path.read_bytes() if sound else b'something else')
+  digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  # Nobody listens there.
+  small = published.WeightsFile(
+    'http://127.0.0.1:9/w.h5', f'sha256:{digest}', 10**6
+  )
+  monkeypatch.setitem(published.IMAGENET, 'nasnet_mobile', small)
+  if not sound:
+    with pytest.raises(InputError, match='could not be fetched'):
+      weights.start(new_state(config), config, ('a', 'b', 'c', 'd'))
+    return
+  started = weights.start(new_state(config), config, ('a', 'b', 'c', 'd'))
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    started.params['backbone'],
+    variables['params']['backbone'],
+  )
+
+
+def test_a_file_of_another_width_is_refused(config, file):
+  path, _ = file
+  config.model.weights, config.model.width = str(path), 0.5
+  with pytest.raises(keras_import.WeightsError, match='misshapen'):
+    weights.start(new_state(config), config, ('a', 'b', 'c', 'd'))
+
+
+@pytest.mark.parametrize(
+  ('given', 'asked', 'expected'),
+  [
+    ('none', 'auto', 'unit'),
+    ('imagenet', 'auto', 'backbone'),
+    ('imagenet', 'unit', 'unit'),
+    ('some/file.h5', 'unit', 'unit'),
+    ('none', 'backbone', 'backbone'),
+  ],
+)
+def test_the_scale_follows_the_weights(config, given, asked, expected):
+  config.model.weights, config.model.preprocess = given, asked
+  assert weights.with_scale(config).model.preprocess == expected
+
+
+def test_a_file_does_not_tell_its_scale(config):
+  config.model.weights = 'some/file.h5'
+  with pytest.raises(InputError, match='preprocess=backbone'):
+    weights.with_scale(config)
+  config.model.preprocess = 'backbone'
+  with pytest.raises(InputError, match='no such weights file'):
+    weights.start(new_state(config), config, ('a', 'b'))
