@@ -5,8 +5,13 @@ import json
 import re
 import sys
 
+import jax
+import numpy as np
 import pytest
 from conftest import ROOT
+
+from leukemia_jax import models
+from leukemia_jax.models import keras_import
 
 README = (ROOT / 'README.md').read_text()
 
@@ -62,6 +67,23 @@ def test_two_commands_do_all_their_set_up():
   assert tests.endswith('-m pytest')
   assert 'pip install' in run and 'pip install' in tests
   assert 'not a medical device' in README
+
+
+@pytest.mark.full
+def test_the_python_lines_run(tmp_path, monkeypatch):
+  model = models.create('nasnet_mobile', num_classes=0)
+  images = np.zeros((1, 32, 32, 3), np.float32)
+  shapes = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), images, train=False)
+  )
+  variables = jax.tree.map(lambda leaf: np.ones(leaf.shape), shapes)
+  monkeypatch.chdir(tmp_path)
+  keras_import.export_weights(variables, 'weights.h5', 'nasnet_mobile')
+  (code,) = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+  names = {'images': images}
+  exec(code, names)
+  assert names['features'].shape == (1, 1, 1, 1056)
+  assert (tmp_path / 'for_keras.weights.h5').exists()
 
 
 def test_nothing_speaks_of_where_it_was_made():
