@@ -32,6 +32,15 @@ def test_round_trip(manager):
   assert checkpoint.fingerprint(arrays) == checkpoint.fingerprint(ARRAYS)
 
 
+def test_a_folder_that_is_opened_but_not_saved_to_is_empty(manager):
+  directory = pathlib.Path(manager.directory)
+  assert directory.is_dir()
+  assert checkpoint.is_empty(directory)
+  assert checkpoint.is_empty(directory / 'no such')
+  checkpoint.save(manager, 3, ARRAYS, {})
+  assert not checkpoint.is_empty(directory)
+
+
 def test_the_newest_is_kept_and_no_number_is_written_twice(manager):
   for number in (1, 5):
     checkpoint.save(manager, number, {'a': jnp.full(2, number)}, {})

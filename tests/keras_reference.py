@@ -108,7 +108,8 @@ def randomise(model, seed: int = 0) -> None:
       else:
         values.append(rng.normal(0, 0.2, shape))
     if values:
-      layer.set_weights(values)
+      # Such as a float32 holds, whatever the precision of the network.
+      layer.set_weights([value.astype(np.float32) for value in values])
 
 
 def images(size: int, count: int = 2) -> np.ndarray:

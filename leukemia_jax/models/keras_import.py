@@ -24,9 +24,6 @@ from leukemia_jax.models import keras_layers
 from leukemia_jax.models.keras_layers import Layer, Path
 
 _WEIGHTS_IN_ARCHIVE = 'model.weights.h5'
-# How far an archive may unpack, as a multiple of its size; Keras does not
-# compress it.
-_MOST_UNPACKED = 4
 # Several times the largest model's weights and optimizer.
 _MOST_BYTES = 4 * 2**30
 # More groups and arrays, or groups in groups, than any Keras file has.
@@ -35,6 +32,8 @@ _MOST_NODES, _MOST_DEEP = 50_000, 12
 _ATTRIBUTE_BYTES = 64_512
 # How many names of a kind an error prints; it carries all of them.
 _NAMES_SHOWN = 20
+# How many characters of a name.
+_NAME_SHOWN = 200
 # Any size that all models take: shapes of weights do not depend on it.
 _IMAGE_SIZE = 96
 
@@ -63,7 +62,11 @@ class WeightsError(InputError):
       ('extra', extra),
       ('misshapen', misshapen),
     ):
-      lines += [f'  {kind}: {text}' for text in names[:_NAMES_SHOWN]]
+      # A file may hold any name: no control codes, no page of text.
+      lines += [
+        f'  {kind}: {ascii(text)[1:-1][:_NAME_SHOWN]}'
+        for text in names[:_NAMES_SHOWN]
+      ]
       if len(names) > _NAMES_SHOWN:
         lines.append(f'  and {len(names) - _NAMES_SHOWN} more are {kind}')
     lines.append('Was it saved from this model, with this head?')
@@ -115,6 +118,8 @@ def _damage_named(path: pathlib.Path) -> Iterator[None]:
     yield
   except InputError:
     raise
+  except (BlockingIOError, PermissionError) as error:
+    raise InputError(f'{path} cannot be opened: {error}') from error
   except (
     ArithmeticError,
     AttributeError,
@@ -177,15 +182,11 @@ def _archived(path: pathlib.Path) -> bytes:
         'times: it is no .keras file'
       )
     size = found[0].file_size
-    if size > _MOST_UNPACKED * path.stat().st_size:
-      raise InputError(
-        f'{path} would unpack to {size:,} bytes: Keras does not compress '
-        'weights, so it is not from Keras and not to be trusted'
-      )
     if found[0].compress_type != zipfile.ZIP_STORED or size > _MOST_BYTES:
       raise InputError(
-        f'{path} holds compressed weights, or over {_MOST_BYTES:,} bytes: '
-        'Keras writes neither'
+        f'{path} would unpack to {size:,} bytes: Keras does not compress '
+        f'weights, and no model has over {_MOST_BYTES:,}, so it is not to be '
+        'trusted'
       )
     with archive.open(found[0]) as stream:
       return stream.read(size)
@@ -425,6 +426,8 @@ def load_weights(
       ]
       if match.missing or match.extra or flaws:
         raise WeightsError(path, name, match.missing, match.extra, flaws)
+      if len({key for _, key in match.found}) != len(match.found):
+        raise InputError(f'{path} gives one array to two weights')
       variables: dict[str, Any] = {'params': {}, 'batch_stats': {}}
       for weight, key in match.found:
         value = contents.arrays[key].astype(np.float32)[()]
