@@ -36,11 +36,17 @@ def with_scale(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     A config whose scale is named.
 
   Raises:
-    InputError: a Keras file does not tell its scale.
+    InputError: there is nothing at the weights' path, or a Keras file, which
+      does not tell its scale.
   """
+  weights = config.model.weights
+  if weights not in (_CHANCE, _IMAGENET) and not pathlib.Path(weights).exists():
+    raise InputError(
+      f'config.model.weights={weights}: there is no such file or folder. Give '
+      f'{_CHANCE}, {_IMAGENET}, a Keras file or the --workdir of a run'
+    )
   if config.model.preprocess != 'auto':
     return config
-  weights = config.model.weights
   run = _run(weights)
   if weights == _CHANCE:
     scale = 'unit'

@@ -115,7 +115,7 @@ def test_a_file_of_another_width_is_refused(config, file):
     ('none', 'auto', 'unit'),
     ('imagenet', 'auto', 'backbone'),
     ('imagenet', 'unit', 'unit'),
-    ('some/file.h5', 'unit', 'unit'),
+    (__file__, 'unit', 'unit'),
     ('none', 'backbone', 'backbone'),
   ],
 )
@@ -124,10 +124,13 @@ def test_the_scale_follows_the_weights(config, given, asked, expected):
   assert weights.with_scale(config).model.preprocess == expected
 
 
-def test_a_file_does_not_tell_its_scale(config):
-  config.model.weights = 'some/file.h5'
+def test_a_file_does_not_tell_its_scale(config, tmp_path):
+  config.model.weights = str(tmp_path / 'file.h5')
+  with pytest.raises(InputError, match='no such file or folder'):
+    weights.with_scale(config)
+  (tmp_path / 'file.h5').write_bytes(b'')
   with pytest.raises(InputError, match='preprocess=backbone'):
     weights.with_scale(config)
   config.model.preprocess = 'backbone'
-  with pytest.raises(InputError, match='no such weights file'):
+  with pytest.raises(InputError, match='no HDF5 file'):
     weights.start(new_state(config), config, ('a', 'b'))
