@@ -124,8 +124,8 @@ def test_an_image_that_is_no_square_is_keras(tmp_path):
 
 
 # Rounding turns a few ReLUs on or off, and batch norm makes that grow layer by
-# layer: at InceptionResNetV2's stem Keras' own float32 gradients are 12 % of the
-# largest off its float64 ones, ours 10 %. So the deep ones need float64.
+# layer: at InceptionResNetV2's stem Keras' own float32 gradients are 12 % of
+# the largest off its float64 ones, ours 10 %. So the deep ones need float64.
 PRECISIONS = {'float32': 1e-3, 'float64': 1e-9}
 
 

@@ -316,7 +316,7 @@ def test_kills_change_nothing(tmp_path, cache, kills):
     ],
     capture_output=True,
     text=True,
-    timeout=900,
+    timeout=1800,
   )
   assert done.returncode == 0, done.stdout + done.stderr
   assert f'after {kills} kills: the same result' in done.stdout
