@@ -22,6 +22,8 @@ def get_config() -> ml_collections.ConfigDict:
   data.source = 'synthetic'
   # Side of the images, px: the shorter side is scaled, the middle kept.
   data.image_size = 112
+  # Factor on that: evaluate a set whose cells are twice as large with 0.5.
+  data.scale = 1.0
   # Where prepared records are kept, by content; safe to delete.
   data.cache_dir = '~/.cache/leukemia_jax'
   # What a bad image does: 'error' lists all of them, 'skip' leaves them out.
@@ -34,7 +36,8 @@ def get_config() -> ml_collections.ConfigDict:
   data.option = 1
   # 'split_then_balance' splits originals by group, repeats what is rare and
   # augments while training. 'balance_then_split' is the study's: augmented
-  # copies first, so copies of one image land in training and in test.
+  # copies first, so copies of one image land in training and in test. 'split'
+  # repeats and copies nothing.
   data.order = 'split_then_balance'
   # What must not be torn apart: 'record' (a patient where known, else equal
   # images), 'blocks' (runs of consecutive files, a proxy for patients), 'none'.
@@ -43,6 +46,14 @@ def get_config() -> ml_collections.ConfigDict:
   data.block = 40
   # Images every class is filled up to; 0: 1,000, scaled to the set's size.
   data.per_class = 0
+  # To segment, which pixels of a mask file are cells: 'max_channel>60' for
+  # cells cut out on black, 'grey>128' the study's, 'grey>0' for masks of 0, 1.
+  data.mask_rule = 'max_channel>60'
+  # Fill holes, open, and drop specks of fewer pixels, at the mask's own size.
+  data.clean_masks = False
+  data.clean_minimum_area = 60
+  # Leave images whose mask is empty out of the training part.
+  data.drop_empty_masks = False
   # The class of healthy samples, for benign-versus-malignant scores.
   data.benign_class = 'Benign'
 
@@ -84,6 +95,10 @@ def get_config() -> ml_collections.ConfigDict:
   model.blocks = (1, 1, 1)
   # How often a U-Net halves the image; 0 for all others.
   model.depth = 0
+  # A U-Net's: batch norm after its convolutions; and gradient checkpointing,
+  # which computes feature maps again on the way back instead of keeping them.
+  model.batch_norm = False
+  model.checkpoint = False
   # Of the batch norms' statistics; Keras has 0.99, short runs need less.
   model.momentum = 0.9
   # 'float32' or 'bfloat16' computation; parameters and head are float32.
@@ -93,6 +108,10 @@ def get_config() -> ml_collections.ConfigDict:
   train.learning_rate = 1e-3
   train.epochs = 16
   train.batch_size = 32
+  # Pieces that a batch is cut into, one after the other: less memory.
+  train.accumulate = 1
+  # What a U-Net minimises: 'bce', 'dice', 'bce+dice' or 'focal'.
+  train.mask_loss = 'bce'
   # Train the head alone, on a backbone in inference mode.
   train.freeze_backbone = False
   # The rate is multiplied by `plateau_factor` after `plateau_patience` epochs

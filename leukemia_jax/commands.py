@@ -14,14 +14,14 @@ from leukemia_jax import (
   evaluate,
   experiment,
   figures,
-  models,
   report,
+  scoring,
   train,
   weights,
 )
 from leukemia_jax import workdir as files
-from leukemia_jax.data import audit, splits
-from leukemia_jax.data.dataset import Catalogue, Dataset
+from leukemia_jax.data import masks, splits
+from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
 
@@ -29,17 +29,17 @@ _SHEET = 6  # images of a class on a contact sheet
 
 
 def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-  """Builds and checks a set, prints its counts, draws two contact sheets.
+  """Builds and checks a set, prints its counts, draws contact sheets.
 
   Args:
     config: the experiment.
-    workdir: where classes.png and augmented.png go.
+    workdir: where classes.png and augmented.png go, and masks.png if there are
+      masks.
   """
   config = weights.with_scale(config)
   files.check_claim(workdir, {'mode': 'train', **config.to_dict()})
-  data, catalogue = experiment.load(config)
-  key = experiment.make_keys(config.seed)['split']
-  split = splits.make(key, catalogue, config.data)
+  data, catalogue = experiment.load(config, read_masks=True)
+  split = experiment.make_split(config, catalogue)
   counts = experiment.part_counts(split, catalogue)
   names = catalogue.class_names
   groups = splits.group_ids(catalogue, config.data.grouping, config.data.block)
@@ -65,12 +65,18 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
       f'{len(catalogue.unpaired)} images or masks have no counterpart (fine '
       f'for classification): {", ".join(catalogue.unpaired[:5])}'
     )
-  examples, augmented = [], []
+  if catalogue.masks:
+    _print_masks(config, catalogue)
+  examples, augmented, masked = [], [], []
   augment = jax.jit(jax.vmap(experiment.make_augment(config)))
   for label, name in enumerate(names):
     members = np.flatnonzero(catalogue.labels == label)
     picked = members[np.linspace(0, len(members) - 1, _SHEET).astype(int)]
     examples.append((name, list(np.asarray(data.images[picked]))))
+    assert data.masks is not None
+    cells = np.asarray(data.masks[picked])
+    shown = np.asarray(data.images[picked]) * cells
+    masked.append((name, list(shown)))
     keys = jax.random.split(jax.random.key(config.seed), _SHEET - 1)
     first = data.images[picked[0]]
     made = augment(keys, jnp.repeat(first[None], _SHEET - 1, 0))
@@ -79,6 +85,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     'classes.png': (examples, 'Examples of each class'),
     'augmented.png': (augmented, 'An image (left) and its augmented forms'),
   }
+  if catalogue.masks:
+    sheets['masks.png'] = masked, 'What the masks call cells'
   for file, (sheet, title) in sheets.items():
     files.write(workdir / file, figures.contact_sheet(sheet, title))
     print(f'wrote {workdir / file}')
@@ -89,8 +97,7 @@ def _split_of_run(
 ) -> Split:
   """The split that the run began with, or a new one."""
   if not (workdir / files.SPLIT).exists():
-    key = experiment.make_keys(config.seed)['split']
-    return splits.make(key, catalogue, config.data)
+    return experiment.make_split(config, catalogue)
   split, fingerprint, _ = experiment.saved_split(workdir)
   if fingerprint != catalogue.fingerprint:
     raise InputError(
@@ -103,7 +110,7 @@ def _split_of_run(
 def run_training(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> None:
-  """Trains a classifier and scores it on its three parts.
+  """Trains a model and scores it on its three parts.
 
   Args:
     config: the experiment.
@@ -114,11 +121,6 @@ def run_training(
     InputError: the data or the workdir can't be used, or the loss diverged.
   """
   started = time.perf_counter()
-  if config.model.name in models.UNETS:
-    raise InputError(
-      f'config.model.name={config.model.name} segments, and --mode=train '
-      f'trains classifiers: {", ".join(models.BACKBONES)}'
-    )
   config = weights.with_scale(config)
   claim = {'mode': 'train', **config.to_dict()}
   files.check_claim(workdir, claim)
@@ -150,9 +152,12 @@ def run_training(
     augment=experiment.training_augment(config),
     preprocessing=config.model.preprocess,
     objective=experiment.objective(config),
+    accumulate=config.train.accumulate,
   )
   eval_step = evaluate.make_eval_step(
-    apply_fn=model.apply, preprocessing=config.model.preprocess
+    apply_fn=model.apply,
+    preprocessing=config.model.preprocess,
+    objective=experiment.objective(config),
   )
   prepared = time.perf_counter() - started
   outcome = train.fit(
@@ -162,7 +167,7 @@ def run_training(
     data,
     train_rows=rows[0],
     validation_rows=rows[1],
-    num_classes=len(names),
+    num_classes=2 if experiment.segments(config) else len(names),
     key=keys['train'],
     settings=config.train,
     workdir=workdir,
@@ -179,10 +184,12 @@ def run_training(
     'counts': experiment.part_counts(split, catalogue),
     'held_out_seen_by_weights': seen,
   }
-  result |= experiment.score_parts(
-    config, names, outcome.variables, data, parts, eval_step
-  )
-  result['baselines'] = _baselines(data, parts)
+  trained = scoring.Trained(config, model, outcome.variables)
+  if experiment.segments(config):
+    result['data']['masks'] = _mask_facts(config, catalogue, split)
+    result |= scoring.score_masks(trained, names, data, parts, workdir)
+  else:
+    result |= scoring.score_classes(trained, names, data, parts)
   result |= {
     'epochs': len(outcome.history),
     'best_epoch': outcome.best_epoch + 1,
@@ -191,11 +198,50 @@ def run_training(
   experiment.write_result(workdir, result)
 
 
-def _baselines(data: Dataset, parts: dict[str, np.ndarray]) -> dict[str, float]:
-  """What is reached on the same test part without looking at a cell."""
-  images, labels = np.asarray(data.images), np.asarray(data.labels)
-  colour = audit.colour_accuracy(images, labels, parts['train'], parts['test'])
-  return {'colour_3_nearest_neighbours': colour}
+def _print_masks(
+  config: ml_collections.ConfigDict, catalogue: Catalogue
+) -> None:
+  """What masks cover, class by class, and which look broken."""
+  names = catalogue.class_names
+  rows = masks.by_class(catalogue.coverage, catalogue.labels, len(names))
+  print(
+    report.table(
+      ['class', 'masks', 'mean share of cells', 'empty'],
+      [
+        [name, str(row.masks), f'{row.mean:.1%}', str(row.empty)]
+        for name, row in zip(names, rows, strict=True)
+      ],
+    )
+  )
+  print(
+    f'An empty mask covers under {masks.EMPTY_SHARE:.1%}. Masks are read by '
+    f'config.data.mask_rule={config.data.mask_rule}'
+    + (' and cleaned.' if config.data.clean_masks else ', as they are.')
+  )
+  if catalogue.many_coloured:
+    print(
+      f'{catalogue.many_coloured} masks hold more than two colours: all that '
+      'the rule takes is one kind of cell'
+    )
+  for warning in masks.warnings(rows, names):
+    print(f'warning: {warning}')
+
+
+def _mask_facts(
+  config: ml_collections.ConfigDict, catalogue: Catalogue, split: Split
+) -> dict[str, Any]:
+  """How a set's masks were read, and what was left out for them."""
+  names = catalogue.class_names
+  rows = masks.by_class(catalogue.coverage, catalogue.labels, len(names))
+  used = set(np.concatenate(split)[:, 0].tolist())
+  return {
+    'rule': config.data.mask_rule,
+    'cleaned': config.data.clean_masks,
+    'dropped_empty': len(catalogue.labels) - len(used),
+    'by_class': {
+      name: row._asdict() for name, row in zip(names, rows, strict=True)
+    },
+  }
 
 
 def _training_cost(
@@ -221,6 +267,10 @@ _EVALUATION_KEYS = (
   'data.max_pixels',
   'data.max_bytes',
   'data.benign_class',
+  'data.scale',
+  'data.mask_rule',
+  'data.clean_masks',
+  'data.clean_minimum_area',
   'synthetic.scale',
   'synthetic.seed',
   'train.batch_size',
@@ -273,8 +323,9 @@ def run_evaluation(
   claim |= config.to_dict()
   files.check_claim(workdir, claim)
   data, catalogue = experiment.load(config)
+  masks_alone = experiment.segments(config)
   unknown = sorted(set(catalogue.class_names) - set(names))
-  if unknown:
+  if unknown and not masks_alone:
     raise InputError(
       f'{config.data.source} has the classes {", ".join(unknown)}, which the '
       f'model does not know; it was trained on {", ".join(names)}. Rename the '
@@ -299,20 +350,28 @@ def run_evaluation(
         'trained on'
       )
     parts = {'test': np.array(new, np.int32)}
-    mapping = np.array(
-      [names.index(n) for n in catalogue.class_names], np.int32
-    )
-    data = data._replace(labels=jnp.asarray(mapping)[data.labels])
+    if masks_alone:
+      # Cells are cells, in whatever classes.
+      names = catalogue.class_names
+    else:
+      mapping = [names.index(n) for n in catalogue.class_names]
+      data = data._replace(labels=jnp.asarray(mapping, jnp.int32)[data.labels])
   files.claim(workdir, claim)
   model = experiment.make_model(config, len(names))
-  eval_step = evaluate.make_eval_step(
-    apply_fn=model.apply, preprocessing=config.model.preprocess
-  )
   result = experiment.describe(config, catalogue, variables)
   result['data'] |= {'classes': list(names), 'left_out_as_trained_on': left_out}
-  result |= experiment.score_parts(
-    config, names, variables, data, parts, eval_step
-  )
+  scored = scoring.Trained(config, model, variables)
+  if masks_alone:
+    result |= scoring.score_masks(
+      scored,
+      names,
+      data,
+      parts,
+      workdir,
+      threshold=experiment.trained_threshold(trained),
+    )
+  else:
+    result |= scoring.score_classes(scored, names, data, parts)
   result['cost'] = experiment.run_cost(started)
   if left_out:
     print(f'{left_out} images left out: the model was trained on them')

@@ -1,6 +1,6 @@
 """Scoring a model on a part of a set: every image counts exactly once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ PREPROCESSING = ('unit', 'backbone')
 
 
 class Sums(NamedTuple):
-  """Sums over images: losses (nats), and counts by true and called class."""
+  """Sums over images: losses, and counts by true and called class."""
 
   loss: jax.Array
   confusion: jax.Array
@@ -38,17 +38,22 @@ def preprocess(images: jax.Array, kind: str) -> jax.Array:
 
 
 def make_eval_step(
-  *, apply_fn: Callable[..., Any], preprocessing: str
+  *,
+  apply_fn: Callable[..., Any],
+  preprocessing: str,
+  objective: Callable[..., tuple[jax.Array, jax.Array]],
 ) -> Callable[..., Sums]:
   """Makes the compiled step that adds a batch to the sums.
 
   Args:
     apply_fn: a model's `apply`, which gives (logits, intermediates).
     preprocessing: see `preprocess`.
+    objective: see `train.make_train_step`.
 
   Returns:
     (variables, dataset, rows, weights, sums) -> sums; rows with weight 0 fill
-    the last batch and don't count.
+    the last batch and don't count. With masks the sums are of
+    `metrics.pixel_confusion`, ground and cells.
   """
 
   @jax.jit
@@ -60,13 +65,54 @@ def make_eval_step(
     sums: Sums,
   ) -> Sums:
     images = preprocess(dataset.images[rows], preprocessing)
-    labels = dataset.labels[rows]
     logits, _ = apply_fn(variables, images, train=False)
-    loss = (metrics.cross_entropy(logits, labels) * weights).sum()
-    confusion = metrics.confusion_matrix(logits, labels, weights)
-    return Sums(sums.loss + loss, sums.confusion + confusion)
+    if dataset.masks is None:
+      targets = dataset.labels[rows]
+      confusion = metrics.confusion_matrix(logits, targets, weights)
+    else:
+      targets = dataset.masks[rows]
+      confusion = metrics.pixel_confusion(logits, targets, weights)
+    losses, _ = objective(logits, targets)
+    return Sums(
+      sums.loss + (losses * weights).sum(), sums.confusion + confusion
+    )
 
   return eval_step
+
+
+def probabilities(
+  model: Any,
+  variables: Any,
+  dataset: Dataset,
+  rows: np.ndarray,
+  *,
+  preprocessing: str,
+  batch_size: int,
+) -> Iterator[np.ndarray]:
+  """What a segmenter takes for cells, batch by batch.
+
+  Args:
+    model: a U-Net.
+    variables: its.
+    dataset: the set.
+    rows: int array, row numbers in the set.
+    preprocessing: see `preprocess`.
+    batch_size: images a step; the last batch is filled up.
+
+  Yields:
+    float32 of shape (batch or less, height, width), in the order of the rows.
+  """
+
+  @jax.jit
+  def step(variables: Any, dataset: Dataset, rows: jax.Array) -> jax.Array:
+    images = preprocess(dataset.images[rows], preprocessing)
+    logits, _ = model.apply(variables, images, train=False)
+    return jax.nn.sigmoid(logits[..., 0])
+
+  for start in range(0, len(rows), batch_size):
+    batch = rows[start : start + batch_size]
+    filled = np.resize(batch, batch_size)
+    yield np.asarray(step(variables, dataset, filled))[: len(batch)]
 
 
 def run(

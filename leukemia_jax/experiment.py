@@ -18,16 +18,10 @@ import ml_collections
 import numpy as np
 
 from leukemia_jax import augment as augmentation
-from leukemia_jax import (
-  checkpoint,
-  evaluate,
-  metrics,
-  models,
-  report,
-)
+from leukemia_jax import checkpoint, metrics, models, report
 from leukemia_jax import settings as checks
 from leukemia_jax import workdir as files
-from leukemia_jax.data import audit, builder, dataset, splits
+from leukemia_jax.data import audit, builder, dataset, masks, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
@@ -42,24 +36,116 @@ def make_keys(seed: int) -> dict[str, jax.Array]:
   return dict(zip(_KEYS, split, strict=True))
 
 
-def load(config: ml_collections.ConfigDict) -> tuple[Dataset, Catalogue]:
+def segments(config: ml_collections.ConfigDict) -> bool:
+  """Whether a config's model makes masks, not classes."""
+  return config.model.name in models.UNETS
+
+
+def load(
+  config: ml_collections.ConfigDict, *, read_masks: bool | None = None
+) -> tuple[Dataset, Catalogue]:
   """Prepares a config's source if need be and reads it.
 
   Args:
     config: the experiment.
+    read_masks: whether to read masks; None does for a model that makes them.
 
   Returns:
-    Images and labels on the device, and the catalogue.
+    Images, labels and masks on the device, and the catalogue.
+
+  Raises:
+    InputError: the source can't be used; or, for a model that makes masks, some
+      are missing or all of a class are empty.
   """
-  directory = builder.prepare(config.data, config.synthetic)
-  data, catalogue = dataset.load(directory, config.data.image_size)
+  settings = config.data
+  if read_masks is None:
+    read_masks = segments(config)
+  rule = masks.Settings(
+    settings.mask_rule, settings.clean_masks, settings.clean_minimum_area
+  )
+  directory = builder.prepare(settings, config.synthetic)
+  size = max(1, round(settings.image_size * settings.scale))
+  data, catalogue = dataset.load(directory, size, rule if read_masks else None)
   if catalogue.skipped:
     print(
       f'{len(catalogue.skipped)} bad images left out: '
       f'{", ".join(catalogue.skipped[:5])}'
       + (' ...' if len(catalogue.skipped) > 5 else '')
     )
+  if segments(config):
+    data, catalogue = _with_masks_alone(config, data, catalogue)
+    _check_masks(config, catalogue)
+  elif len(catalogue.class_names) < 2:
+    raise InputError(
+      f'{settings.source} has one class, {catalogue.class_names[0]!r}: a '
+      'classifier needs two class folders or more'
+    )
   return data, catalogue
+
+
+def _with_masks_alone(
+  config: ml_collections.ConfigDict, data: Dataset, catalogue: Catalogue
+) -> tuple[Dataset, Catalogue]:
+  """The images that have a mask; others are an error, or skipped."""
+  paired = np.flatnonzero(~np.isnan(catalogue.coverage))
+  if not len(paired):
+    raise InputError(
+      f'{config.data.source} has no masks, which {config.model.name} learns '
+      'from: give Original/<Class>/ with Segmented/<Class>/, or images/ with '
+      'masks/, files of one name each'
+    )
+  if not catalogue.unpaired:
+    return data, catalogue
+  names = ', '.join(catalogue.unpaired[:5])
+  names += ' ...' if len(catalogue.unpaired) > 5 else ''
+  if config.data.on_bad_image == 'error':
+    raise InputError(
+      f'{config.data.source}: {len(catalogue.unpaired)} images or masks have '
+      f'no counterpart of the same name: {names}. Add or remove them, or leave '
+      'them out with --config.data.on_bad_image=skip'
+    )
+  print(f'{len(catalogue.unpaired)} unpaired images or masks left out: {names}')
+  return dataset.select(data, catalogue, paired)
+
+
+def _check_masks(
+  config: ml_collections.ConfigDict, catalogue: Catalogue
+) -> None:
+  """Refuses a class whose masks are all empty."""
+  names = catalogue.class_names
+  rows = masks.by_class(catalogue.coverage, catalogue.labels, len(names))
+  for label, (name, row) in enumerate(zip(names, rows, strict=True)):
+    if row.masks and not catalogue.coverage[catalogue.labels == label].any():
+      raise InputError(
+        f'{config.data.source}: all {row.masks} masks of {name} are empty by '
+        f'config.data.mask_rule={config.data.mask_rule}. Give the rule that '
+        "fits (grey>0 for masks of 0 and 1), or remove the class's folder"
+      )
+
+
+def make_split(
+  config: ml_collections.ConfigDict, catalogue: Catalogue
+) -> Split:
+  """Splits a set as the config says.
+
+  Args:
+    config: the experiment.
+    catalogue: of the set.
+
+  Returns:
+    The split; with `config.data.drop_empty_masks` images of empty masks are in
+    no training part.
+  """
+  split = splits.make(make_keys(config.seed)['split'], catalogue, config.data)
+  if segments(config) and config.data.drop_empty_masks:
+    cells = catalogue.coverage[split.train[:, 0]] >= masks.EMPTY_SHARE
+    split = split._replace(train=split.train[cells])
+    if not cells.any():
+      raise InputError(
+        'config.data.drop_empty_masks=True leaves no image to train on: all '
+        'masks of the training part are empty'
+      )
+  return split
 
 
 def make_augment(config: ml_collections.ConfigDict) -> Callable[..., Any]:
@@ -186,11 +272,15 @@ def model_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """The fields of a config's model; see `models.create`."""
   settings = config.model
   fields = {'width': settings.width, 'dtype': jnp.dtype(settings.dtype)}
+  fields['momentum'] = settings.momentum
   if settings.name in models.UNETS:
-    return fields | {'depth': settings.depth}
+    return fields | {
+      'depth': settings.depth,
+      'batch_norm': settings.batch_norm,
+      'checkpoint': settings.checkpoint,
+    }
   return fields | {
     'blocks': tuple(settings.blocks),
-    'momentum': settings.momentum,
     'dropout_rate': settings.dropout_rate,
     'freeze_backbone': config.train.freeze_backbone,
   }
@@ -199,9 +289,11 @@ def model_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def make_model(
   config: ml_collections.ConfigDict, num_classes: int
 ) -> models.Classifier | models.UNet:
-  """The model of a config."""
+  """The model of a config; one that makes masks tells cells from ground."""
   return models.create(
-    config.model.name, num_classes=num_classes, **model_fields(config)
+    config.model.name,
+    num_classes=1 if segments(config) else num_classes,
+    **model_fields(config),
   )
 
 
@@ -209,8 +301,10 @@ def objective(
   config: ml_collections.ConfigDict,
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
   """What a config's model minimises; see `train.make_train_step`."""
-  if config.model.name in models.UNETS:
-    return metrics.mask_objective
+  if segments(config):
+    return functools.partial(
+      metrics.mask_objective, loss=config.train.mask_loss
+    )
   return metrics.class_objective
 
 
@@ -238,15 +332,16 @@ def load_trained(
   result = files.read_json(workdir / files.RESULT)
   try:
     names = tuple(result['data']['classes'])
-    if len(names) < 2 or not all(isinstance(name, str) for name in names):
-      raise TypeError('classes must be two names or more')
+    least = 1 if segments(config) else 2
+    if len(names) < least or not all(isinstance(n, str) for n in names):
+      raise TypeError(f'classes must be {least} names or more')
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise InputError(
       f'{workdir / files.RESULT} is damaged, or of another version: {error}'
     ) from error
   model = make_model(config, len(names))
   size = config.data.image_size
-  abstract = jax.eval_shape(
+  abstract = {'batch_stats': {}} | jax.eval_shape(
     lambda: model.init(
       jax.random.key(0), jnp.zeros((1, size, size, 3)), train=False
     )
@@ -257,6 +352,18 @@ def load_trained(
   if restored is None:
     raise InputError(f'{workdir / files.BEST} holds no checkpoint')
   return config, names, restored[0]
+
+
+def trained_threshold(workdir: pathlib.Path) -> float:
+  """The threshold that a segmenter's training run chose on validation."""
+  result = files.read_json(workdir / files.RESULT)
+  threshold = result.get('threshold') if isinstance(result, dict) else None
+  if not isinstance(threshold, float) or not 0 < threshold < 1:
+    raise InputError(
+      f'{workdir / files.RESULT} is damaged, or of another version: threshold '
+      f'must be between 0 and 1, not {threshold!r}'
+    )
+  return threshold
 
 
 def _environment() -> dict[str, Any]:
@@ -310,11 +417,12 @@ def describe(
 ) -> dict[str, Any]:
   """What identifies a result: model, data, weights."""
   return {
-    'task': 'classification',
+    'task': 'segmentation' if segments(config) else 'classification',
     'model': {
       'name': config.model.name,
       'width': config.model.width,
       'blocks': list(config.model.blocks),
+      'depth': config.model.depth,
       'image_size': config.data.image_size,
       'parameters': _size(variables['params']),
       'statistics': _size(variables['batch_stats']),
@@ -332,49 +440,21 @@ def describe(
   }
 
 
-def score_parts(
-  config: ml_collections.ConfigDict,
-  class_names: tuple[str, ...],
-  variables: dict[str, Any],
-  data: Dataset,
-  parts: dict[str, np.ndarray],
-  eval_step: Callable[..., evaluate.Sums],
-) -> dict[str, Any]:
-  """Scores a model on parts of a set.
-
-  Args:
-    config: for the batch size and the benign class.
-    class_names: names of the model's classes.
-    variables: the model's.
-    data: the set.
-    parts: row numbers by part.
-    eval_step: from `evaluate.make_eval_step`.
-
-  Returns:
-    `metrics.scores` by part.
-  """
-  result = {}
-  for part, rows in parts.items():
-    loss, confusion = evaluate.run(
-      eval_step,
-      variables,
-      data,
-      rows,
-      batch_size=config.train.batch_size,
-      num_classes=len(class_names),
-    )
-    result[part] = metrics.scores(
-      confusion, loss, class_names, config.data.benign_class
-    )
-  return result
-
-
 def write_result(workdir: pathlib.Path, result: dict[str, Any]) -> None:
   """Writes result.json and the report, and prints the score that counts."""
   result |= _environment()
   files.write_json(workdir / files.RESULT, result)
   path = report.write(workdir)
   test = result['test']
+  if result['task'] == 'segmentation':
+    rule = result['baselines'].get('colour_rule')
+    print(
+      f'test Dice {test["dice"]:.4f}, IoU {test["iou"]:.4f} over '
+      f'{test["images"]} images'
+      + (f' (a colour rule: Dice {rule["dice"]:.4f})' if rule else '')
+      + f'; see {path}'
+    )
+    return
   print(
     f'test accuracy {test["accuracy"]:.4f} over {test["images"]} images, worst '
     f'class recall {test["worst_class_recall"]:.4f}; see {path}'

@@ -23,7 +23,7 @@ def _png(figure: matplotlib.figure.Figure) -> bytes:
 
 
 def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> bytes:
-  """Loss and accuracy of training and validation by epoch.
+  """Loss and accuracy of training and validation by epoch, and Dice if there.
 
   Args:
     history: the lines of metrics.jsonl.
@@ -32,12 +32,17 @@ def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> bytes:
   Returns:
     A PNG file's bytes.
   """
-  figure = matplotlib.figure.Figure(figsize=(9, 3.4))
+  names = [
+    name
+    for name in ('loss', 'accuracy', 'dice')
+    if f'validation_{name}' in history[0]
+  ]
+  figure = matplotlib.figure.Figure(figsize=(4.5 * len(names), 3.4))
   epochs = [line['epoch'] for line in history]
-  for axes, name in zip(
-    figure.subplots(1, 2), ('loss', 'accuracy'), strict=True
-  ):
+  for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
     for part, style in (('train', '-'), ('validation', '--')):
+      if f'{part}_{name}' not in history[0]:
+        continue
       values = [line[f'{part}_{name}'] for line in history]
       axes.plot(epochs, values, style, marker='.', label=part)
     axes.axvline(best_epoch, color='grey', linestyle=':', label='best')
@@ -47,6 +52,50 @@ def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> bytes:
     axes.grid(alpha=0.3)
     axes.legend()
   return _png(figure)
+
+
+def threshold_curve(
+  thresholds: np.ndarray, scores: dict[str, np.ndarray], chosen: float
+) -> bytes:
+  """Precision, recall and Dice by threshold.
+
+  Args:
+    thresholds: shape (n,).
+    scores: 'precision', 'recall' and 'dice', shape (n,) each.
+    chosen: the threshold that is used; gets a dotted line.
+
+  Returns:
+    A PNG file's bytes.
+  """
+  figure = matplotlib.figure.Figure(figsize=(4.8, 3.4))
+  axes = figure.subplots()
+  for name in ('precision', 'recall', 'dice'):
+    axes.plot(thresholds, scores[name], marker='.', label=name)
+  axes.axvline(chosen, color='grey', linestyle=':', label='chosen')
+  axes.set_xlabel('threshold')
+  axes.set_ylabel('score on validation')
+  axes.grid(alpha=0.3)
+  axes.legend()
+  return _png(figure)
+
+
+def error_overlay(
+  image: np.ndarray, truth: np.ndarray, called: np.ndarray
+) -> np.ndarray:
+  """An image with its wrong pixels coloured.
+
+  Args:
+    image: uint8, shape (height, width, 3).
+    truth: bool, shape (height, width).
+    called: bool, of the same shape.
+
+  Returns:
+    uint8 image: pale, red where a cell was invented, blue where it was missed.
+  """
+  shown = 128 + image // 2
+  shown[called & ~truth] = (220, 40, 40)
+  shown[truth & ~called] = (40, 60, 220)
+  return shown
 
 
 def confusion(

@@ -1,5 +1,6 @@
 """Losses, and classification scores from a confusion matrix."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -37,23 +38,83 @@ def class_objective(
   return cross_entropy(logits, labels), right.astype(jnp.float32)
 
 
+def soft_dice(logits: jax.Array, masks: jax.Array) -> jax.Array:
+  """Dice of probabilities, with 1 added above and below (V-Net's smoothed).
+
+  Args:
+    logits: float32, shape (batch, height, width, 1).
+    masks: float32 0 or 1, of the same shape.
+
+  Returns:
+    float32, shape (batch,).
+  """
+  axes = (1, 2, 3)
+  probability = jax.nn.sigmoid(logits)
+  both = (probability * masks).sum(axes)
+  return (2 * both + 1) / (probability.sum(axes) + masks.sum(axes) + 1)
+
+
+def _binary_cross_entropy(logits: jax.Array, masks: jax.Array) -> jax.Array:
+  return optax.sigmoid_binary_cross_entropy(logits, masks).mean((1, 2, 3))
+
+
+def _dice_loss(logits: jax.Array, masks: jax.Array) -> jax.Array:
+  return 1 - soft_dice(logits, masks)
+
+
+# Maps (logits, float masks) to a loss an image.
+MASK_LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+  'bce': _binary_cross_entropy,
+  'dice': _dice_loss,
+  'bce+dice': lambda logits, masks: (
+    _binary_cross_entropy(logits, masks) + _dice_loss(logits, masks)
+  ),
+  # Lin et al., arXiv:1708.02002: alpha 0.25, gamma 2.
+  'focal': lambda logits, masks: optax.sigmoid_focal_loss(
+    logits, masks, alpha=0.25, gamma=2.0
+  ).mean((1, 2, 3)),
+}
+
+
 def mask_objective(
-  logits: jax.Array, masks: jax.Array
+  logits: jax.Array, masks: jax.Array, *, loss: str = 'bce'
 ) -> tuple[jax.Array, jax.Array]:
   """What a segmenter minimises, and its pixel accuracy, image by image.
 
   Args:
     logits: float32, shape (batch, height, width, 1).
     masks: integer 0 or 1, of the same shape.
+    loss: one of `MASK_LOSSES`: binary cross-entropy in nats a pixel, 1 - soft
+      Dice, their sum, or focal loss.
 
   Returns:
-    Binary cross-entropies in nats a pixel, and shares of right pixels, float32
-    of shape (batch,).
+    Losses, and shares of right pixels, float32 of shape (batch,).
   """
-  losses = optax.sigmoid_binary_cross_entropy(logits, masks.astype(jnp.float32))
   right = (logits > 0) == (masks > 0)
-  axes = (1, 2, 3)
-  return losses.mean(axes), right.astype(jnp.float32).mean(axes)
+  losses = MASK_LOSSES[loss](logits, masks.astype(jnp.float32))
+  return losses, right.astype(jnp.float32).mean((1, 2, 3))
+
+
+def pixel_confusion(
+  logits: jax.Array, masks: jax.Array, weights: jax.Array
+) -> jax.Array:
+  """Sums over images the shares of pixels by truth (row) and call (column).
+
+  Args:
+    logits: float, shape (batch, height, width, 1); above 0 is called a cell.
+    masks: integer 0 or 1, of the same shape.
+    weights: float32, shape (batch,); 0 leaves an image out.
+
+  Returns:
+    float32, shape (2, 2), ground first; its sum is that of the weights.
+  """
+  truth, called = masks > 0, logits > 0
+  shares = [
+    ((truth == t) & (called == c)).astype(jnp.float32).mean((1, 2, 3))
+    for t in (False, True)
+    for c in (False, True)
+  ]
+  return (jnp.stack(shares) * weights[None]).sum(1).reshape(2, 2)
 
 
 def confusion_matrix(
@@ -72,6 +133,20 @@ def confusion_matrix(
   classes = logits.shape[-1]
   truth = jax.nn.one_hot(labels, classes) * weights[:, None]
   return truth.T @ jax.nn.one_hot(logits.argmax(-1), classes)
+
+
+def dice(confusion: np.ndarray) -> float:
+  """Dice of all pixels together.
+
+  Args:
+    confusion: from `pixel_confusion`.
+
+  Returns:
+    2 TP / (2 TP + FP + FN); 1 where both masks are empty.
+  """
+  (_, wrong), (missed, found) = np.asarray(confusion, float)
+  cells = 2 * found + wrong + missed
+  return float(2 * found / cells) if cells else 1.0
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -59,6 +59,54 @@ def _by_class(result: dict[str, Any]) -> str:
   return table(header, rows)
 
 
+_MASK_COLUMNS = {
+  'dice': 'Dice',
+  'iou': 'IoU',
+  'accuracy': 'pixel accuracy',
+  'precision': 'precision',
+  'recall': 'recall',
+  'border_f1': 'border F1',
+  'hausdorff_95': '95 % Hausdorff, px',
+  'cell_f1': 'cell F1',
+  'cell_count_error': 'cell count error',
+}
+_BASELINES = {'all_ground': 'all ground', 'colour_rule': 'colour rule'}
+
+
+def _mask_row(title: list[str], scores: dict[str, Any]) -> list[str]:
+  mean = [number(scores['mean'][key]) for key in ('dice', 'iou')]
+  values = [number(scores.get(column)) for column in _MASK_COLUMNS]
+  return [*title, str(scores['images']), *values, *mean]
+
+
+def _mask_scores(result: dict[str, Any]) -> str:
+  columns = ['images', *_MASK_COLUMNS.values(), 'mean Dice', 'mean IoU']
+  rows = [_mask_row([part], result[part]) for part in _parts(result)]
+  rows += [
+    _mask_row([f'test: {_BASELINES[name]}'], scores)
+    for name, scores in result['baselines'].items()
+  ]
+  by_class = []
+  for name, scores in result['test']['by_class'].items():
+    by_class.append(_mask_row([name, 'model'], scores))
+    by_class += [
+      _mask_row([name, _BASELINES[kind]], baseline['by_class'][name])
+      for kind, baseline in result['baselines'].items()
+    ]
+  soft = result['test']['soft']
+  return '\n'.join(
+    [
+      table(['part', *columns], rows),
+      'The test part by class:\n',
+      table(['class', 'masks by', *columns], by_class),
+      f'Threshold: {result["threshold"]:.2f}, the best on validation. Scores '
+      'are of all pixels together; "mean" ones are averaged over images. The '
+      "study's soft forms on the test part: Dice "
+      f'{number(soft["dice"])}, IoU {number(soft["iou"])}.\n',
+    ]
+  )
+
+
 def _facts(result: dict[str, Any]) -> str:
   data, model = result['data'], result['model']
   lines = [
@@ -73,7 +121,7 @@ def _facts(result: dict[str, Any]) -> str:
       f'* Split: option {split["option"]}, {split["order"]}, groups: '
       f'{split["grouping"]}'
     )
-  if 'baselines' in result:
+  if 'colour_3_nearest_neighbours' in result.get('baselines', {}):
     colour = result['baselines']['colour_3_nearest_neighbours']
     lines.append(
       f'* Baseline: 3-nearest-neighbours on mean and deviation of R, G and B '
@@ -113,16 +161,23 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
 
 def _render(workdir: pathlib.Path, result: dict[str, Any]) -> str:
   title = f'# {result["task"].capitalize()} with {result["model"]["name"]}\n'
-  text = [title, f'{NOT_A_DEVICE}\n', _scores(result)]
+  segments = result['task'] == 'segmentation'
+  scores = _mask_scores(result) if segments else _scores(result)
+  text = [title, f'{NOT_A_DEVICE}\n', scores]
   history = files.read_log(workdir / files.METRICS)
   if history:
     image = figures.curves(history, result['best_epoch'])
     files.write(workdir / 'curves.png', image)
     text.append('![Learning curves](curves.png)\n')
-  image = figures.confusion(
-    result['test']['confusion_matrix'], result['data']['classes'], 'Test part'
-  )
-  files.write(workdir / 'confusion.png', image)
-  text += ['![Confusion matrix](confusion.png)\n', _by_class(result)]
+  if segments:
+    if (workdir / 'thresholds.png').exists():
+      text.append('![Scores by threshold](thresholds.png)\n')
+    text.append('![Best, middle and worst images](masks.png)\n')
+  else:
+    image = figures.confusion(
+      result['test']['confusion_matrix'], result['data']['classes'], 'Test part'
+    )
+    files.write(workdir / 'confusion.png', image)
+    text += ['![Confusion matrix](confusion.png)\n', _by_class(result)]
   text.append(_facts(result))
   return '\n'.join(text)

@@ -5,8 +5,8 @@ from typing import Any
 
 import ml_collections
 
-from leukemia_jax import augment, evaluate, models
-from leukemia_jax.data import splits
+from leukemia_jax import augment, evaluate, metrics, models
+from leukemia_jax.data import masks, splits
 from leukemia_jax.errors import InputError
 
 
@@ -48,6 +48,7 @@ _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'seed': _whole(0, 2**32 - 1),
   'data.source': _TEXT,
   'data.image_size': _whole(1, 4096),
+  'data.scale': ('above 0, at most 8', lambda v: 0 < v <= 8),
   'data.cache_dir': _TEXT,
   'data.on_bad_image': _one_of('error', 'skip'),
   'data.max_pixels': _whole(1, 2**40),
@@ -57,6 +58,10 @@ _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'data.grouping': _one_of(*splits.GROUPINGS),
   'data.block': _whole(1, 10**6),
   'data.per_class': _whole(0, 10**6),
+  'data.mask_rule': ('such as max_channel>60 or grey>128', masks.is_rule),
+  'data.clean_masks': _FLAG,
+  'data.clean_minimum_area': _whole(1, 10**6),
+  'data.drop_empty_masks': _FLAG,
   'data.benign_class': ('a text', lambda v: isinstance(v, str)),
   'synthetic.scale': ('above 0, at most 20', lambda v: 0 < v <= 20),
   'synthetic.seed': _whole(0, 2**32 - 1),
@@ -74,11 +79,15 @@ _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'model.width': ('above 0, at most 8', lambda v: 0 < v <= 8),
   'model.blocks': ('() or three numbers from 1 to 100', _is_blocks),
   'model.depth': _whole(0, 8),
+  'model.batch_norm': _FLAG,
+  'model.checkpoint': _FLAG,
   'model.momentum': ('from 0 to below 1', lambda v: 0 <= v < 1),
   'model.dtype': _one_of('float32', 'bfloat16'),
   'train.learning_rate': _POSITIVE,
   'train.epochs': _whole(1, 10**6),
   'train.batch_size': _whole(1, 2**16),
+  'train.accumulate': _whole(1, 2**16),
+  'train.mask_loss': _one_of(*metrics.MASK_LOSSES),
   'train.freeze_backbone': _FLAG,
   'train.plateau_factor': ('above 0, at most 1', lambda v: 0 < v <= 1),
   'train.plateau_patience': _whole(1, 10**6),
@@ -126,6 +135,11 @@ def _mismatches(config: ml_collections.ConfigDict) -> list[str]:
       f'config.data.image_size={config.data.image_size} must be {minimum} or '
       f'more for {model.name}'
     )
+  if config.train.batch_size % config.train.accumulate:
+    wrong.append(
+      f'config.train.batch_size={config.train.batch_size} must be a multiple '
+      f'of config.train.accumulate={config.train.accumulate}'
+    )
   if model.name in models.UNETS:
     if model.blocks or not model.depth:
       wrong.append(
@@ -140,6 +154,11 @@ def _mismatches(config: ml_collections.ConfigDict) -> list[str]:
     wrong.append(
       f'config.model.depth={model.depth} must be 0 and config.model.blocks='
       f'{model.blocks!r} three numbers for {model.name}'
+    )
+  if model.batch_norm or model.checkpoint:
+    wrong.append(
+      'config.model.batch_norm and config.model.checkpoint must be False for '
+      f'{model.name}: they are for {", ".join(models.UNETS)}'
     )
   published = models.create(model.name, num_classes=0).backbone
   size = published.width, published.blocks

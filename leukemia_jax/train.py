@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
 import math
 import pathlib
 import time
@@ -16,12 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tensorboardX
 
-from leukemia_jax import checkpoint, evaluate, optimizer, progress
-from leukemia_jax import workdir as files
+from leukemia_jax import evaluate, journal, metrics, optimizer, progress
 from leukemia_jax.data.dataset import Dataset
-from leukemia_jax.errors import InputError
 
 # Steps that may be under way before the oldest one's loss is looked at.
 _AHEAD = 8
@@ -32,10 +28,6 @@ class StepMetrics(NamedTuple):
 
   loss: jax.Array
   accuracy: jax.Array
-
-
-class DivergedError(InputError):
-  """The loss is no longer a finite number."""
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -123,6 +115,7 @@ def make_train_step(
   augment: Callable[..., Any] | None,
   preprocessing: str,
   objective: Callable[..., tuple[jax.Array, jax.Array]],
+  accumulate: int = 1,
 ) -> Callable[..., tuple[TrainState, StepMetrics]]:
   """Makes one training step: gather, augment, forward, backward, update.
 
@@ -134,6 +127,9 @@ def make_train_step(
     preprocessing: see `evaluate.preprocess`.
     objective: maps (logits, labels, or masks if the set has them) to losses
       and accuracies of shape (batch,).
+    accumulate: equal pieces that a batch is cut into, whose gradients are
+      summed before the one update: less memory, the same step but for dropout's
+      draws and batch norms, which see a piece at a time.
 
   Returns:
     (state, key, dataset, rows, weights) -> (state, StepMetrics), where rows
@@ -161,25 +157,62 @@ def make_train_step(
         images = jax.vmap(augment)(keys, images)
       else:
         images, targets = jax.vmap(augment)(keys, images, targets)
-    images = evaluate.preprocess(images, preprocessing)
+    count = weight.sum()
 
-    def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-      (logits, _), updated = apply_fn(
-        {'params': params, 'batch_stats': state.batch_stats},
-        images,
-        train=True,
-        mutable=['batch_stats'],
-        rngs={'dropout': dropout_key},
+    def gradient(
+      batch_stats: Any,
+      key: jax.Array,
+      images: jax.Array,
+      targets: jax.Array,
+      weight: jax.Array,
+    ) -> tuple[Any, jax.Array, Any]:
+      """Of a piece of the batch: gradients, (loss, right), statistics."""
+
+      def loss_fn(params: Any) -> tuple[jax.Array, Any]:
+        (logits, _), updated = apply_fn(
+          {'params': params, 'batch_stats': batch_stats},
+          evaluate.preprocess(images, preprocessing),
+          train=True,
+          mutable=['batch_stats'],
+          rngs={'dropout': key},
+        )
+        losses, accuracies = objective(logits, targets)
+        loss = (losses * weight).sum() / count
+        right = (accuracies * weight).sum()
+        return loss, (right, updated.get('batch_stats', {}))
+
+      value, grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+      loss, (right, updated) = value
+      return grads, jnp.stack([loss, right]), updated
+
+    if accumulate == 1:
+      grads, sums, batch_stats = gradient(
+        state.batch_stats, dropout_key, images, targets, weight
       )
-      losses, accuracies = objective(logits, targets)
-      loss, right = (losses * weight).sum(), (accuracies * weight).sum()
-      return loss / weight.sum(), (right, updated.get('batch_stats', {}))
+    else:
 
-    gradient = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, (right, batch_stats)), grads = gradient(state.params)
+      def add(carry: Any, piece: Any) -> tuple[Any, None]:
+        grads, sums, batch_stats = carry
+        more_grads, more_sums, batch_stats = gradient(batch_stats, *piece)
+        grads = jax.tree.map(jnp.add, grads, more_grads)
+        return (grads, sums + more_sums, batch_stats), None
+
+      keys = jax.random.split(dropout_key, accumulate)
+      pieces = jax.tree.map(
+        lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]),
+        (images, targets, weight),
+      )
+      zero = jax.tree.map(jnp.zeros_like, state.params)
+      # On a CPU gradients of convolutions crawl inside a loop.
+      (grads, sums, batch_stats), _ = jax.lax.scan(
+        add,
+        (zero, jnp.zeros(2), state.batch_stats),
+        (keys, *pieces),
+        unroll=jax.default_backend() == 'cpu',
+      )
+    loss, right = sums
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     updates = jax.tree.map(lambda u: -state.learning_rate * u, updates)
-    count = weight.sum()
     return state.replace(
       step=state.step + 1,
       params=optax.apply_updates(state.params, updates),
@@ -277,116 +310,9 @@ class _Watch:
     losses = np.asarray(reported.loss)
     for i, loss in enumerate(losses):
       if not np.isfinite(loss):
-        raise _diverged(f'the loss is {loss}', step + i + 1, self._rate)
+        raise journal.diverged(f'the loss is {loss}', step + i + 1, self._rate)
     self.loss = float(losses[-1])
     self.accuracy = float(reported.accuracy[-1])
-
-
-def _diverged(what: str, step: int, rate: float) -> DivergedError:
-  return DivergedError(
-    f'{what} at step {step} with learning rate {rate:g}; the last good '
-    'checkpoint is kept. Lower config.train.learning_rate and use a new '
-    '--workdir'
-  )
-
-
-@jax.jit
-def _is_finite(variables: Any) -> jax.Array:
-  return jnp.stack(
-    [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)]
-  ).all()
-
-
-class _Journal:
-  """What a run keeps on disk: checkpoints, the epochs' log, scalars."""
-
-  def __init__(self, workdir: pathlib.Path, settings: Any):
-    self._settings = settings
-    self._log = workdir / files.METRICS
-    self._latest = checkpoint.open_manager(workdir / files.LATEST)
-    # Two, so that one is left when the newest is dropped after a kill.
-    self._best = checkpoint.open_manager(workdir / files.BEST, keep=2)
-    self._board_folder = workdir / 'tensorboard'
-    self.seen = optimizer.Progress()
-    self.stopped = False
-    self.history: list[dict[str, Any]] = []
-
-  def restore(self, state: TrainState, steps: int) -> TrainState:
-    """The newest state on disk, or the given one if there is none."""
-    restored = checkpoint.restore(self._latest, state)
-    if restored is not None:
-      state, notes = restored
-      self.seen = optimizer.Progress(**notes['progress'])
-      self.stopped = notes['stopped']
-    # Later lines are of an epoch that is now done again.
-    epochs = int(state.step) // steps
-    self.history = files.read_log(self._log)[:epochs]
-    # All of them again: a kill loses what was not flushed.
-    self._board = tensorboardX.SummaryWriter(
-      str(self._board_folder), purge_step=0
-    )
-    for line in self.history:
-      self._show_on_board(line)
-    # Best weights of an epoch that is done again are saved again.
-    checkpoint.drop_after(self._best, self.seen.best_epoch)
-    return state
-
-  def _show_on_board(self, line: dict[str, Any]) -> None:
-    for name, value in line.items():
-      if name != 'epoch':
-        self._board.add_scalar(name, value, line['epoch'])
-
-  def save(self, state: TrainState) -> None:
-    """Saves the latest state, if it is a good one."""
-    if not _is_finite(state.variables()):
-      rate = float(state.learning_rate)
-      raise _diverged('parameters are not finite', int(state.step), rate)
-    notes = {'progress': self.seen._asdict(), 'stopped': self.stopped}
-    checkpoint.save(self._latest, int(state.step), state, notes)
-
-  def end_epoch(self, state: TrainState, line: dict[str, Any]) -> TrainState:
-    """Applies the epoch's rules, then puts all of it on disk."""
-    epoch, loss = line['epoch'] - 1, line['validation_loss']
-    if not math.isfinite(loss):
-      rate = line['learning_rate']
-      raise _diverged(f'the validation loss is {loss}', int(state.step), rate)
-    self.seen, decision = optimizer.after_epoch(
-      self.seen,
-      epoch,
-      loss,
-      plateau_patience=self._settings.plateau_patience,
-      stop_patience=self._settings.stop_patience,
-    )
-    self.stopped = decision.stop
-    if decision.is_best:
-      # Before the latest state, which must not remember a best one that
-      # isn't on disk.
-      checkpoint.save(self._best, epoch, state.variables(), {'epoch': epoch})
-    rate = state.learning_rate
-    if decision.lower_rate:
-      rate = rate * self._settings.plateau_factor
-    state = state.replace(sums=jnp.zeros(3), learning_rate=rate)
-    self.history.append(line)
-    text = ''.join(json.dumps(row) + '\n' for row in self.history)
-    files.write(self._log, text)
-    self._show_on_board(line)
-    self.save(state)
-    return state
-
-  def best_weights(self, abstract: dict[str, Any]) -> dict[str, Any]:
-    """The weights of the best epoch so far."""
-    restored = checkpoint.restore(self._best, abstract)
-    if restored is None:
-      raise InputError(
-        f'{self._log.parent / files.BEST} was emptied; give a new --workdir'
-      )
-    return restored[0]
-
-  def close(self) -> None:
-    """Closes the files."""
-    self._latest.close()
-    self._best.close()
-    self._board.close()
 
 
 class _Steps:
@@ -482,7 +408,7 @@ def fit(
     dataset: the set.
     train_rows: row numbers of the training part, repeated where balanced so.
     validation_rows: row numbers of the validation part.
-    num_classes: number of classes.
+    num_classes: number of classes; 2 with masks, ground and cells.
     key: PRNG key of order, augmentation and dropout.
     settings: `config.train`.
     workdir: where checkpoints, metrics.jsonl and TensorBoard scalars go.
@@ -491,20 +417,20 @@ def fit(
     The outcome, with the weights of the epoch of lowest validation loss.
 
   Raises:
-    DivergedError: the loss is not finite.
+    journal.DivergedError: the loss is not finite.
     InputError: a checkpoint can't be written or read.
   """
   order_key, step_key = jax.random.split(key)
   rows = jnp.asarray(train_rows, jnp.int32)
   steps = -(-len(rows) // settings.batch_size)
   total = settings.epochs * steps
-  journal, cost = _Journal(workdir, settings), Cost()
-  state = journal.restore(state, steps)
+  kept, cost = journal.Journal(workdir, settings), Cost()
+  state = kept.restore(state, steps)
   cost.resumed = int(state.step) > 0
   take_steps = _Steps(train_step, cost)
-  with contextlib.closing(journal), progress.bar('note') as shown:
+  with contextlib.closing(kept), progress.bar('note') as shown:
     task = shown.add_task('Training', total=total, note='')
-    while not journal.stopped and int(state.step) < total:
+    while not kept.stopped and int(state.step) < total:
       epoch, before = int(state.step) // steps, cost.train_seconds
       order = epoch_order(
         order_key, epoch, rows, batch_size=settings.batch_size
@@ -517,7 +443,7 @@ def fit(
         images=len(rows),
         settings=settings,
         cost=cost,
-        save=journal.save,
+        save=kept.save,
         show=lambda step, note: shown.update(task, completed=step, note=note),
       )
       loss, confusion = evaluate.run(
@@ -528,20 +454,26 @@ def fit(
         batch_size=settings.batch_size,
         num_classes=num_classes,
       )
-      line = _epoch_line(state, epoch, loss, confusion)
+      segments = dataset.masks is not None
+      line = _epoch_line(state, epoch, loss, confusion, segments)
       line['seconds'] = round(cost.train_seconds - before, 3)
-      state = journal.end_epoch(state, line)
+      state = kept.end_epoch(state, line)
       shown.console.print(_one_line(line), soft_wrap=True, highlight=False)
-    variables = journal.best_weights(state.variables())
-  return Outcome(variables, journal.history, journal.seen.best_epoch, cost)
+    variables = kept.best_weights(state.variables())
+  return Outcome(variables, kept.history, kept.seen.best_epoch, cost)
 
 
 def _epoch_line(
-  state: TrainState, epoch: int, loss: float, confusion: np.ndarray
+  state: TrainState,
+  epoch: int,
+  loss: float,
+  confusion: np.ndarray,
+  segments: bool,
 ) -> dict[str, Any]:
   """An epoch's line in the log; training scores are those while training."""
   train_loss, right, images = (float(s) for s in state.sums)
   held_out = float(confusion.sum())
+  more = {'validation_dice': metrics.dice(confusion)} if segments else {}
   return {
     'epoch': epoch + 1,
     'learning_rate': float(state.learning_rate),
@@ -549,13 +481,17 @@ def _epoch_line(
     'train_accuracy': right / images,
     'validation_loss': loss / held_out,
     'validation_accuracy': float(np.trace(confusion)) / held_out,
+    **more,
   }
 
 
 def _one_line(line: dict[str, Any]) -> str:
+  dice = line.get('validation_dice')
   return (
     f'epoch {line["epoch"]:3d}  train: loss {line["train_loss"]:.4f} accuracy '
     f'{line["train_accuracy"]:.4f}  validation: loss '
     f'{line["validation_loss"]:.4f} accuracy '
-    f'{line["validation_accuracy"]:.4f}  {line["seconds"]:.1f} s'
+    f'{line["validation_accuracy"]:.4f}  '
+    + (f'Dice {dice:.4f}  ' if dice is not None else '')
+    + f'{line["seconds"]:.1f} s'
   )

@@ -106,7 +106,7 @@ def start(
     taken = _from_keras(config)
   else:
     _, names, taken = experiment.load_trained(run)
-    if names != class_names:
+    if names != class_names and not experiment.segments(config):
       taken['params'] = {'backbone': taken['params']['backbone']}
   params = state.params | taken['params']
   new, old = (

@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from leukemia_jax.data import builder, dataset, synthetic
+from leukemia_jax.data import builder, dataset, masks, synthetic
 from leukemia_jax.errors import InputError
 
 SYNTHETIC = ConfigDict({'scale': 0.01, 'seed': 0})
@@ -146,3 +146,90 @@ def test_copies_depend_on_source_and_number_alone(tmp_path, folder):
   assert (np.asarray(every.images[8]) != np.asarray(every.images[9])).any()
   unchanged = dataset.with_copies(data, rows[:0], key, noise)
   assert unchanged is data
+
+
+RULE = masks.Settings('grey>0', False, 60)
+
+
+def save_pairs(root, classes, size=32, low=0, high=255):
+  """Images whose masks are their left halves, of two levels of grey."""
+  conftest.save_images(root / 'Original', classes, size=size)
+  for path in (root / 'Original').rglob('*.png'):
+    mask = np.full((size, size), low, np.uint8)
+    mask[:, : size // 2] = high
+    there = root / 'Segmented' / path.relative_to(root / 'Original')
+    there.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(there)
+
+
+@pytest.mark.parametrize('levels', [(0, 255), (0, 1), (0, 128)])
+def test_masks_are_read_by_the_rule(tmp_path, levels):
+  save_pairs(tmp_path / 'set', {'a': 2, 'b': 1}, low=levels[0], high=levels[1])
+  (tmp_path / 'set/Segmented/b/cell-0.png').unlink()
+  prepared = builder.prepare(settings(tmp_path, tmp_path / 'set'), SYNTHETIC)
+  data, catalogue = dataset.load(prepared, 16, RULE)
+  assert data.masks.shape == (3, 16, 16, 1) and data.masks.dtype == np.uint8
+  expected = np.zeros((16, 16))
+  expected[:, :8] = 1
+  for mask in data.masks[:2, ..., 0]:
+    np.testing.assert_array_equal(mask, expected)
+  assert not data.masks[2].any()
+  assert catalogue.coverage[:2].tolist() == [0.5, 0.5]
+  assert np.isnan(catalogue.coverage[2])
+  assert catalogue.many_coloured == 0
+  plain, unread = dataset.load(prepared, 16)
+  assert plain.masks is None and np.isnan(unread.coverage).all()
+
+
+def test_masks_of_three_colours_are_counted(tmp_path):
+  save_pairs(tmp_path / 'set', {'a': 2, 'b': 1})
+  path = tmp_path / 'set/Segmented/a/cell-0.png'
+  mask = np.zeros((32, 32, 3), np.uint8)
+  mask[:4], mask[4:8] = (255, 0, 0), (0, 255, 0)
+  Image.fromarray(mask).save(path)
+  prepared = builder.prepare(settings(tmp_path, tmp_path / 'set'), SYNTHETIC)
+  data, catalogue = dataset.load(prepared, 32, RULE)
+  assert catalogue.many_coloured == 1
+  assert (
+    np.asarray(data.masks[0, ..., 0]).sum(1).tolist() == [32] * 8 + [0] * 24
+  )
+
+
+def test_a_pair_of_two_sizes_is_named(tmp_path):
+  save_pairs(tmp_path / 'set', {'a': 2, 'b': 1})
+  Image.new('L', (32, 30)).save(tmp_path / 'set/Segmented/a/cell-1.png')
+  with pytest.raises(InputError) as caught:
+    load(tmp_path, tmp_path / 'set')
+  words = 'Segmented/a/cell-1.png: this mask is 32 x 30 px, its image 32 x 32'
+  assert words in str(caught.value)
+
+
+def test_select_keeps_images_masks_and_catalogue_together(tmp_path):
+  save_pairs(tmp_path / 'set', {'a': 3, 'b': 2})
+  prepared = builder.prepare(settings(tmp_path, tmp_path / 'set'), SYNTHETIC)
+  data, catalogue = dataset.load(prepared, 32, RULE)
+  rows = np.array([4, 0])
+  some, of_some = dataset.select(data, catalogue, rows)
+  for got, expected in zip(some, data, strict=True):
+    np.testing.assert_array_equal(got, expected[rows])
+  assert of_some.ids == (catalogue.ids[4], catalogue.ids[0])
+  assert of_some.labels.tolist() == [1, 0]
+  assert of_some.fingerprint == catalogue.fingerprint
+
+
+def test_copies_have_their_masks(tmp_path):
+  save_pairs(tmp_path / 'set', {'a': 2, 'b': 1})
+  prepared = builder.prepare(settings(tmp_path, tmp_path / 'set'), SYNTHETIC)
+  data, _ = dataset.load(prepared, 32, RULE)
+
+  def turn(key, image, mask):
+    return image[:, ::-1], mask[:, ::-1]
+
+  rows = np.array([[2, 1], [0, 1]], np.int32)
+  every = dataset.with_copies(data, rows, jax.random.key(0), turn)
+  np.testing.assert_array_equal(
+    every.masks[3:], data.masks[rows[:, 0], :, ::-1]
+  )
+  np.testing.assert_array_equal(
+    every.images[3:], data.images[rows[:, 0], :, ::-1]
+  )

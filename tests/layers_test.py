@@ -138,3 +138,23 @@ def test_average_pool_in_forward_mode():
   x = jax.random.normal(jax.random.key(0), (1, 5, 6, 2))
   _, tangent = jax.jvp(layers.average_pool_3x3, (x,), (x,))
   np.testing.assert_allclose(tangent, layers.average_pool_3x3(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize('shape', [(2, 5, 7, 3), (1, 1, 1, 2), (3, 4, 1, 6)])
+def test_transposed_convolution(shape):
+  x = jax.random.normal(jax.random.key(0), shape)
+  ours = layers.TransposedConv(4)
+  plain = nn.ConvTranspose(4, (3, 3), (2, 2), transpose_kernel=True)
+  variables = ours.init(jax.random.key(1), x)
+  bias = jax.random.normal(jax.random.key(2), (4,))
+  variables = {'params': {**variables['params'], 'bias': bias}}
+
+  def run(module, variables, x):
+    y, back = jax.vjp(module.apply, variables, x)
+    return y, back(jnp.sin(y))
+
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    run(ours, variables, x),
+    run(plain, variables, x),
+  )

@@ -246,3 +246,24 @@ def test_kaggle_is_asked_for_the_data_set(study, monkeypatch):
   fake.dataset_download = refuse
   with pytest.raises(InputError, match='no network; download it by hand'):
     source.open_source('kaggle', max_bytes=LIMIT)
+
+
+def test_images_and_masks_without_classes(tmp_path):
+  conftest.save_images(tmp_path / 'set', {'images': 3, 'masks': 2}, size=8)
+  found = opened(tmp_path / 'set')
+  assert found.class_names == ('images',)
+  assert [item.mask is not None for item in found.items] == [True, True, False]
+  assert found.unpaired == ('images/cell-2.png',)
+
+
+def test_images_and_masks_in_classes(tmp_path):
+  for tree in ('Images', 'Masks'):
+    conftest.save_images(tmp_path / 'set' / tree, {'a': 2, 'b': 1}, size=8)
+  found = opened(tmp_path / 'set')
+  assert found.class_names == ('a', 'b')
+  assert all(item.mask is not None for item in found.items)
+
+
+def test_a_class_may_be_called_images(tmp_path):
+  conftest.save_images(tmp_path / 'set', {'images': 3, 'other': 2}, size=8)
+  assert opened(tmp_path / 'set').class_names == ('images', 'other')

@@ -28,7 +28,9 @@ def catalogue(labels, groups=None, ids=None) -> dataset.Catalogue:
     if groups is not None
     else tuple(map(str, range(count))),
     fingerprint='f',
+    coverage=np.full(count, np.nan),
     masks=0,
+    many_coloured=0,
     skipped=(),
     unpaired=(),
   )
@@ -216,3 +218,16 @@ def test_json_gives_the_split_back():
   assert fingerprint == 'f'
   for a, b in zip(split, back, strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize('option', [1, 2])
+def test_split_alone_holds_every_original_once(option):
+  split = splits.make(
+    KEY, catalogue(LABELS), settings(order='split', option=option)
+  )
+  rows = np.concatenate(split)
+  assert not rows[:, 1].any()
+  assert sorted(rows[:, 0].tolist()) == list(range(len(LABELS)))
+  if option == 2:
+    # The study's 2278 / 489 / 489.
+    assert [len(part) for part in split] == [2278, 489, 489]

@@ -11,13 +11,23 @@ PACKAGE = ROOT / 'leukemia_jax'
 
 # A module may import what stands on a lower floor, or on its own.
 FLOORS = [
-  {'errors', 'progress', 'workdir', 'metrics', 'optimizer', 'jpeg', 'figures'},
+  {
+    'errors',
+    'progress',
+    'workdir',
+    'metrics',
+    'segmentation',
+    'optimizer',
+    'jpeg',
+    'figures',
+  },
   {'augment'},
   {'data', 'models'},
   {'evaluate', 'checkpoint', 'report'},
+  {'journal'},
   {'train'},
   {'settings', 'experiment'},
-  {'weights'},
+  {'weights', 'scoring'},
   {'commands'},
 ]
 

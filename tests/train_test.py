@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from leukemia_jax import checkpoint, evaluate, metrics, train
+from leukemia_jax import checkpoint, evaluate, journal, metrics, models, train
 from leukemia_jax.data.dataset import Dataset
 
 COUNT, CLASSES, SIZE = 50, 3, 8
@@ -69,7 +69,9 @@ def parts(freeze=False, rate=1e-2):
     objective=metrics.class_objective,
   )
   eval_step = evaluate.make_eval_step(
-    apply_fn=model.apply, preprocessing='unit'
+    apply_fn=model.apply,
+    preprocessing='unit',
+    objective=metrics.class_objective,
   )
   return state, step, eval_step
 
@@ -143,7 +145,7 @@ def test_a_stop_between_two_files_changes_nothing(
   """Stops before or after one of the writes at the end of an epoch."""
   left = [count]
   module, name = place.removeprefix('after ').split('.')
-  target = getattr(train, module)
+  target = getattr(journal, module)
   original = getattr(target, name)
 
   def cut_off(*args):
@@ -221,7 +223,9 @@ def test_it_learns(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-  with pytest.raises(train.DivergedError, match=r'step \d+ with learning rate'):
+  with pytest.raises(
+    journal.DivergedError, match=r'step \d+ with learning rate'
+  ):
     fit(tmp_path, learning_rate=1e30)
 
 
@@ -235,7 +239,7 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
 
     return broken
 
-  with pytest.raises(train.DivergedError, match='not finite at step 3'):
+  with pytest.raises(journal.DivergedError, match='not finite at step 3'):
     fit(tmp_path, altered=altered, batch_size=8, checkpoint_steps=3)
   manager = checkpoint.open_manager(tmp_path / 'checkpoints/latest')
   assert manager.latest_step() is None
@@ -253,7 +257,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path):
 
     return broken
 
-  with pytest.raises(train.DivergedError, match='step 8'):
+  with pytest.raises(journal.DivergedError, match='step 8'):
     fit(tmp_path, altered=altered, epochs=4)
   manager = checkpoint.open_manager(tmp_path / 'checkpoints/latest')
   assert manager.latest_step() == 6
@@ -346,3 +350,47 @@ def test_a_frozen_backbone_is_not_moved():
     state.params['Dense_0'],
   )
   assert min(jax.tree.leaves(head)) > 0
+
+
+def mask_data() -> Dataset:
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (16, SIZE, SIZE, 3), dtype=np.uint8)
+  masks = (images[..., :1] > 128).astype(np.uint8)
+  return Dataset(
+    jnp.asarray(images), jnp.zeros(16, jnp.int32), jnp.asarray(masks)
+  )
+
+
+@pytest.mark.parametrize('accumulate', [2, 8])
+def test_pieces_of_a_batch_make_the_same_step(accumulate):
+  model = models.create('unet', num_classes=1, width=0.0625, depth=1)
+  tx, dataset = train.make_optimizer(False), mask_data()
+  state = train.init_state(KEY, model, tx, image_size=SIZE, learning_rate=1e-2)
+  rows = jnp.arange(16).reshape(2, 8)
+  # A last batch that is filled up.
+  weights = jnp.ones((2, 8)).at[0, 5:].set(0)
+
+  def paired_flip(key, image, mask):
+    turned = jax.random.bernoulli(key)
+    return tuple(jnp.where(turned, a[:, ::-1], a) for a in (image, mask))
+
+  def after(accumulate):
+    step = train.make_train_step(
+      apply_fn=model.apply,
+      tx=tx,
+      augment=paired_flip,
+      preprocessing='unit',
+      objective=metrics.mask_objective,
+      accumulate=accumulate,
+    )
+    return jax.jit(step)(state, KEY, dataset, rows, weights)
+
+  (whole, one), (cut, other) = after(1), after(accumulate)
+  np.testing.assert_allclose(one, other, rtol=1e-5)
+  np.testing.assert_allclose(whole.sums, cut.sums, rtol=1e-5)
+  # Adam's first step hides a gradient's size: compare its moments.
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-7),
+    whole.opt_state,
+    cut.opt_state,
+  )

@@ -31,3 +31,49 @@ def test_depth_of_none_is_refused_and_one_works():
   variables = model.init(jax.random.key(1), images, train=False)
   assert set(variables) == {'params'}
   assert not any('pyramid' in name for name in variables['params'])
+
+
+def step(model, variables, images):
+  def loss(params):
+    (logits, _), updated = model.apply(
+      variables | {'params': params},
+      images,
+      train=True,
+      mutable=['batch_stats'],
+    )
+    return (logits**2).mean(), updated
+
+  return jax.jit(jax.value_and_grad(loss, has_aux=True))(variables['params'])
+
+
+@pytest.mark.parametrize('batch_norm', [False, True])
+def test_checkpointing_changes_memory_alone(batch_norm):
+  fields = {'width': 0.125, 'depth': 2, 'batch_norm': batch_norm}
+  plain = models.create('unet_fpn', num_classes=1, **fields)
+  sparing = models.create('unet_fpn', num_classes=1, checkpoint=True, **fields)
+  images = jax.random.uniform(jax.random.key(0), (4, 32, 32, 3))
+  variables = plain.init(jax.random.key(1), images, train=False)
+  assert ('batch_stats' in variables) == batch_norm
+  again = sparing.init(jax.random.key(1), images, train=False)
+  jax.tree.map(np.testing.assert_array_equal, variables, again)
+  got, expected = (step(m, variables, images) for m in (sparing, plain))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    got,
+    expected,
+  )
+
+
+def test_batch_norm_normalises_by_the_batch_and_keeps_count():
+  model = models.create(
+    'unet', num_classes=1, width=0.125, depth=1, batch_norm=True, momentum=0.5
+  )
+  images = jax.random.uniform(jax.random.key(0), (4, 16, 16, 3))
+  variables = model.init(jax.random.key(1), images, train=False)
+  _, updated = model.apply(
+    variables, images, train=True, mutable=['batch_stats']
+  )
+  assert len(variables['batch_stats']) == 6
+  for name, before in variables['batch_stats'].items():
+    after = updated['batch_stats'][name]
+    assert not np.array_equal(after['mean'], before['mean']), name

@@ -1,12 +1,16 @@
-"""Shortcuts to the label: what simple numbers, not cells, already give away.
+"""Shortcuts to the label or mask: what simple numbers already give away.
 
 A score counts for something only beside what a baseline reaches that never
 looks at a cell.
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GroupKFold
@@ -123,3 +127,86 @@ def trace_probe(
     model.fit(features[fit], labels[fit])
     called[held_out] = model.predict(features[held_out])
   return float(balanced_accuracy_score(labels, called))
+
+
+class ColourRule(NamedTuple):
+  """Cells are what has a hue in an arc, and enough saturation and value.
+
+  Attributes:
+    hue: first hue of the arc, 0..255 for the whole circle, as in Pillow.
+    arc: length of the arc.
+    saturation: least saturation, 0..255.
+    value: least value (largest of R, G and B), 0..255.
+  """
+
+  hue: int
+  arc: int
+  saturation: int
+  value: int
+
+
+# Steps of the tried hues, and of saturations and values.
+_HUE_STEP, _LEVEL_STEP = 4, 8
+
+
+def _hsv(image: np.ndarray) -> np.ndarray:
+  return np.asarray(Image.fromarray(image).convert('HSV'))
+
+
+def fit_colour_rule(
+  pairs: Iterable[tuple[np.ndarray, np.ndarray]],
+) -> ColourRule:
+  """Finds the rule of highest pooled Dice; all on a grid are tried.
+
+  Args:
+    pairs: of an image, uint8 (height, width, 3), and its mask, bool (height,
+      width).
+
+  Returns:
+    The rule.
+  """
+  hues, levels = 256 // _HUE_STEP, 256 // _LEVEL_STEP
+  pixels = np.zeros((2, hues, levels, levels))
+  for image, mask in pairs:
+    h, s, v = np.moveaxis(_hsv(image).astype(np.intp), -1, 0)
+    bins = (h // _HUE_STEP * levels + s // _LEVEL_STEP) * levels
+    bins += v // _LEVEL_STEP
+    for kind, chosen in enumerate((~mask, mask)):
+      found = np.bincount(bins[chosen], minlength=hues * levels**2)
+      pixels[kind] += found.reshape(pixels.shape[1:])
+  # Of all that is as saturated and bright or more.
+  pixels = pixels[:, :, ::-1, ::-1].cumsum(2).cumsum(3)[:, :, ::-1, ::-1]
+  cells = pixels[1, :, 0, 0].sum()
+  # Arcs of every length from every hue, around the circle.
+  twice = np.concatenate([pixels, pixels[:, :-1]], 1).cumsum(1)
+  twice = np.concatenate([np.zeros_like(twice[:, :1]), twice], 1)
+  best, rule = -1.0, ColourRule(0, 256, 0, 0)
+  for arc in range(1, hues + 1):
+    ground, found = twice[:, arc : arc + hues] - twice[:, :hues]
+    dice = 2 * found / np.maximum(found + ground + cells, 1)
+    at = np.unravel_index(dice.argmax(), dice.shape)
+    if dice[at] > best:
+      best = float(dice[at])
+      hue, saturation, value = (int(i) for i in at)
+      rule = ColourRule(
+        hue * _HUE_STEP,
+        arc * _HUE_STEP,
+        saturation * _LEVEL_STEP,
+        value * _LEVEL_STEP,
+      )
+  return rule
+
+
+def apply_colour_rule(image: np.ndarray, rule: ColourRule) -> np.ndarray:
+  """The mask that a rule makes of an image.
+
+  Args:
+    image: uint8, shape (height, width, 3).
+    rule: from `fit_colour_rule`.
+
+  Returns:
+    bool array, shape (height, width).
+  """
+  h, s, v = np.moveaxis(_hsv(image).astype(int), -1, 0)
+  in_arc = (h - rule.hue) % 256 < rule.arc
+  return in_arc & (s >= rule.saturation) & (v >= rule.value)

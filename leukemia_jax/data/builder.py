@@ -73,7 +73,12 @@ def _check_item(item: source.Item, max_pixels: int) -> Checked | Bad:
     if item.mask is not None:
       file = item.mask
       mask = file.read()
-      decode.decode(mask, max_pixels=max_pixels)
+      drawn = decode.decode(mask, max_pixels=max_pixels)
+      if drawn.size != pixels.size:
+        sizes = ['{} x {}'.format(*i.size) for i in (drawn, pixels)]
+        raise decode.BadImageError(
+          f'this mask is {sizes[0]} px, its image {sizes[1]}'
+        )
   except decode.BadImageError as error:
     return Bad(file.path, str(error))
   except Exception as error:
@@ -138,7 +143,7 @@ def _in_order(jobs: list[Job]) -> Iterator[Checked | Bad]:
 class Smears(tfds.core.GeneratorBasedBuilder):
   """Smear images with label, id, group and, where there is one, a mask."""
 
-  VERSION = tfds.core.Version('1.1.0')
+  VERSION = tfds.core.Version('1.2.0')
 
   def __init__(
     self,

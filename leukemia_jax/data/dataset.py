@@ -10,7 +10,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 
 from leukemia_jax import progress
 from leukemia_jax.data import builder, decode
+from leukemia_jax.data import masks as mask_files
 
 _COPY_BATCH = 32
 
@@ -49,7 +50,10 @@ class Catalogue:
     groups: name of each image's group (patient, or set of equal images).
     pixels: hash of each image's pixels at their own size.
     fingerprint: SHA-256 over all files, their ids and classes.
+    coverage: float, shape (n,): share of each image that its mask calls cells;
+      NaN without a mask, or where masks were not read.
     masks: number of images that have a mask.
+    many_coloured: number of masks of more than two colours, of those read.
     skipped: bad files that were left out.
     unpaired: images and masks without their counterpart, if masks are there.
   """
@@ -60,34 +64,52 @@ class Catalogue:
   groups: tuple[str, ...]
   pixels: tuple[str, ...]
   fingerprint: str
+  coverage: np.ndarray
   masks: int
+  many_coloured: int
   skipped: tuple[str, ...]
   unpaired: tuple[str, ...]
 
 
-def load(directory: pathlib.Path, image_size: int) -> tuple[Dataset, Catalogue]:
+def load(
+  directory: pathlib.Path,
+  image_size: int,
+  mask_settings: mask_files.Settings | None = None,
+) -> tuple[Dataset, Catalogue]:
   """Reads a prepared set, every image decoded and scaled.
 
   Args:
     directory: from `builder.prepare`.
     image_size: side of the images, px; see `decode.to_size`.
+    mask_settings: how to read the masks; None leaves them alone.
 
   Returns:
-    Images and labels on the device, and the catalogue, in one order.
+    Images, labels and masks on the device, and the catalogue, in one order. An
+    image without a mask gets an empty one.
   """
   prepared = tfds.builder_from_directory(str(directory))
   records = prepared.as_data_source(
     split=builder.SPLIT, decoders={'image': tfds.decode.SkipDecoding()}
   )
   images = np.empty((len(records), image_size, image_size, 3), np.uint8)
+  masks = None
+  if mask_settings is not None:
+    masks = np.zeros((*images.shape[:3], 1), np.uint8)
+  coverage = np.full(len(records), np.nan)
 
-  def read(index: int) -> tuple[int, str, str, str, bool]:
+  def read(index: int) -> tuple[int, str, str, str, bool, bool]:
     record = records[index]
     # Size limits were enforced when the set was prepared.
     image = decode.decode(record['image'], max_pixels=2**62)
     images[index] = decode.to_size(image, image_size)
+    coloured = False
+    if masks is not None and mask_settings is not None and record['mask']:
+      mask = decode.decode(record['mask'], max_pixels=2**62)
+      masks[index] = mask_files.read(mask, image_size, mask_settings)
+      coverage[index] = masks[index].mean()
+      coloured = mask.getcolors(2) is None
     texts = (record[key].decode() for key in ('id', 'group', 'pixels'))
-    return record['label'], *texts, bool(record['mask'])
+    return record['label'], *texts, bool(record['mask']), coloured
 
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     rows = list(
@@ -95,7 +117,7 @@ def load(directory: pathlib.Path, image_size: int) -> tuple[Dataset, Catalogue]:
         pool.map(read, range(len(records))), 'Loading images', len(records)
       )
     )
-  labels, ids, groups, pixels, masked = zip(*rows, strict=True)
+  labels, ids, groups, pixels, masked, coloured = zip(*rows, strict=True)
   metadata = prepared.info.metadata
   catalogue = Catalogue(
     class_names=tuple(prepared.info.features['label'].names),
@@ -104,11 +126,45 @@ def load(directory: pathlib.Path, image_size: int) -> tuple[Dataset, Catalogue]:
     groups=groups,
     pixels=pixels,
     fingerprint=metadata['fingerprint'],
+    coverage=coverage,
     masks=sum(masked),
+    many_coloured=sum(coloured),
     skipped=tuple(metadata['skipped']),
     unpaired=tuple(metadata['unpaired']),
   )
-  return Dataset(jnp.asarray(images), jnp.asarray(catalogue.labels)), catalogue
+  data = Dataset(
+    jnp.asarray(images),
+    jnp.asarray(catalogue.labels),
+    None if masks is None else jnp.asarray(masks),
+  )
+  return data, catalogue
+
+
+def select(
+  dataset: Dataset, catalogue: Catalogue, rows: np.ndarray
+) -> tuple[Dataset, Catalogue]:
+  """Some images of a set, as a set of their own.
+
+  Args:
+    dataset: the images.
+    catalogue: of the set.
+    rows: int array, row numbers.
+
+  Returns:
+    Images and catalogue in the order given, with the whole set's fingerprint.
+  """
+
+  def chosen(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(texts[i] for i in rows)
+
+  return jax.tree.map(lambda leaf: leaf[rows], dataset), dataclasses.replace(
+    catalogue,
+    labels=catalogue.labels[rows],
+    coverage=catalogue.coverage[rows],
+    ids=chosen(catalogue.ids),
+    groups=chosen(catalogue.groups),
+    pixels=chosen(catalogue.pixels),
+  )
 
 
 def copy_key(key: jax.Array, index: jax.Array, copy: jax.Array) -> jax.Array:
@@ -123,7 +179,7 @@ def with_copies(
   dataset: Dataset,
   copies: np.ndarray,
   key: jax.Array,
-  augment: Callable[[jax.Array, jax.Array], jax.Array],
+  augment: Callable[..., Any],
 ) -> Dataset:
   """Appends augmented copies of some images, made once ("offline").
 
@@ -131,7 +187,7 @@ def with_copies(
     dataset: the originals.
     copies: int array of shape (m, 2): source index and copy number, from 1.
     key: PRNG key; see `copy_key`.
-    augment: maps (key, image) to an image.
+    augment: maps (key, image) to an image, and (key, image, mask) to both.
 
   Returns:
     The originals, then the copies in the order given.
@@ -140,19 +196,25 @@ def with_copies(
     return dataset
 
   @jax.jit
-  def make(images: jax.Array, rows: jax.Array) -> jax.Array:
+  def make(dataset: Dataset, rows: jax.Array) -> Dataset:
     keys = jax.vmap(functools.partial(copy_key, key))(rows[:, 0], rows[:, 1])
-    return jax.vmap(augment)(keys, images[rows[:, 0]])
+    source = jax.tree.map(lambda leaf: leaf[rows[:, 0]], dataset)
+    if source.masks is None:
+      return source._replace(images=jax.vmap(augment)(keys, source.images))
+    images, masks = jax.vmap(augment)(keys, source.images, source.masks)
+    return source._replace(images=images, masks=masks)
 
   # One shape for all batches: the last is filled up with its first rows.
   filled = np.resize(copies, (-(-len(copies) // _COPY_BATCH) * _COPY_BATCH, 2))
   batches = filled.reshape(-1, _COPY_BATCH, 2)
   made = [
-    make(dataset.images, rows)
+    make(dataset, rows)
     for rows in progress.track(batches, 'Making copies', len(batches))
   ]
-  images = jnp.concatenate(
-    [dataset.images, jnp.concatenate(made)[: len(copies)]]
+  return jax.tree.map(
+    lambda old, *new: jnp.concatenate(
+      [old, jnp.concatenate(new)[: len(copies)]]
+    ),
+    dataset,
+    *made,
   )
-  labels = dataset.labels[copies[:, 0]]
-  return Dataset(images, jnp.concatenate([dataset.labels, labels]))

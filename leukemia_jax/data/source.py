@@ -18,8 +18,8 @@ from collections.abc import Callable
 from leukemia_jax.errors import InputError
 
 KAGGLE_DATASET = 'mehradaria/leukemia'
-_ORIGINAL = 'original'
-_SEGMENTED = 'segmented'
+# Names of a tree of images and the tree of its masks, in lower case.
+_PAIRS = (('original', 'segmented'), ('images', 'masks'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,12 +201,11 @@ def _find_tree(files: list[File]) -> tuple[str, str | None]:
       if '/' in f.path[len(prefix) :]
     }
     named = {name.lower(): name for name in folders}
-    if _ORIGINAL in named:
-      masks = named.get(_SEGMENTED)
-      return (
-        f'{prefix}{named[_ORIGINAL]}/',
-        f'{prefix}{masks}/' if masks else None,
-      )
+    for images, masks in _PAIRS:
+      if images in named and masks in named:
+        return f'{prefix}{named[images]}/', f'{prefix}{named[masks]}/'
+    if _PAIRS[0][0] in named:
+      return f'{prefix}{named[_PAIRS[0][0]]}/', None
     # A lone folder that holds only folders is a wrapping, not a class.
     if len(tops) != 1 or len(folders) != 1:
       return prefix, None
@@ -233,7 +232,8 @@ def from_files(name: str, files: list[File], folders: list[str]) -> Source:
     The source.
 
   Raises:
-    InputError: fewer than two class folders, or an empty one.
+    InputError: fewer than two class folders (with masks: none, and no images
+      instead), or an empty one.
   """
   root, mask_root = _find_tree(files)
   classes: dict[str, list[File]] = {}
@@ -241,12 +241,15 @@ def from_files(name: str, files: list[File], folders: list[str]) -> Source:
     folder, slash, _ = file.path[len(root) :].partition('/')
     if slash:
       classes.setdefault(folder, []).append(file)
-  if len(classes) < 2:
+  if mask_root and not classes:
+    # Pairs without classes, as drawn by hand: all of them are one.
+    classes[root.rstrip('/').rpartition('/')[2]] = _below(files, root)
+  if not all(classes.values()) or len(classes) < (1 if mask_root else 2):
     found = f'only the folder {next(iter(classes))!r}' if classes else 'none'
     raise InputError(
       f'{name}: needs at least two class folders, found {found}; expected '
       'Original/<Class>/<images> (with Segmented/<Class>/ for masks) or '
-      '<Class>/<images>'
+      '<Class>/<images>, or to segment images/ and masks/'
     )
   for folder in sorted(folders):
     inner = folder[len(root) :]

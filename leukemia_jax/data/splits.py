@@ -1,7 +1,7 @@
 """Training, validation and test parts: pure functions of labels, groups, key.
 
 A part is an int array of shape (n, 2) of (source index, copy number); copy 0
-is the original image. Two loading options and two orders make four protocols:
+is the original image. Two loading options and two orders make the protocols:
 
 * option 1 splits every class by itself (the study's 700 / 150 / 150 of 1,000),
   option 2 splits all images at once (70 / 15 / 15 %);
@@ -9,7 +9,8 @@ is the original image. Two loading options and two orders make four protocols:
   copies, then all are split, so copies of one image land in several parts;
 * `split_then_balance`: originals are split by group, then the training part of
   every class is filled up by repeating indices. No image and no group is in
-  two parts, and every training image is augmented alike, while training.
+  two parts, and every training image is augmented alike, while training;
+* `split` is the same without the repeating.
 """
 
 import json
@@ -24,7 +25,7 @@ from leukemia_jax.errors import InputError
 
 PARTS = ('train', 'validation', 'test')
 OPTIONS = (1, 2)
-ORDERS = ('split_then_balance', 'balance_then_split')
+ORDERS = ('split_then_balance', 'balance_then_split', 'split')
 GROUPINGS = ('record', 'blocks', 'none')
 
 # The study's numbers: images a class is filled up to, of a set of that size.
@@ -256,7 +257,7 @@ def split_then_balance(
   *,
   num_classes: int,
   option: int,
-  target: int,
+  target: int | None,
 ) -> Split:
   """Splits originals by group, then fills the training part by repeating.
 
@@ -267,7 +268,7 @@ def split_then_balance(
     num_classes: number of classes.
     option: 1 splits by class, 2 globally.
     target: images a class of the whole set is filled up to; its training part
-      is filled up to 70 % of that.
+      is filled up to 70 % of that. None fills up nothing.
 
   Returns:
     The split; validation and test hold every original once, all copy numbers
@@ -289,15 +290,16 @@ def split_then_balance(
       rng.permutation(np.concatenate(part))
       for part in zip(*by_class, strict=True)
     ]
-  train = parts[0]
-  counts = np.bincount(labels[train], minlength=num_classes)
-  fill = max(target - 2 * _held_out(target, False), int(counts.max()))
-  repeated = [train]
-  for label in range(num_classes):
-    of_class = rng.permutation(train[labels[train] == label])
-    if len(of_class):
-      repeated.append(np.resize(of_class, fill - len(of_class)))
-  parts[0] = rng.permutation(np.concatenate(repeated))
+  if target is not None:
+    train = parts[0]
+    counts = np.bincount(labels[train], minlength=num_classes)
+    fill = max(target - 2 * _held_out(target, False), int(counts.max()))
+    repeated = [train]
+    for label in range(num_classes):
+      of_class = rng.permutation(train[labels[train] == label])
+      if len(of_class):
+        repeated.append(np.resize(of_class, fill - len(of_class)))
+    parts[0] = rng.permutation(np.concatenate(repeated))
   return Split(
     *(np.stack([p, np.zeros_like(p)], 1).astype(np.int32) for p in parts)
   )
@@ -343,7 +345,7 @@ def make(key: jax.Array, catalogue: Catalogue, settings: Any) -> Split:
       groups,
       num_classes=len(names),
       option=settings.option,
-      target=target,
+      target=None if settings.order == 'split' else target,
     )
   for part, rows in zip(PARTS, split, strict=True):
     counts = np.bincount(labels[rows[:, 0]], minlength=len(names))

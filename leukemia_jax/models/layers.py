@@ -91,6 +91,68 @@ def conv(
   )
 
 
+def _doubled_by_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """A transposed convolution as a plain one that makes four pixels of each.
+
+  In one dimension pixel 2p is x[p] w[0] + x[p-1] w[2], and 2p + 1 is x[p] w[1]:
+  a window of two pixels gives both.
+
+  Args:
+    x: shape (batch, height, width, channels).
+    kernel: shape (3, 3, features, channels).
+
+  Returns:
+    Shape (batch, 2 height, 2 width, features).
+  """
+  batch, height, width, channels = x.shape
+  features = kernel.shape[2]
+  none = jnp.zeros_like(kernel[0])
+  # (window, phase, ...) for rows, then for columns.
+  rows = jnp.array([[kernel[2], none], [kernel[0], kernel[1]]])
+  left, middle, right = (rows[:, :, i] for i in range(3))
+  none = jnp.zeros_like(left)
+  both = jnp.array([[right, none], [left, middle]])
+  # (column, its phase, row, its phase, features, channels) to a kernel's order.
+  both = both.transpose(2, 0, 5, 3, 1, 4)
+  y = lax.conv_general_dilated(
+    x,
+    both.reshape(2, 2, channels, 4 * features),
+    (1, 1),
+    ((1, 0), (1, 0)),
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+  y = y.reshape(batch, height, width, 2, 2, features)
+  return y.transpose(0, 1, 3, 2, 4, 5).reshape(
+    batch, 2 * height, 2 * width, features
+  )
+
+
+class TransposedConv(nn.Module):
+  """A 3x3 transposed convolution that doubles both sides, in Keras' layout.
+
+  It is a plain one: on a CPU XLA's own takes four times as long for the
+  kernel's gradient. Not chosen by platform: a convolution's gradient crawls
+  within `lax.platform_dependent`, as it does within loops.
+
+  Attributes:
+    features: number of output channels.
+    dtype: dtype of the computation; parameters are float32.
+  """
+
+  features: int
+  dtype: Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps (batch, height, width, channels) to twice the sides."""
+    kernel = self.param(
+      'kernel', GLOROT_UNIFORM, (3, 3, self.features, x.shape[-1])
+    )
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    y = _doubled_by_phases(x.astype(self.dtype), kernel.astype(self.dtype))
+    return y + bias.astype(self.dtype)[None, None, None]
+
+
 def batch_norm(
   *,
   train: bool,

@@ -1,8 +1,8 @@
 """U-Net (Ronneberger et al., arXiv:1505.04597), and with feature pyramids.
 
-As in the study: no batch norm, transposed convolutions, same padding. With
-`fpn` (Lin et al., arXiv:1612.03144) all skips but the first pass a block that
-adds the up-sampled block of the next deeper skip.
+As in the study: no batch norm unless asked for, transposed convolutions, same
+padding. With `fpn` (Lin et al., arXiv:1612.03144) all skips but the first pass
+a block that adds the up-sampled block of the next deeper skip.
 """
 
 from typing import Any
@@ -25,6 +25,10 @@ class UNet(nn.Module):
     fpn: whether skips pass feature-pyramid blocks.
     width: factor on every number of filters; 1 starts with 64.
     depth: number of times that the image is halved, and filters doubled.
+    batch_norm: whether one follows each 3x3 convolution of the two paths.
+    momentum: of the batch norms' statistics.
+    checkpoint: keep no feature map inside a pair of convolutions for the way
+      back, but compute it again there: less memory, more time.
     dtype: dtype of the computation; parameters and logits are float32.
   """
 
@@ -32,6 +36,9 @@ class UNet(nn.Module):
   fpn: bool = False
   width: float = 1.0
   depth: int = 4
+  batch_norm: bool = False
+  momentum: float = 0.99
+  checkpoint: bool = False
   dtype: Dtype = jnp.float32
 
   minimum_size = 1
@@ -50,10 +57,26 @@ class UNet(nn.Module):
       name=name,
     )
 
-  def _double(self, x: jax.Array, level: int, name: str) -> jax.Array:
-    for i in (1, 2):
-      x = nn.relu(self._conv(self.filters(level), 3, f'{name}_conv_{i}')(x))
-    return x
+  def _double(
+    self, x: jax.Array, level: int, name: str, *, train: bool
+  ) -> jax.Array:
+    """Two convolutions with their ReLUs."""
+
+    def double(module: 'UNet', x: jax.Array) -> jax.Array:
+      for i in (1, 2):
+        x = module._conv(module.filters(level), 3, f'{name}_conv_{i}')(x)
+        if module.batch_norm:
+          x = layers.batch_norm(
+            train=train,
+            use_scale=True,
+            momentum=module.momentum,
+            dtype=module.dtype,
+            name=f'{name}_norm_{i}',
+          )(x)
+        x = nn.relu(x)
+      return x
+
+    return (nn.remat(double) if self.checkpoint else double)(self, x)
 
   def _pyramid(
     self, skip: jax.Array, deeper: jax.Array | None, level: int
@@ -79,14 +102,13 @@ class UNet(nn.Module):
     Args:
       images: float, shape (batch, height, width, 3). Sides that 2**depth does
         not divide are padded by their last row and column, and cropped back.
-      train: unused; nothing here differs while training.
+      train: whether batch norms use the batch's statistics.
 
     Returns:
       Logits, float32 (batch, height, width, num_classes), and named
       intermediates: 'bottleneck', the deepest feature map, and 'features', the
       last one.
     """
-    del train
     if self.depth < 1:
       raise ValueError(f'a U-Net halves once or more, not {self.depth} times')
     height, width = images.shape[1:3]
@@ -95,27 +117,20 @@ class UNet(nn.Module):
     x = x.astype(self.dtype)
     skips = []
     for level in range(self.depth):
-      x = self._double(x, level, f'down_{level}')
+      x = self._double(x, level, f'down_{level}', train=train)
       skips.append(x)
       x = layers.max_pool(x, 2)
-    x = bottleneck = self._double(x, self.depth, 'bottleneck')
+    x = bottleneck = self._double(x, self.depth, 'bottleneck', train=train)
     deeper = None
     for level in reversed(range(self.depth)):
       skip = skips[level]
       if self.fpn and level:
         skip = deeper = self._pyramid(skip, deeper, level)
-      x = nn.ConvTranspose(
-        self.filters(level),
-        (3, 3),
-        (2, 2),
-        # Keras' layout of the kernel.
-        transpose_kernel=True,
-        kernel_init=nn.initializers.glorot_uniform(),
-        dtype=self.dtype,
-        name=f'up_{level}',
+      x = layers.TransposedConv(
+        self.filters(level), self.dtype, name=f'up_{level}'
       )(x)
       x = jnp.concatenate([x, skip], -1)
-      x = self._double(x, level, f'up_{level}')
+      x = self._double(x, level, f'up_{level}', train=train)
     x = features = x[:, :height, :width]
     if self.num_classes:
       x = layers.conv(self.num_classes, (1, 1), use_bias=True, name='logits')(
