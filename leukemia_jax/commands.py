@@ -55,7 +55,11 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     rows.append([str(value) for value in row])
   print(report.table(['class', 'images', 'groups', *splits.PARTS], rows))
   order = f'option {config.data.option}, {config.data.order}'
-  print(f'Parts: {order}; training images may be repeated to balance classes.')
+  repeated = config.data.order == 'split_then_balance'
+  print(
+    f'Parts: {order}'
+    + ('; training images are repeated to balance classes.' if repeated else '')
+  )
   print(
     f'{len(catalogue.ids)} images, {catalogue.masks} with a mask, '
     f'{len(catalogue.skipped)} left out; fingerprint {catalogue.fingerprint}'
@@ -130,6 +134,9 @@ def run_training(
   data, catalogue = experiment.load(config)
   names, keys = catalogue.class_names, experiment.make_keys(config.seed)
   split = _split_of_run(config, workdir, catalogue)
+  dropped = len(catalogue.ids) - len(np.unique(np.concatenate(split)[:, 0]))
+  if dropped:
+    print(f'{dropped} images with an empty mask left out of training')
   model = experiment.make_model(config, len(names))
   tx = train.make_optimizer(config.train.freeze_backbone)
   state = train.init_state(
@@ -186,7 +193,7 @@ def run_training(
   }
   trained = scoring.Trained(config, model, outcome.variables)
   if experiment.segments(config):
-    result['data']['masks'] = _mask_facts(config, catalogue, split)
+    result['data']['masks'] = _mask_facts(config, catalogue, dropped)
     result |= scoring.score_masks(trained, names, data, parts, workdir)
   else:
     result |= scoring.score_classes(trained, names, data, parts)
@@ -228,16 +235,15 @@ def _print_masks(
 
 
 def _mask_facts(
-  config: ml_collections.ConfigDict, catalogue: Catalogue, split: Split
+  config: ml_collections.ConfigDict, catalogue: Catalogue, dropped: int
 ) -> dict[str, Any]:
   """How a set's masks were read, and what was left out for them."""
   names = catalogue.class_names
   rows = masks.by_class(catalogue.coverage, catalogue.labels, len(names))
-  used = set(np.concatenate(split)[:, 0].tolist())
   return {
     'rule': config.data.mask_rule,
     'cleaned': config.data.clean_masks,
-    'dropped_empty': len(catalogue.labels) - len(used),
+    'dropped_empty': dropped,
     'by_class': {
       name: row._asdict() for name, row in zip(names, rows, strict=True)
     },

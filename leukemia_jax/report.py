@@ -70,7 +70,8 @@ _MASK_COLUMNS = {
   'cell_f1': 'cell F1',
   'cell_count_error': 'cell count error',
 }
-_BASELINES = {'all_ground': 'all ground', 'colour_rule': 'colour rule'}
+# What the masks that a model's are compared with are called.
+BASELINES = {'all_ground': 'all ground', 'colour_rule': 'colour rule'}
 
 
 def _mask_row(title: list[str], scores: dict[str, Any]) -> list[str]:
@@ -83,14 +84,14 @@ def _mask_scores(result: dict[str, Any]) -> str:
   columns = ['images', *_MASK_COLUMNS.values(), 'mean Dice', 'mean IoU']
   rows = [_mask_row([part], result[part]) for part in _parts(result)]
   rows += [
-    _mask_row([f'test: {_BASELINES[name]}'], scores)
+    _mask_row([f'test: {BASELINES[name]}'], scores)
     for name, scores in result['baselines'].items()
   ]
   by_class = []
   for name, scores in result['test']['by_class'].items():
     by_class.append(_mask_row([name, 'model'], scores))
     by_class += [
-      _mask_row([name, _BASELINES[kind]], baseline['by_class'][name])
+      _mask_row([name, BASELINES[kind]], baseline['by_class'][name])
       for kind, baseline in result['baselines'].items()
     ]
   soft = result['test']['soft']

@@ -219,8 +219,10 @@ def score_masks(
 
   result['baselines'] = {'all_ground': score(np.zeros_like(truth))}
   if 'train' in parts:
-    every, masks = np.asarray(data.images), np.asarray(data.masks)[..., 0] > 0
-    rule = audit.fit_colour_rule((every[i], masks[i]) for i in parts['train'])
+    every, masks = np.asarray(data.images), np.asarray(data.masks)
+    rule = audit.fit_colour_rule(
+      (every[i], masks[i, ..., 0] > 0) for i in parts['train']
+    )
     ruled = np.stack([audit.apply_colour_rule(i, rule) for i in images])
     result['baselines']['colour_rule'] = score(ruled) | {'rule': rule._asdict()}
   return result
@@ -230,7 +232,11 @@ def _sheet(
   images: np.ndarray, truth: np.ndarray, called: np.ndarray, dice: np.ndarray
 ) -> tuple[list[tuple[str, list[np.ndarray]]], str]:
   """Rows of image, truth, call and errors: best, middle and worst images."""
-  order = np.argsort(-dice, kind='stable')
+  # Of images that have cells, if any do: an empty pair would always be best.
+  with_cells = np.flatnonzero(truth.any((1, 2)))
+  if not len(with_cells):
+    with_cells = np.arange(len(truth))
+  order = with_cells[np.argsort(-dice[with_cells], kind='stable')]
   middle = max(0, (len(order) - _SHOWN) // 2)
   chosen = {
     'best': order[:_SHOWN],

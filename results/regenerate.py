@@ -2,14 +2,15 @@
 
     python results/regenerate.py --data=path/to/leukemia.zip
 
-runs main.py for each row of the results table (about half an hour on two
-cores), keeps each result.json here, with the command that made it, and renders
-them into README.md between its markers. --only=NAME ... runs some of them,
---render none. Nothing of an image is kept but the synthetic picture.
+runs main.py for each row of the results tables (about three quarters of an
+hour on two cores), keeps each result.json here, with the command that made it,
+and renders them into README.md between its markers. --only=NAME ... runs some
+of them, --render none. Nothing of an image is kept but the synthetic picture.
 """
 
 import argparse
 import functools
+import io
 import json
 import pathlib
 import subprocess
@@ -56,6 +57,22 @@ RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     (*_SMALL, '--config.data.grouping=blocks'),
   ),
 }
+_REAL_UNET = (
+  '--config=configs/unet.py',
+  '--config.data.source={data}',
+  '--config.train.epochs=8',
+)
+SEGMENTATION: dict[str, tuple[str, tuple[str, ...]]] = {
+  'unet_synthetic': (
+    'synthetic smears, new patients',
+    ('--config=configs/unet.py',),
+  ),
+  'unet_real': ('real images, masks as released', _REAL_UNET),
+  'unet_real_cleaned': (
+    'real images, masks cleaned',
+    (*_REAL_UNET, '--config.data.clean_masks=True'),
+  ),
+}
 _PROBE_SEEDS = 3
 
 
@@ -73,7 +90,7 @@ def keep(name: str, content: dict[str, Any]) -> None:
 
 def run(name: str, data: pathlib.Path | None, folder: pathlib.Path) -> None:
   """Trains one row of the table and keeps its result."""
-  _, flags = RUNS[name]
+  _, flags = (RUNS | SEGMENTATION)[name]
   workdir = folder / name
   subprocess.run(
     [sys.executable, *command(flags, str(data), str(workdir))],
@@ -92,7 +109,6 @@ def probe(data: pathlib.Path) -> None:
 
   from configs import default
   from leukemia_jax import experiment
-  from leukemia_jax.data import splits
 
   config = default.get_config()
   config.data.source, config.data.image_size = str(data), 96
@@ -104,7 +120,7 @@ def probe(data: pathlib.Path) -> None:
     'fingerprint': catalogue.fingerprint,
     'chance': 1 / len(catalogue.class_names),
   }
-  for order in splits.ORDERS:
+  for order in ('split_then_balance', 'balance_then_split'):
     config.data.order = order
     scores = [
       experiment.balancing_trace(config, catalogue, images, seed=seed)
@@ -118,8 +134,35 @@ def probe(data: pathlib.Path) -> None:
   keep('probe', result)
 
 
+def cleaning() -> None:
+  """Draws what cleaning makes of masks that a colour rule made."""
+  import jax
+  import numpy as np
+
+  from leukemia_jax import figures
+  from leukemia_jax.data import audit, masks, synthetic
+
+  rows = []
+  key, spec = jax.random.key(0), synthetic.SmearSpec()
+  for label in (1, 2):
+    image, truth = synthetic.render_image(key, label, label, label, spec=spec)
+    rule = audit.fit_colour_rule([(image, truth > 0)])
+    made = audit.apply_colour_rule(image, rule)
+    shown = [
+      np.where(mask[..., None], image, 0).astype(np.uint8)
+      for mask in (made, masks.clean(made, minimum_area=60))
+    ]
+    rows.append((synthetic.CLASSES[label], [image, *shown]))
+  sheet = figures.contact_sheet(rows, '')
+  with Image.open(io.BytesIO(sheet)) as drawn:
+    drawn.convert('RGB').quantize(100).save(
+      HERE / 'cleaning.png', optimize=True
+    )
+
+
 def picture(folder: pathlib.Path) -> None:
-  """Draws the README's contact sheet of synthetic smears."""
+  """Draws the README's pictures of synthetic smears."""
+  cleaning()
   subprocess.run(
     [
       sys.executable,
@@ -184,6 +227,66 @@ def render_table() -> str:
   return report.table(header, rows)
 
 
+def _scores_row(title: str, masks: str, got: dict[str, Any]) -> list[str]:
+  digits = {'hausdorff_95': 1, 'cell_count_error': 1}
+  names = ('dice', 'iou', 'border_f1', 'hausdorff_95', 'cell_f1')
+  values = [f'{got[n]:.{digits.get(n, 3)}f}' for n in names]
+  return [title, masks, *values, f'{got["cell_count_error"]:.1f}']
+
+
+def render_segmentation() -> str:
+  """Each run's whole test part, beside the baselines."""
+  from leukemia_jax import report
+
+  rows = []
+  for name, (title, _) in SEGMENTATION.items():
+    got = read(name)
+    minutes = got['cost']['seconds'] / 60
+    row = _scores_row(f'[{title}](results/{name}.json)', 'U-Net', got['test'])
+    rows.append([*row, f'{minutes:.1f}'])
+    for kind, baseline in got['baselines'].items():
+      row = _scores_row('', report.BASELINES[kind], baseline)
+      rows.append([*row, ''])
+  header = ['data', 'masks by', *_SCORES, 'minutes']
+  return report.table(header, rows)
+
+
+_SCORES = (
+  'Dice',
+  'IoU',
+  'border F1',
+  '95 % Hausdorff, px',
+  'cell F1',
+  'cell count error',
+)
+
+
+def render_segmentation_classes() -> str:
+  """The real images' test part by class."""
+  from leukemia_jax import report
+
+  header = ['class', 'masks', 'share of cells, %', 'empty', 'U-Net', 'rule']
+  rows = []
+  for name in ('unet_real', 'unet_real_cleaned'):
+    got = read(name)
+    masks = got['data']['masks']
+    for title, facts in masks['by_class'].items():
+      dice = [
+        scores['by_class'][title]['dice']
+        for scores in (got['test'], got['baselines']['colour_rule'])
+      ]
+      rows.append(
+        [
+          title,
+          'cleaned' if masks['cleaned'] else 'as released',
+          percent(facts['mean']),
+          f'{facts["empty"]} of {facts["masks"]}',
+          *(f'{value:.3f}' for value in dice),
+        ]
+      )
+  return report.table(header, rows)
+
+
 def render_probe() -> str:
   """What the trace probe finds, in a sentence."""
   got = read('probe')
@@ -225,7 +328,7 @@ def render_set() -> str:
 
 def render_commands() -> str:
   """The command of each row."""
-  lines = [read(name)['command'] for name in RUNS]
+  lines = [read(name)['command'] for name in RUNS | SEGMENTATION]
   return '```sh\n' + '\n'.join(lines) + '\n```\n'
 
 
@@ -260,7 +363,25 @@ def render_models() -> str:
   )
 
 
+def render_memory() -> str:
+  """What a U-Net's training step keeps."""
+  got = read('memory')
+  kept = {k: f'{v / 1e9:.1f} GB' for k, v in got['kept_bytes'].items()}
+  return (
+    'A training step of the full-size U-Net (`configs/unet.py:study`, 224 px, '
+    f'batch 32) keeps {kept["plain"]} of feature maps for the way back, '
+    f'{kept["checkpoint"]} with `--config.model.checkpoint=True`, '
+    f'{kept["accumulate 4"]} with `--config.train.accumulate=4`, '
+    f'{kept["checkpoint, accumulate 4"]} with both, {kept["bfloat16"]} in '
+    'bfloat16 (`python results/measure_memory.py`, '
+    '[results/memory.json](results/memory.json)).\n'
+  )
+
+
 RENDERED = {
+  'memory': render_memory,
+  'segmentation': render_segmentation,
+  'segmentation classes': render_segmentation_classes,
   'first': render_first,
   'set': render_set,
   'table': render_table,
@@ -284,11 +405,12 @@ def main() -> None:
   """Runs what is asked for, then renders."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--data', type=pathlib.Path, help='leukemia.zip')
-  parser.add_argument('--only', nargs='*', choices=[*RUNS, 'probe', 'picture'])
+  every = [*RUNS, *SEGMENTATION, 'probe', 'picture']
+  parser.add_argument('--only', nargs='*', choices=every)
   parser.add_argument('--render', action='store_true', help='run nothing')
   given = parser.parse_args()
-  names = [] if given.render else given.only or [*RUNS, 'probe', 'picture']
-  real = [n for n in names if n.startswith('real') or n == 'probe']
+  names = [] if given.render else given.only or every
+  real = [n for n in names if 'real' in n or n == 'probe']
   if real and not given.data:
     parser.error(f'--data=path/to/leukemia.zip is needed for {", ".join(real)}')
   data = given.data and given.data.resolve()

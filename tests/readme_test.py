@@ -34,11 +34,11 @@ def test_numbers_are_rendered_from_the_result_files(regenerate):
 
 def test_result_files_say_how_they_were_made(regenerate):
   fingerprints = set()
-  for name in regenerate.RUNS:
+  for name in regenerate.RUNS | regenerate.SEGMENTATION:
     got = json.loads((ROOT / f'results/{name}.json').read_text())
     assert got['command'].startswith('python main.py --workdir=')
     assert re.fullmatch('[0-9a-f]{64}', got['parameters_sha256'])
-    if name.startswith('real'):
+    if 'real' in name:
       fingerprints.add(got['data']['fingerprint'])
       assert got['data']['images'] == 3256
   # All real rows are of one and the same set.

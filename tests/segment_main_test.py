@@ -15,9 +15,10 @@ SMALL = [
   '--config.data.image_size=48',
   '--config.model.width=0.125',
   '--config.model.depth=2',
-  '--config.train.learning_rate=0.003',
+  '--config.train.learning_rate=0.01',
+  '--config.train.mask_loss=bce+dice',
   '--config.train.batch_size=4',
-  '--config.train.epochs=6',
+  '--config.train.epochs=12',
 ]
 
 
