@@ -210,7 +210,9 @@ def main(_: Sequence[str]) -> None:
   given = flags.FLAGS
   config, workdir = given.config, pathlib.Path(given.workdir)
   try:
-    settings.check(config)
+    # An evaluation's config is the trained run's, checked with its overrides.
+    if given.mode != 'evaluate':
+      settings.check(config)
     _check_place(workdir, config.data.source)
     if given.mode == 'prepare':
       commands.prepare(config, workdir)

@@ -16,6 +16,7 @@ from leukemia_jax import (
   figures,
   report,
   scoring,
+  settings,
   train,
   weights,
 )
@@ -134,8 +135,9 @@ def run_training(
   data, catalogue = experiment.load(config)
   names, keys = catalogue.class_names, experiment.make_keys(config.seed)
   split = _split_of_run(config, workdir, catalogue)
-  dropped = len(catalogue.ids) - len(np.unique(np.concatenate(split)[:, 0]))
-  if dropped:
+  dropped = 0
+  if experiment.segments(config) and config.data.drop_empty_masks:
+    dropped = len(catalogue.ids) - len(np.unique(np.concatenate(split)[:, 0]))
     print(f'{dropped} images with an empty mask left out of training')
   model = experiment.make_model(config, len(names))
   tx = train.make_optimizer(config.train.freeze_backbone)
@@ -295,6 +297,7 @@ def _evaluation_config(
       )
   config = ml_collections.ConfigDict(trained.to_dict())
   config.update_from_flattened_dict(overrides)
+  settings.check(config)
   return config
 
 

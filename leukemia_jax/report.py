@@ -100,9 +100,10 @@ def _mask_scores(result: dict[str, Any]) -> str:
       table(['part', *columns], rows),
       'The test part by class:\n',
       table(['class', 'masks by', *columns], by_class),
-      f'Threshold: {result["threshold"]:.2f}, the best on validation. Scores '
-      'are of all pixels together; "mean" ones are averaged over images. The '
-      "study's soft forms on the test part: Dice "
+      f'Threshold: {result["threshold"]:.2f}, the best on the validation part '
+      'of the training run. Scores are of all pixels together; "mean" ones are '
+      'averaged over images. Of probabilities as they are, smoothed by 1, on '
+      'the test part (Dice over batches of ten, mostly of one class): Dice '
       f'{number(soft["dice"])}, IoU {number(soft["iou"])}.\n',
     ]
   )
@@ -173,7 +174,7 @@ def _render(workdir: pathlib.Path, result: dict[str, Any]) -> str:
   if segments:
     if (workdir / 'thresholds.png').exists():
       text.append('![Scores by threshold](thresholds.png)\n')
-    text.append('![Best, middle and worst images](masks.png)\n')
+    text.append('![Best, middle and worst images](errors.png)\n')
   else:
     image = figures.confusion(
       result['test']['confusion_matrix'], result['data']['classes'], 'Test part'

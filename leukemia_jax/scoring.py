@@ -167,7 +167,7 @@ def score_masks(
     class_names: of the set.
     data: the set, with masks.
     parts: row numbers by part.
-    workdir: where masks.png and, with a validation part, thresholds.png go.
+    workdir: where errors.png and, if it is chosen here, thresholds.png go.
     threshold: probability from which on a pixel is called a cell; None takes
       the one of `segmentation.THRESHOLDS` that is best on validation.
 
@@ -212,7 +212,7 @@ def score_masks(
   images = np.asarray(data.images[rows])
   dice = segmentation.overlap(segmentation.counts(truth, called))['dice']
   sheet = _sheet(images, truth, called, dice)
-  files.write(workdir / 'masks.png', figures.contact_sheet(*sheet))
+  files.write(workdir / 'errors.png', figures.contact_sheet(*sheet))
 
   def score(masks: np.ndarray) -> dict[str, Any]:
     return _full_scores(truth, masks, test_labels, class_names)

@@ -259,6 +259,8 @@ def soft_sums(truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
 def soft_scores(sums: np.ndarray) -> dict[str, float]:
   """The study's forms, which take probabilities as they are.
 
+  The Dice depends on which images share a batch: the study's were mixed.
+
   Args:
     sums: shape (n, 2), from `soft_sums`.
 

@@ -130,9 +130,11 @@ def _mismatches(config: ml_collections.ConfigDict) -> list[str]:
   """Values that are fine but for the model that they are given with."""
   wrong, model = [], config.model
   minimum = models.minimum_size(model.name)
-  if config.data.image_size < minimum:
+  data = config.data
+  if round(data.image_size * data.scale) < minimum:
+    scale = f' * config.data.scale={data.scale}' if data.scale != 1 else ''
     wrong.append(
-      f'config.data.image_size={config.data.image_size} must be {minimum} or '
+      f'config.data.image_size={data.image_size}{scale} must be {minimum} or '
       f'more for {model.name}'
     )
   if config.train.batch_size % config.train.accumulate:

@@ -369,7 +369,9 @@ def render_memory() -> str:
   kept = {k: f'{v / 1e9:.1f} GB' for k, v in got['kept_bytes'].items()}
   return (
     'A training step of the full-size U-Net (`configs/unet.py:study`, 224 px, '
-    f'batch 32) keeps {kept["plain"]} of feature maps for the way back, '
+    f'batch 32) keeps {kept["plain"]} of feature maps for the way back by '
+    f"JAX's count (XLA takes {got['temporary_bytes'] / 1e9:.1f} GB for it on a "
+    'CPU), '
     f'{kept["checkpoint"]} with `--config.model.checkpoint=True`, '
     f'{kept["accumulate 4"]} with `--config.train.accumulate=4`, '
     f'{kept["checkpoint, accumulate 4"]} with both, {kept["bfloat16"]} in '

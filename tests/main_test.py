@@ -77,7 +77,7 @@ def test_help_is_quick_to_import():
   [
     (['--config.data.sourc=x'], 'did you mean config.data.source'),
     (['--config.lerning_rate=1'], 'config.train.learning_rate'),
-    (['--config.data=x'], 'config.data.image_size'),
+    (['--config.data=x'], 'config.data.benign_class'),
     (['--config.train.epochs=ten'], 'must be of type int'),
     (['--config.train.epochs=1.5'], 'must be of type int'),
     (['--config.train.learning_rate=fast'], 'must be of type float'),
@@ -242,9 +242,7 @@ def test_the_studys_order_and_a_start_from_other_weights(
   assert 'model of another shape' in error
 
 
-def test_weights_that_are_none_and_a_model_that_is_no_classifier(
-  cache, tmp_path
-):
+def test_weights_that_are_none(cache, tmp_path):
   text = tmp_path / 'w.h5'
   text.write_text('just a text')
   error = refused(
@@ -259,9 +257,13 @@ def test_weights_that_are_none_and_a_model_that_is_no_classifier(
   assert f'{text} is no HDF5 file' in error
   # The right file may follow in the same workdir.
   assert not (tmp_path / 'w/config.json').exists()
-  config = ROOT / 'configs/unet.py'
-  error = refused(run(f'--config={config}', f'--workdir={tmp_path}/v', cache))
-  assert 'config.model.name=unet segments' in error
+
+
+def test_an_evaluation_too_small_for_the_model(trained, cache, tmp_path):
+  flags = ['--mode=evaluate', f'--checkpoint={trained}', cache]
+  where = f'--workdir={tmp_path}/e'
+  error = refused(run(where, *flags, '--config.data.scale=0.5'))
+  assert 'config.data.image_size=75 * config.data.scale=0.5 must be 75' in error
 
 
 def test_a_workdir_that_cannot_be_written(tmp_path, cache):

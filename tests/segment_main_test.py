@@ -68,7 +68,7 @@ def test_a_run_learns_and_shows_it(trained):
   assert sum(c['images'] for c in test['by_class'].values()) == test['images']
   assert got['baselines']['colour_rule']['dice'] > 0.5
   report = (trained / 'report.md').read_text()
-  for name in ('curves.png', 'thresholds.png', 'masks.png'):
+  for name in ('curves.png', 'thresholds.png', 'errors.png'):
     assert f']({name})' in report and (trained / name).exists()
   assert 'colour rule' in report and 'Hausdorff' in report
 
