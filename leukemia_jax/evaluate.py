@@ -80,35 +80,48 @@ def make_eval_step(
   return eval_step
 
 
-def probabilities(
-  model: Any,
-  variables: Any,
-  dataset: Dataset,
-  rows: np.ndarray,
-  *,
-  preprocessing: str,
-  batch_size: int,
-) -> Iterator[np.ndarray]:
-  """What a segmenter takes for cells, batch by batch.
+def make_probability_step(
+  *, apply_fn: Callable[..., Any], preprocessing: str
+) -> Callable[..., jax.Array]:
+  """Makes the compiled step that says how sure a segmenter is of cells.
 
   Args:
-    model: a U-Net.
-    variables: its.
-    dataset: the set.
-    rows: int array, row numbers in the set.
+    apply_fn: a U-Net's `apply`.
     preprocessing: see `preprocess`.
-    batch_size: images a step; the last batch is filled up.
 
-  Yields:
-    float32 of shape (batch or less, height, width), in the order of the rows.
+  Returns:
+    (variables, dataset, rows) -> float32 (rows, height, width).
   """
 
   @jax.jit
   def step(variables: Any, dataset: Dataset, rows: jax.Array) -> jax.Array:
     images = preprocess(dataset.images[rows], preprocessing)
-    logits, _ = model.apply(variables, images, train=False)
+    logits, _ = apply_fn(variables, images, train=False)
     return jax.nn.sigmoid(logits[..., 0])
 
+  return step
+
+
+def probabilities(
+  step: Callable[..., jax.Array],
+  variables: Any,
+  dataset: Dataset,
+  rows: np.ndarray,
+  *,
+  batch_size: int,
+) -> Iterator[np.ndarray]:
+  """What a segmenter takes for cells, batch by batch.
+
+  Args:
+    step: from `make_probability_step`.
+    variables: the model's.
+    dataset: the set.
+    rows: int array, row numbers in the set.
+    batch_size: images a step; the last batch is filled up.
+
+  Yields:
+    float32 of shape (batch or less, height, width), in the order of the rows.
+  """
   for start in range(0, len(rows), batch_size):
     batch = rows[start : start + batch_size]
     filled = np.resize(batch, batch_size)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from leukemia_jax import segmentation
+
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
   """Softmax cross-entropy of each image, in nats.
@@ -144,9 +146,9 @@ def dice(confusion: np.ndarray) -> float:
   Returns:
     2 TP / (2 TP + FP + FN); 1 where both masks are empty.
   """
-  (_, wrong), (missed, found) = np.asarray(confusion, float)
-  cells = 2 * found + wrong + missed
-  return float(2 * found / cells) if cells else 1.0
+  (right, wrong), (missed, found) = np.asarray(confusion, float)
+  counted = np.array([found, wrong, missed, right])
+  return float(segmentation.overlap(counted)['dice'])
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

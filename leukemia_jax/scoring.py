@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -96,15 +97,12 @@ def _truth(data: Dataset, rows: np.ndarray) -> np.ndarray:
   return np.asarray(data.masks[rows])[..., 0] > 0
 
 
-def _predictions(trained: Trained, data: Dataset, rows: np.ndarray) -> Any:
+def _predictions(
+  step: Any, trained: Trained, data: Dataset, rows: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   size = trained.config.train.batch_size
   batches = evaluate.probabilities(
-    trained.model,
-    trained.variables,
-    data,
-    rows,
-    preprocessing=trained.config.model.preprocess,
-    batch_size=size,
+    step, trained.variables, data, rows, batch_size=size
   )
   starts = range(0, len(rows), size)
   for start, probability in zip(starts, batches, strict=True):
@@ -112,12 +110,12 @@ def _predictions(trained: Trained, data: Dataset, rows: np.ndarray) -> Any:
 
 
 def _try_thresholds(
-  trained: Trained, data: Dataset, rows: np.ndarray, part: str
+  step: Any, trained: Trained, data: Dataset, rows: np.ndarray, part: str
 ) -> _Tried:
   counted, soft = [], []
   batches = -(-len(rows) // trained.config.train.batch_size)
   for truth, probability in progress.track(
-    _predictions(trained, data, rows), f'Scoring: {part}', batches
+    _predictions(step, trained, data, rows), f'Scoring: {part}', batches
   ):
     called = probability[:, None] > segmentation.THRESHOLDS[:, None, None]
     counted.append(segmentation.counts(truth[:, None], called))
@@ -178,8 +176,12 @@ def score_masks(
     part, for a colour rule that was fitted to it.
   """
   labels = np.asarray(data.labels)
+  # Compiled once for all parts.
+  step = evaluate.make_probability_step(
+    apply_fn=trained.model.apply, preprocessing=trained.config.model.preprocess
+  )
   tried = {
-    part: _try_thresholds(trained, data, rows, part)
+    part: _try_thresholds(step, trained, data, rows, part)
     for part, rows in parts.items()
   }
   if threshold is None:
@@ -206,7 +208,7 @@ def score_masks(
   rows = parts['test']
   truth, test_labels = _truth(data, rows), labels[rows]
   called = np.concatenate(
-    [p > threshold for _, p in _predictions(trained, data, rows)]
+    [p > threshold for _, p in _predictions(step, trained, data, rows)]
   )
   result['test'] |= _full_scores(truth, called, test_labels, class_names)
   images = np.asarray(data.images[rows])

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage, optimize
-from skimage import feature
-from skimage import segmentation as morphology
+from skimage.feature import peak_local_max
+from skimage.segmentation import watershed
 
 # Thresholds that a model's probabilities are tried at.
 THRESHOLDS = np.arange(1, 20) / 20
@@ -136,12 +136,12 @@ def objects(mask: np.ndarray) -> np.ndarray:
   distance = ndimage.distance_transform_edt(mask)
   smooth = ndimage.gaussian_filter(distance, nearest / 4)
   parts, _ = ndimage.label(mask)
-  middles = feature.peak_local_max(
+  middles = peak_local_max(
     smooth, min_distance=nearest, exclude_border=False, labels=parts
   )
   markers = np.zeros(mask.shape, np.int32)
   markers[tuple(middles.T)] = np.arange(1, len(middles) + 1)
-  return morphology.watershed(-smooth, markers, mask=mask).astype(np.int32)
+  return watershed(-smooth, markers, mask=mask).astype(np.int32)
 
 
 def match_objects(

@@ -1,7 +1,5 @@
 """Scores against scikit-learn, and the evaluation loop against a plain sum."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -178,12 +176,8 @@ def test_evaluation_of_masks_counts_every_image_once():
   assert loss == pytest.approx(float(losses.sum()), rel=1e-5)
   assert confusion.sum() == pytest.approx(5)
   assert np.trace(confusion) == pytest.approx(float(accuracies.sum()), rel=1e-5)
-  model = types.SimpleNamespace(apply=apply)
-  batches = list(
-    evaluate.probabilities(
-      model, 3.0, data, rows, preprocessing='unit', batch_size=3
-    )
-  )
+  step = evaluate.make_probability_step(apply_fn=apply, preprocessing='unit')
+  batches = list(evaluate.probabilities(step, 3.0, data, rows, batch_size=3))
   assert [len(batch) for batch in batches] == [3, 2]
   np.testing.assert_allclose(
     np.concatenate(batches), 1 / (1 + np.exp(-logits[..., 0])), rtol=1e-5
