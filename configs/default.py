@@ -54,6 +54,10 @@ def get_config() -> ml_collections.ConfigDict:
   data.clean_minimum_area = 60
   # Leave images whose mask is empty out of the training part.
   data.drop_empty_masks = False
+  # Diameter of the smallest cell, as a share of image_size: scores of cells
+  # leave specks out, and part cells that touch, by it. Published: 13 of 224 px
+  # and more, some cut off at the border.
+  data.smallest_cell = 0.036
   # The class of healthy samples, for benign-versus-malignant scores.
   data.benign_class = 'Benign'
 

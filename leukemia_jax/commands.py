@@ -22,7 +22,7 @@ from leukemia_jax import (
 )
 from leukemia_jax import workdir as files
 from leukemia_jax.data import masks, splits
-from leukemia_jax.data.dataset import Catalogue
+from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
 
@@ -40,6 +40,8 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   config = weights.with_scale(config)
   files.check_claim(workdir, {'mode': 'train', **config.to_dict()})
   data, catalogue = experiment.load(config, read_masks=True)
+  if catalogue.masks:
+    _print_masks(config, catalogue)
   split = experiment.make_split(config, catalogue)
   counts = experiment.part_counts(split, catalogue)
   names = catalogue.class_names
@@ -65,13 +67,14 @@ def prepare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     f'{len(catalogue.ids)} images, {catalogue.masks} with a mask, '
     f'{len(catalogue.skipped)} left out; fingerprint {catalogue.fingerprint}'
   )
-  if catalogue.unpaired:
-    print(
-      f'{len(catalogue.unpaired)} images or masks have no counterpart (fine '
-      f'for classification): {", ".join(catalogue.unpaired[:5])}'
-    )
-  if catalogue.masks:
-    _print_masks(config, catalogue)
+  for flaw, found in (
+    ('masks cannot be used', catalogue.bad_masks),
+    ('images or masks have no counterpart', catalogue.unpaired),
+  ):
+    if found:
+      print(
+        f'{len(found)} {flaw} (fine for classification): {"; ".join(found[:5])}'
+      )
   examples, augmented, masked = [], [], []
   augment = jax.jit(jax.vmap(experiment.make_augment(config)))
   for label, name in enumerate(names):
@@ -112,6 +115,74 @@ def _split_of_run(
   return split
 
 
+def _begin(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  claim: dict[str, Any],
+  model: Any,
+  split: Split,
+  catalogue: Catalogue,
+) -> tuple[train.TrainState, int | None]:
+  """A run's first state; the workdir becomes the run's.
+
+  Returns:
+    The state, and how many held-out images its weights have learnt from.
+  """
+  tx = train.make_optimizer(config.train.freeze_backbone)
+  state = train.init_state(
+    experiment.make_keys(config.seed)['init'],
+    model,
+    tx,
+    image_size=config.data.image_size,
+    learning_rate=config.train.learning_rate,
+  )
+  if checkpoint.is_empty(workdir / files.LATEST):
+    state = weights.start(state, config, catalogue.class_names)
+  seen = weights.seen_images(config.model.weights, split, catalogue)
+  # Only now: a mistyped path must not keep the workdir from the right one.
+  files.claim(workdir, claim)
+  files.write(workdir / files.SPLIT, splits.to_json(split, catalogue))
+  return state, seen
+
+
+def _fit(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  model: Any,
+  state: train.TrainState,
+  data: Dataset,
+  rows: list[np.ndarray],
+) -> train.Outcome:
+  """Trains as a config says, from a state on."""
+  objective = experiment.objective(config)
+  train_step = train.make_train_step(
+    apply_fn=model.apply,
+    tx=train.make_optimizer(config.train.freeze_backbone),
+    augment=experiment.training_augment(config),
+    preprocessing=config.model.preprocess,
+    objective=objective,
+    accumulate=config.train.accumulate,
+  )
+  eval_step = evaluate.make_eval_step(
+    apply_fn=model.apply,
+    preprocessing=config.model.preprocess,
+    objective=objective,
+  )
+  return train.fit(
+    state,
+    train_step,
+    eval_step,
+    data,
+    train_rows=rows[0],
+    validation_rows=rows[1],
+    # A mask's are ground and cells.
+    num_classes=max(2, model.num_classes),
+    key=experiment.make_keys(config.seed)['train'],
+    settings=config.train,
+    workdir=workdir,
+  )
+
+
 def run_training(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> None:
@@ -133,56 +204,18 @@ def run_training(
     print(f'this run is finished: see {report.write(workdir)}')
     return
   data, catalogue = experiment.load(config)
-  names, keys = catalogue.class_names, experiment.make_keys(config.seed)
   split = _split_of_run(config, workdir, catalogue)
-  dropped = 0
-  if experiment.segments(config) and config.data.drop_empty_masks:
+  mask_facts = _mask_facts(config, catalogue)
+  _warn(mask_facts)
+  if 'dropped_empty' in mask_facts:
     dropped = len(catalogue.ids) - len(np.unique(np.concatenate(split)[:, 0]))
+    mask_facts['dropped_empty'] = dropped
     print(f'{dropped} images with an empty mask left out of training')
-  model = experiment.make_model(config, len(names))
-  tx = train.make_optimizer(config.train.freeze_backbone)
-  state = train.init_state(
-    keys['init'],
-    model,
-    tx,
-    image_size=config.data.image_size,
-    learning_rate=config.train.learning_rate,
-  )
-  if checkpoint.is_empty(workdir / files.LATEST):
-    state = weights.start(state, config, names)
-  seen = weights.seen_images(config.model.weights, split, catalogue)
-  # Only now: a mistyped path must not keep the workdir from the right one.
-  files.claim(workdir, claim)
-  files.write(workdir / files.SPLIT, splits.to_json(split, catalogue))
+  model = experiment.make_model(config, len(catalogue.class_names))
+  state, seen = _begin(config, workdir, claim, model, split, catalogue)
   data, rows = experiment.materialise(config, split, data)
-  train_step = train.make_train_step(
-    apply_fn=model.apply,
-    tx=tx,
-    augment=experiment.training_augment(config),
-    preprocessing=config.model.preprocess,
-    objective=experiment.objective(config),
-    accumulate=config.train.accumulate,
-  )
-  eval_step = evaluate.make_eval_step(
-    apply_fn=model.apply,
-    preprocessing=config.model.preprocess,
-    objective=experiment.objective(config),
-  )
   prepared = time.perf_counter() - started
-  outcome = train.fit(
-    state,
-    train_step,
-    eval_step,
-    data,
-    train_rows=rows[0],
-    validation_rows=rows[1],
-    num_classes=2 if experiment.segments(config) else len(names),
-    key=keys['train'],
-    settings=config.train,
-    workdir=workdir,
-  )
-  # Repeated training images count once.
-  parts = dict(zip(splits.PARTS, map(np.unique, rows), strict=True))
+  outcome = _fit(config, workdir, model, state, data, rows)
   result = experiment.describe(config, catalogue, outcome.variables)
   result['data'] |= {
     'split': {
@@ -193,10 +226,16 @@ def run_training(
     'counts': experiment.part_counts(split, catalogue),
     'held_out_seen_by_weights': seen,
   }
+  # Repeated training images count once.
+  parts = dict(zip(splits.PARTS, map(np.unique, rows), strict=True))
   trained = scoring.Trained(config, model, outcome.variables)
+  names = catalogue.class_names
   if experiment.segments(config):
-    result['data']['masks'] = _mask_facts(config, catalogue, dropped)
-    result |= scoring.score_masks(trained, names, data, parts, workdir)
+    result['data']['masks'] = mask_facts
+    side = catalogue.mask_side
+    result |= scoring.score_masks(
+      trained, names, data, parts, workdir, mask_side=side
+    )
   else:
     result |= scoring.score_classes(trained, names, data, parts)
   result |= {
@@ -211,14 +250,13 @@ def _print_masks(
   config: ml_collections.ConfigDict, catalogue: Catalogue
 ) -> None:
   """What masks cover, class by class, and which look broken."""
-  names = catalogue.class_names
-  rows = masks.by_class(catalogue.coverage, catalogue.labels, len(names))
+  facts = _mask_facts(config, catalogue)
   print(
     report.table(
       ['class', 'masks', 'mean share of cells', 'empty'],
       [
-        [name, str(row.masks), f'{row.mean:.1%}', str(row.empty)]
-        for name, row in zip(names, rows, strict=True)
+        [name, str(row['masks']), f'{row["mean"]:.1%}', str(row['empty'])]
+        for name, row in facts['by_class'].items()
       ],
     )
   )
@@ -232,23 +270,33 @@ def _print_masks(
       f'{catalogue.many_coloured} masks hold more than two colours: all that '
       'the rule takes is one kind of cell'
     )
-  for warning in masks.warnings(rows, names):
+  _warn(facts)
+
+
+def _warn(mask_facts: dict[str, Any]) -> None:
+  for warning in mask_facts.get('warnings', ()):
     print(f'warning: {warning}')
 
 
 def _mask_facts(
-  config: ml_collections.ConfigDict, catalogue: Catalogue, dropped: int
+  config: ml_collections.ConfigDict, catalogue: Catalogue
 ) -> dict[str, Any]:
-  """How a set's masks were read, and what was left out for them."""
+  """How a set's masks were read, and what looks wrong; none if none were."""
+  if np.isnan(catalogue.coverage).all():
+    return {}
   names = catalogue.class_names
   rows = masks.by_class(catalogue.coverage, catalogue.labels, len(names))
+  dropped = {'dropped_empty': 0} if config.data.drop_empty_masks else {}
   return {
     'rule': config.data.mask_rule,
     'cleaned': config.data.clean_masks,
-    'dropped_empty': dropped,
+    'bad': len(catalogue.bad_masks),
+    'unpaired': len(catalogue.unpaired),
+    **dropped,
     'by_class': {
       name: row._asdict() for name, row in zip(names, rows, strict=True)
     },
+    'warnings': masks.warnings(rows, names),
   }
 
 
@@ -279,6 +327,7 @@ _EVALUATION_KEYS = (
   'data.mask_rule',
   'data.clean_masks',
   'data.clean_minimum_area',
+  'data.smallest_cell',
   'synthetic.scale',
   'synthetic.seed',
   'train.batch_size',
@@ -299,6 +348,40 @@ def _evaluation_config(
   config.update_from_flattened_dict(overrides)
   settings.check(config)
   return config
+
+
+def _parts_to_score(
+  config: ml_collections.ConfigDict,
+  trained: pathlib.Path,
+  overrides: dict[str, Any],
+  data: Dataset,
+  catalogue: Catalogue,
+) -> tuple[Dataset, dict[str, np.ndarray], int]:
+  """What an evaluation scores: a run's own parts, or all of another set.
+
+  Returns:
+    The set, with the copies that the run's parts hold; row numbers by part; and
+    how many images were left out because the model was trained on them.
+  """
+  split, fingerprint, learnt = experiment.saved_split(trained)
+  if fingerprint == catalogue.fingerprint:
+    data, rows = experiment.materialise(config, split, data)
+    return data, dict(zip(splits.PARTS, map(np.unique, rows), strict=True)), 0
+  if 'data.source' not in overrides and not _changes_smears(overrides):
+    raise InputError(
+      f'{config.data.source} has changed since {trained} was trained on it; '
+      'give config.data.source to score it as another set'
+    )
+  new = [i for i, p in enumerate(catalogue.pixels) if p not in learnt]
+  left_out = len(catalogue.pixels) - len(new)
+  if not new:
+    raise InputError(
+      f'{config.data.source} holds nothing but images that the model was '
+      'trained on'
+    )
+  if left_out:
+    print(f'{left_out} images left out: the model was trained on them')
+  return data, {'test': np.array(new, np.int32)}, left_out
 
 
 def run_evaluation(
@@ -332,58 +415,38 @@ def run_evaluation(
   claim |= config.to_dict()
   files.check_claim(workdir, claim)
   data, catalogue = experiment.load(config)
-  masks_alone = experiment.segments(config)
+  segments = experiment.segments(config)
+  if segments:
+    # Cells are cells, in whatever classes.
+    names = catalogue.class_names
   unknown = sorted(set(catalogue.class_names) - set(names))
-  if unknown and not masks_alone:
+  if unknown:
     raise InputError(
       f'{config.data.source} has the classes {", ".join(unknown)}, which the '
       f'model does not know; it was trained on {", ".join(names)}. Rename the '
       'folders'
     )
-  split, fingerprint, learnt = experiment.saved_split(trained)
-  left_out = 0
-  if fingerprint == catalogue.fingerprint:
-    data, rows = experiment.materialise(config, split, data)
-    parts = dict(zip(splits.PARTS, map(np.unique, rows), strict=True))
-  elif 'data.source' not in overrides and not _changes_smears(overrides):
-    raise InputError(
-      f'{config.data.source} has changed since {trained} was trained on it; '
-      'give config.data.source to score it as another set'
-    )
-  else:
-    new = [i for i, p in enumerate(catalogue.pixels) if p not in learnt]
-    left_out = len(catalogue.pixels) - len(new)
-    if not new:
-      raise InputError(
-        f'{config.data.source} holds nothing but images that the model was '
-        'trained on'
-      )
-    parts = {'test': np.array(new, np.int32)}
-    if masks_alone:
-      # Cells are cells, in whatever classes.
-      names = catalogue.class_names
-    else:
-      mapping = [names.index(n) for n in catalogue.class_names]
-      data = data._replace(labels=jnp.asarray(mapping, jnp.int32)[data.labels])
+  mapping = [names.index(n) for n in catalogue.class_names]
+  data = data._replace(labels=jnp.asarray(mapping, jnp.int32)[data.labels])
+  data, parts, left_out = _parts_to_score(
+    config, trained, overrides, data, catalogue
+  )
+  chosen = scoring.chosen_by(trained) if segments else None
   files.claim(workdir, claim)
   model = experiment.make_model(config, len(names))
   result = experiment.describe(config, catalogue, variables)
   result['data'] |= {'classes': list(names), 'left_out_as_trained_on': left_out}
   scored = scoring.Trained(config, model, variables)
-  if masks_alone:
+  if segments:
+    result['data']['masks'] = _mask_facts(config, catalogue)
+    _warn(result['data']['masks'])
+    side = catalogue.mask_side
     result |= scoring.score_masks(
-      scored,
-      names,
-      data,
-      parts,
-      workdir,
-      threshold=experiment.trained_threshold(trained),
+      scored, names, data, parts, workdir, mask_side=side, chosen=chosen
     )
   else:
     result |= scoring.score_classes(scored, names, data, parts)
   result['cost'] = experiment.run_cost(started)
-  if left_out:
-    print(f'{left_out} images left out: the model was trained on them')
   experiment.write_result(workdir, result)
 
 

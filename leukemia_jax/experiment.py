@@ -55,7 +55,7 @@ def load(
 
   Raises:
     InputError: the source can't be used; or, for a model that makes masks, some
-      are missing or all of a class are empty.
+      are missing or bad, or none has a cell.
   """
   settings = config.data
   if read_masks is None:
@@ -74,7 +74,8 @@ def load(
     )
   if segments(config):
     data, catalogue = _with_masks_alone(config, data, catalogue)
-    _check_masks(config, catalogue)
+    if not catalogue.coverage.any():
+      raise InputError(_all_empty(config, '', len(catalogue.ids)))
   elif len(catalogue.class_names) < 2:
     raise InputError(
       f'{settings.source} has one class, {catalogue.class_names[0]!r}: a '
@@ -94,33 +95,29 @@ def _with_masks_alone(
       'from: give Original/<Class>/ with Segmented/<Class>/, or images/ with '
       'masks/, files of one name each'
     )
-  if not catalogue.unpaired:
+  bad = list(catalogue.bad_masks)
+  bad += [f'{path}: no file of its name there' for path in catalogue.unpaired]
+  if not bad:
     return data, catalogue
-  names = ', '.join(catalogue.unpaired[:5])
-  names += ' ...' if len(catalogue.unpaired) > 5 else ''
   if config.data.on_bad_image == 'error':
-    raise InputError(
-      f'{config.data.source}: {len(catalogue.unpaired)} images or masks have '
-      f'no counterpart of the same name: {names}. Add or remove them, or leave '
-      'them out with --config.data.on_bad_image=skip'
+    raise builder.unusable(
+      f'{config.data.source}: {len(bad)} masks are bad, or masks and images '
+      'have no counterpart',
+      bad,
     )
-  print(f'{len(catalogue.unpaired)} unpaired images or masks left out: {names}')
+  left_out = len(catalogue.ids) - len(paired)
+  print(f'{left_out} images without a mask that can be used left out')
   return dataset.select(data, catalogue, paired)
 
 
-def _check_masks(
-  config: ml_collections.ConfigDict, catalogue: Catalogue
-) -> None:
-  """Refuses a class whose masks are all empty."""
-  names = catalogue.class_names
-  rows = masks.by_class(catalogue.coverage, catalogue.labels, len(names))
-  for label, (name, row) in enumerate(zip(names, rows, strict=True)):
-    if row.masks and not catalogue.coverage[catalogue.labels == label].any():
-      raise InputError(
-        f'{config.data.source}: all {row.masks} masks of {name} are empty by '
-        f'config.data.mask_rule={config.data.mask_rule}. Give the rule that '
-        "fits (grey>0 for masks of 0 and 1), or remove the class's folder"
-      )
+def _all_empty(
+  config: ml_collections.ConfigDict, whose: str, count: int
+) -> str:
+  return (
+    f'{config.data.source}: all {count} masks{whose} are empty by '
+    f'config.data.mask_rule={config.data.mask_rule}. Give the rule that fits '
+    '(grey>0 for masks of 0 and 1)'
+  )
 
 
 def make_split(
@@ -135,16 +132,28 @@ def make_split(
   Returns:
     The split; with `config.data.drop_empty_masks` images of empty masks are in
     no training part.
+
+  Raises:
+    InputError: the set can't be split; or, for a model that makes masks, all of
+      a class are empty.
   """
-  split = splits.make(make_keys(config.seed)['split'], catalogue, config.data)
-  if segments(config) and config.data.drop_empty_masks:
-    cells = catalogue.coverage[split.train[:, 0]] >= masks.EMPTY_SHARE
-    split = split._replace(train=split.train[cells])
-    if not cells.any():
-      raise InputError(
-        'config.data.drop_empty_masks=True leaves no image to train on: all '
-        'masks of the training part are empty'
-      )
+  key, trainable = make_keys(config.seed)['split'], None
+  if segments(config):
+    for label, name in enumerate(catalogue.class_names):
+      coverage = catalogue.coverage[catalogue.labels == label]
+      if len(coverage) and not coverage.any():
+        raise InputError(
+          _all_empty(config, f' of {name}', len(coverage))
+          + ", or remove the class's folder"
+        )
+    if config.data.drop_empty_masks:
+      trainable = catalogue.coverage >= masks.EMPTY_SHARE
+  split = splits.make(key, catalogue, config.data, trainable=trainable)
+  if not len(split.train):
+    raise InputError(
+      'config.data.drop_empty_masks=True leaves no image to train on: all '
+      'masks of the training part are empty'
+    )
   return split
 
 
@@ -354,18 +363,6 @@ def load_trained(
   return config, names, restored[0]
 
 
-def trained_threshold(workdir: pathlib.Path) -> float:
-  """The threshold that a segmenter's training run chose on validation."""
-  result = files.read_json(workdir / files.RESULT)
-  threshold = result.get('threshold') if isinstance(result, dict) else None
-  if not isinstance(threshold, float) or not 0 < threshold < 1:
-    raise InputError(
-      f'{workdir / files.RESULT} is damaged, or of another version: threshold '
-      f'must be between 0 and 1, not {threshold!r}'
-    )
-  return threshold
-
-
 def _environment() -> dict[str, Any]:
   packages = (
     'leukemia_jax',
@@ -431,6 +428,7 @@ def describe(
       # The name alone: where it lies is nobody's business but the workdir's.
       'source': pathlib.Path(config.data.source).name,
       'fingerprint': catalogue.fingerprint,
+      'scale': config.data.scale,
       'classes': list(catalogue.class_names),
       'images': len(catalogue.ids),
       'groups': _group_count(config, catalogue),

@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from leukemia_jax import figures
+from leukemia_jax import figures, segmentation
 from leukemia_jax import workdir as files
 from leukemia_jax.data import splits
 from leukemia_jax.errors import InputError
@@ -24,8 +24,10 @@ _COLUMNS = (
 
 
 def number(value: float | None, digits: int = 4) -> str:
-  """A number for a table; a dash where there is none."""
-  return '-' if value is None else f'{value:.{digits}f}'
+  """A number for a table; counts as they are, a dash where there is none."""
+  if value is None or isinstance(value, int):
+    return '-' if value is None else str(value)
+  return f'{value:.{digits}f}'
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -67,6 +69,7 @@ _MASK_COLUMNS = {
   'recall': 'recall',
   'border_f1': 'border F1',
   'hausdorff_95': '95 % Hausdorff, px',
+  'one_empty': 'one mask empty',
   'cell_f1': 'cell F1',
   'cell_count_error': 'cell count error',
 }
@@ -102,8 +105,12 @@ def _mask_scores(result: dict[str, Any]) -> str:
       table(['class', 'masks by', *columns], by_class),
       f'Threshold: {result["threshold"]:.2f}, the best on the validation part '
       'of the training run. Scores are of all pixels together; "mean" ones are '
-      'averaged over images. Of probabilities as they are, smoothed by 1, on '
-      'the test part (Dice over batches of ten, mostly of one class): Dice '
+      'averaged over images. Borders are found within '
+      f'{segmentation.BORDER_TOLERANCE:g} px; the 95 % Hausdorff distance is '
+      'averaged over images in which both masks have cells, and those where '
+      'only one has are counted beside it; cells are found at an IoU of '
+      f'{segmentation.OBJECT_IOU:g}. Of probabilities as they are, smoothed by '
+      '1, on the test part (Dice over mixed batches of ten): Dice '
       f'{number(soft["dice"])}, IoU {number(soft["iou"])}.\n',
     ]
   )
@@ -117,6 +124,17 @@ def _facts(result: dict[str, Any]) -> str:
     f'`{result["parameters_sha256"]}`',
     f'* Data: {data["source"]}, fingerprint `{data["fingerprint"]}`',
   ]
+  if masks := data.get('masks'):
+    lines.append(
+      f'* Masks: {masks["rule"]}, {"" if masks["cleaned"] else "not "}cleaned; '
+      f'{masks["bad"]} bad and {masks["unpaired"]} unpaired files left out'
+      + (
+        f'; {masks["dropped_empty"]} images with an empty mask not trained on'
+        if 'dropped_empty' in masks
+        else ''
+      )
+    )
+    lines += [f'* Warning: {warning}' for warning in masks['warnings']]
   if 'split' in data:
     split = data['split']
     lines.append(

@@ -1,11 +1,12 @@
 """A trained model's scores on the parts of a set, beside simple baselines."""
 
 import concurrent.futures
+import functools
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -18,8 +19,9 @@ from leukemia_jax import (
   segmentation,
 )
 from leukemia_jax import workdir as files
-from leukemia_jax.data import audit
+from leukemia_jax.data import audit, masks
 from leukemia_jax.data.dataset import Dataset
+from leukemia_jax.errors import InputError
 
 # Images of each kind on the sheet of the best, middle and worst.
 _SHOWN = 3
@@ -80,16 +82,59 @@ def score_classes(
   return result
 
 
-class _Tried(NamedTuple):
+class Chosen(NamedTuple):
+  """What a segmenter's training run chose on its own parts.
+
+  Attributes:
+    threshold: probability above which a pixel is called a cell.
+    colour_rule: the baseline that was fitted to the training part.
+  """
+
+  threshold: float
+  colour_rule: audit.ColourRule
+
+
+def chosen_by(run: pathlib.Path) -> Chosen:
+  """Reads what a training run chose.
+
+  Args:
+    run: its workdir.
+
+  Returns:
+    The threshold and the colour rule.
+
+  Raises:
+    InputError: the run's result can't be read.
+  """
+  path = run / files.RESULT
+  result = files.read_json(path)
+  try:
+    rule = audit.ColourRule(**result['baselines']['colour_rule']['rule'])
+    found = Chosen(result['threshold'], rule)
+    if not all(isinstance(value, int) for value in rule):
+      raise ValueError(f'the colour rule must be whole numbers, not {rule}')
+    if not 0 < found.threshold < 1:
+      raise ValueError(f'threshold {found.threshold} is not between 0 and 1')
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise InputError(
+      f'{path} is damaged, or of another version: {error!r}'
+    ) from error
+  return found
+
+
+class _Predicted(NamedTuple):
   """What each image of a part gives.
 
   Attributes:
     counted: int, shape (n, thresholds, 4), see `segmentation.counts`.
     soft: float, shape (n, 2), see `segmentation.soft_sums`.
+    called: bool, shape (n, height, width), by the only threshold; None where
+      several were tried.
   """
 
   counted: np.ndarray
   soft: np.ndarray
+  called: np.ndarray | None
 
 
 def _truth(data: Dataset, rows: np.ndarray) -> np.ndarray:
@@ -97,30 +142,55 @@ def _truth(data: Dataset, rows: np.ndarray) -> np.ndarray:
   return np.asarray(data.masks[rows])[..., 0] > 0
 
 
-def _predictions(
-  step: Any, trained: Trained, data: Dataset, rows: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  size = trained.config.train.batch_size
-  batches = evaluate.probabilities(
-    step, trained.variables, data, rows, batch_size=size
+class _Predictor:
+  """A segmenter at work on a set, its step compiled once for all parts."""
+
+  def __init__(self, trained: Trained, data: Dataset):
+    self._trained, self._data = trained, data
+    self._step = evaluate.make_probability_step(
+      apply_fn=trained.model.apply,
+      preprocessing=trained.config.model.preprocess,
+    )
+
+  def __call__(
+    self, part: str, rows: np.ndarray, thresholds: np.ndarray
+  ) -> _Predicted:
+    """Predicts a part once, at every threshold."""
+    size = self._trained.config.train.batch_size
+    batches = evaluate.probabilities(
+      self._step, self._trained.variables, self._data, rows, batch_size=size
+    )
+    starts = range(0, len(rows), size)
+    counted, soft, kept = [], [], []
+    for start, probability in zip(
+      starts,
+      progress.track(batches, f'Scoring: {part}', len(starts)),
+      strict=True,
+    ):
+      truth = _truth(self._data, rows[start : start + size])
+      called = probability[:, None] > thresholds[:, None, None]
+      counted.append(segmentation.counts(truth[:, None], called))
+      soft.append(segmentation.soft_sums(truth, probability))
+      if len(thresholds) == 1:
+        kept.append(called[:, 0])
+    return _Predicted(
+      np.concatenate(counted),
+      np.concatenate(soft),
+      np.concatenate(kept) if kept else None,
+    )
+
+
+def _choose_threshold(predicted: _Predicted, workdir: pathlib.Path) -> int:
+  """The best threshold's index, drawn among the others."""
+  counted = predicted.counted.sum(0)
+  index = segmentation.best_threshold(counted)
+  curve = figures.threshold_curve(
+    segmentation.THRESHOLDS,
+    segmentation.overlap(counted),
+    float(segmentation.THRESHOLDS[index]),
   )
-  starts = range(0, len(rows), size)
-  for start, probability in zip(starts, batches, strict=True):
-    yield _truth(data, rows[start : start + size]), probability
-
-
-def _try_thresholds(
-  step: Any, trained: Trained, data: Dataset, rows: np.ndarray, part: str
-) -> _Tried:
-  counted, soft = [], []
-  batches = -(-len(rows) // trained.config.train.batch_size)
-  for truth, probability in progress.track(
-    _predictions(step, trained, data, rows), f'Scoring: {part}', batches
-  ):
-    called = probability[:, None] > segmentation.THRESHOLDS[:, None, None]
-    counted.append(segmentation.counts(truth[:, None], called))
-    soft.append(segmentation.soft_sums(truth, probability))
-  return _Tried(np.concatenate(counted), np.concatenate(soft))
+  files.write(workdir / 'thresholds.png', curve)
+  return index
 
 
 def _full_scores(
@@ -128,12 +198,14 @@ def _full_scores(
   called: np.ndarray,
   labels: np.ndarray,
   class_names: tuple[str, ...],
+  smallest: float,
 ) -> dict[str, Any]:
   """`segmentation.summary` of all images, and by class."""
+  score = functools.partial(segmentation.image_scores, smallest=smallest)
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     images = list(
       progress.track(
-        pool.map(segmentation.image_scores, truth, called),
+        pool.map(score, truth, called),
         'Comparing borders and cells',
         len(truth),
       )
@@ -149,6 +221,42 @@ def _full_scores(
   return segmentation.summary(counted, images) | {'by_class': by_class}
 
 
+def _overlap_scores(
+  counted: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]
+) -> dict[str, Any]:
+  """`segmentation.pooled` of all images, and by class."""
+  return segmentation.pooled(counted) | {
+    'by_class': {
+      name: segmentation.pooled(counted[labels == label])
+      for label, name in enumerate(class_names)
+      if (labels == label).any()
+    }
+  }
+
+
+def _fit_colour_rule(data: Dataset, rows: np.ndarray) -> audit.ColourRule:
+  images, truth = np.asarray(data.images), np.asarray(data.masks)
+  pairs = ((images[i], truth[i, ..., 0] > 0) for i in rows)
+  return audit.fit_colour_rule(pairs)
+
+
+def _by_colour(
+  config: ml_collections.ConfigDict,
+  images: np.ndarray,
+  rule: audit.ColourRule,
+  mask_side: int,
+) -> np.ndarray:
+  """The masks of a colour rule, cleaned where those of the set are."""
+  called = [audit.apply_colour_rule(image, rule) for image in images]
+  if config.data.clean_masks:
+    area = config.data.clean_minimum_area
+    called = [
+      masks.clean_scaled(mask, side=mask_side, minimum_area=area)
+      for mask in called
+    ]
+  return np.stack(called)
+
+
 def score_masks(
   trained: Trained,
   class_names: tuple[str, ...],
@@ -156,7 +264,8 @@ def score_masks(
   parts: dict[str, np.ndarray],
   workdir: pathlib.Path,
   *,
-  threshold: float | None = None,
+  mask_side: int,
+  chosen: Chosen | None = None,
 ) -> dict[str, Any]:
   """Scores a segmenter, and draws what it does well and badly.
 
@@ -166,68 +275,63 @@ def score_masks(
     data: the set, with masks.
     parts: row numbers by part.
     workdir: where errors.png and, if it is chosen here, thresholds.png go.
-    threshold: probability from which on a pixel is called a cell; None takes
-      the one of `segmentation.THRESHOLDS` that is best on validation.
+    mask_side: see `dataset.Catalogue`.
+    chosen: the threshold and colour rule to use; None takes the threshold of
+      `segmentation.THRESHOLDS` that is best on validation, and fits the rule to
+      the training part.
 
   Returns:
-    The threshold; of every part the overlap, and of the test part everything
-    (see `segmentation.summary`), also by class, with the study's soft forms;
-    and likewise for masks that are all ground and, where there is a training
-    part, for a colour rule that was fitted to it.
+    The threshold; of every part the overlap with the study's soft forms, and of
+    the test part everything (see `segmentation.summary`), also by class; and
+    likewise for masks that are all ground and for the colour rule.
   """
-  labels = np.asarray(data.labels)
-  # Compiled once for all parts.
-  step = evaluate.make_probability_step(
-    apply_fn=trained.model.apply, preprocessing=trained.config.model.preprocess
-  )
-  tried = {
-    part: _try_thresholds(step, trained, data, rows, part)
-    for part, rows in parts.items()
-  }
-  if threshold is None:
-    counted = tried['validation'].counted.sum(0)
-    index = segmentation.best_threshold(counted)
-    threshold = float(segmentation.THRESHOLDS[index])
-    curve = figures.threshold_curve(
-      segmentation.THRESHOLDS, segmentation.overlap(counted), threshold
-    )
-    files.write(workdir / 'thresholds.png', curve)
-  else:
-    index = int(np.abs(segmentation.THRESHOLDS - threshold).argmin())
-  result: dict[str, Any] = {'threshold': threshold}
-  for part, got in tried.items():
-    rows_labels = labels[parts[part]]
-    result[part] = segmentation.pooled(got.counted[:, index]) | {
-      'by_class': {
-        name: segmentation.pooled(got.counted[rows_labels == label, index])
-        for label, name in enumerate(class_names)
-        if (rows_labels == label).any()
-      },
-      'soft': segmentation.soft_scores(got.soft),
-    }
-  rows = parts['test']
-  truth, test_labels = _truth(data, rows), labels[rows]
-  called = np.concatenate(
-    [p > threshold for _, p in _predictions(step, trained, data, rows)]
-  )
-  result['test'] |= _full_scores(truth, called, test_labels, class_names)
-  images = np.asarray(data.images[rows])
+  config, labels = trained.config, np.asarray(data.labels)
+  # Not class by class: batches of the study's soft Dice were mixed.
+  mixing = experiment.make_keys(config.seed)['split']
+  predict = _Predictor(trained, data)
+  result: dict[str, Any] = {}
+
+  def take(part: str, predicted: _Predicted, index: int) -> None:
+    soft, rows = predicted.soft, parts[part]
+    mixed = np.asarray(jax.random.permutation(mixing, len(rows)))
+    result[part] = _overlap_scores(
+      predicted.counted[:, index], labels[rows], class_names
+    ) | {'soft': segmentation.soft_scores(soft[mixed])}
+
+  if chosen is None:
+    part = 'validation'
+    predicted = predict(part, parts[part], segmentation.THRESHOLDS)
+    index = _choose_threshold(predicted, workdir)
+    take(part, predicted, index)
+    rule = _fit_colour_rule(data, parts['train'])
+    chosen = Chosen(float(segmentation.THRESHOLDS[index]), rule)
+  for part, rows in parts.items():
+    if part not in result:
+      predicted = predict(part, rows, np.array([chosen.threshold]))
+      take(part, predicted, 0)
+      if part == 'test':
+        called = predicted.called
+  assert called is not None
+  images = np.asarray(data.images[parts['test']])
+  truth = _truth(data, parts['test'])
+
+  def score(called: np.ndarray) -> dict[str, Any]:
+    smallest = config.data.smallest_cell * config.data.image_size
+    of_test = labels[parts['test']]
+    return _full_scores(truth, called, of_test, class_names, smallest)
+
+  result['test'] |= score(called)
   dice = segmentation.overlap(segmentation.counts(truth, called))['dice']
   sheet = _sheet(images, truth, called, dice)
   files.write(workdir / 'errors.png', figures.contact_sheet(*sheet))
-
-  def score(masks: np.ndarray) -> dict[str, Any]:
-    return _full_scores(truth, masks, test_labels, class_names)
-
-  result['baselines'] = {'all_ground': score(np.zeros_like(truth))}
-  if 'train' in parts:
-    every, masks = np.asarray(data.images), np.asarray(data.masks)
-    rule = audit.fit_colour_rule(
-      (every[i], masks[i, ..., 0] > 0) for i in parts['train']
-    )
-    ruled = np.stack([audit.apply_colour_rule(i, rule) for i in images])
-    result['baselines']['colour_rule'] = score(ruled) | {'rule': rule._asdict()}
-  return result
+  by_colour = _by_colour(config, images, chosen.colour_rule, mask_side)
+  return result | {
+    'threshold': chosen.threshold,
+    'baselines': {
+      'all_ground': score(np.zeros_like(truth)),
+      'colour_rule': score(by_colour) | {'rule': chosen.colour_rule._asdict()},
+    },
+  }
 
 
 def _sheet(

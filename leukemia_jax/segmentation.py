@@ -1,7 +1,8 @@
 """Scores of masks: overlap, borders, cells; on the host.
 
 One rule for what is not there, in every score: two empty masks agree
-perfectly; where one of two is empty they agree nowhere.
+perfectly; where one of two is empty they agree nowhere. A distance has no such
+rule: it is that of the pairs in which both masks have cells.
 """
 
 from typing import Any
@@ -17,9 +18,6 @@ THRESHOLDS = np.arange(1, 20) / 20
 BORDER_TOLERANCE = 2.0
 # Objects match from this intersection over union on.
 OBJECT_IOU = 0.5
-# White cells of the published images are 13 to 33 px wide at 224 px: of two
-# middles nearer than this share of the image's side one is noise.
-_NEAREST_MIDDLES = 1 / 28
 # The study's batches for its soft Dice, and the 1 it adds above and below.
 _STUDY_BATCH, _STUDY_SMOOTHING = 10, 1.0
 
@@ -103,12 +101,10 @@ def border_scores(truth: np.ndarray, called: np.ndarray) -> tuple[float, float]:
     The boundary F1 (Csurka et al., BMVC 2013): harmonic mean of the shares of
     border pixels that have one of the other mask within `BORDER_TOLERANCE`; and
     the 95 % Hausdorff distance, px: the larger of the two 95th percentiles of
-    `border_distances`; the image's diagonal where one mask is empty.
+    `border_distances`; NaN where a mask is empty.
   """
   if not truth.any() or not called.any():
-    if truth.any() == called.any():
-      return 1.0, 0.0
-    return 0.0, float(np.hypot(*truth.shape))
+    return float(truth.any() == called.any()), float('nan')
   of_truth, of_called = border_distances(truth, called)
   recall = float((of_truth <= BORDER_TOLERANCE).mean())
   precision = float((of_called <= BORDER_TOLERANCE).mean())
@@ -117,7 +113,7 @@ def border_scores(truth: np.ndarray, called: np.ndarray) -> tuple[float, float]:
   return 2 * precision * recall / total if total else 0.0, float(distance)
 
 
-def objects(mask: np.ndarray) -> np.ndarray:
+def objects(mask: np.ndarray, *, smallest: float) -> np.ndarray:
   """Numbers the cells of a mask; cells that touch are split by a watershed.
 
   Each maximum of the smoothed distance to the ground is a cell's middle; the
@@ -125,23 +121,32 @@ def objects(mask: np.ndarray) -> np.ndarray:
 
   Args:
     mask: bool, shape (height, width).
+    smallest: diameter of the smallest cell, px. A connected part with less
+      area than such a disc is a speck and no cell; of two middles that are
+      nearer than this one is noise.
 
   Returns:
-    int32 of the same shape: 0 for ground, cells from 1 on without gaps.
+    int32 of the same shape: 0 for ground and specks, cells from 1 on without
+    gaps.
   """
-  if not mask.any():
+  parts, count = ndimage.label(mask)
+  sizes = np.bincount(parts.ravel(), minlength=count + 1)
+  parts[sizes[parts] < np.pi / 4 * smallest**2] = 0
+  cells = parts > 0
+  if not cells.any():
     return np.zeros(mask.shape, np.int32)
-  nearest = max(1, round(max(mask.shape) * _NEAREST_MIDDLES))
   # What lies beyond the image's border is not taken for ground.
-  distance = ndimage.distance_transform_edt(mask)
-  smooth = ndimage.gaussian_filter(distance, nearest / 4)
-  parts, _ = ndimage.label(mask)
+  distance = ndimage.distance_transform_edt(cells)
+  smooth = ndimage.gaussian_filter(distance, smallest / 4)
   middles = peak_local_max(
-    smooth, min_distance=nearest, exclude_border=False, labels=parts
+    smooth,
+    min_distance=max(1, round(smallest)),
+    exclude_border=False,
+    labels=parts,
   )
   markers = np.zeros(mask.shape, np.int32)
   markers[tuple(middles.T)] = np.arange(1, len(middles) + 1)
-  return watershed(-smooth, markers, mask=mask).astype(np.int32)
+  return watershed(-smooth, markers, mask=cells).astype(np.int32)
 
 
 def match_objects(
@@ -171,19 +176,23 @@ def match_objects(
   return pairs, m - pairs, n - pairs
 
 
-def image_scores(truth: np.ndarray, called: np.ndarray) -> dict[str, float]:
+def image_scores(
+  truth: np.ndarray, called: np.ndarray, *, smallest: float
+) -> dict[str, float]:
   """All that one pair of masks gives.
 
   Args:
     truth: bool, shape (height, width).
     called: bool, of the same shape.
+    smallest: see `objects`.
 
   Returns:
-    'border_f1', 'hausdorff_95' (px), and of the cells in them 'found',
+    'border_f1', 'hausdorff_95' (px, or NaN), and of the cells in them 'found',
     'invented', 'missed' (see `match_objects`).
   """
   f1, distance = border_scores(truth, called)
-  found, invented, missed = match_objects(objects(truth), objects(called))
+  cells = (objects(mask, smallest=smallest) for mask in (truth, called))
+  found, invented, missed = match_objects(*cells)
   return {
     'border_f1': f1,
     'hausdorff_95': distance,
@@ -221,19 +230,24 @@ def summary(
     images: n results of `image_scores`.
 
   Returns:
-    Plain numbers by name, ready for JSON: those of `pooled`; the means of
-    border F1 and 95 % Hausdorff distance; F1 over all cells, and the mean error
-    of an image's number of cells.
+    Plain numbers by name, ready for JSON: those of `pooled`; the mean border
+    F1; the mean 95 % Hausdorff distance of the pairs in which both masks have
+    cells (None if there is no such pair), and 'one_empty', the number of pairs
+    in which only one has; F1 over all cells, and the mean error of an image's
+    number of cells.
   """
   values = {key: np.array([i[key] for i in images]) for key in images[0]}
   found, invented, missed = (
     values[key] for key in ('found', 'invented', 'missed')
   )
   wrong = (invented + missed).sum()
+  distances = values['hausdorff_95'][~np.isnan(values['hausdorff_95'])]
+  tp, fp, fn, _ = np.asarray(counted).T
   return {
     **pooled(counted),
     'border_f1': float(values['border_f1'].mean()),
-    'hausdorff_95': float(values['hausdorff_95'].mean()),
+    'hausdorff_95': float(distances.mean()) if len(distances) else None,
+    'one_empty': int(((tp + fn > 0) != (tp + fp > 0)).sum()),
     'cells': int((found + missed).sum()),
     'cell_f1': float(_share(2 * found.sum(), 2 * found.sum() + wrong)),
     'cell_count_error': float(np.abs(invented - missed).mean()),
@@ -259,10 +273,9 @@ def soft_sums(truth: np.ndarray, probability: np.ndarray) -> np.ndarray:
 def soft_scores(sums: np.ndarray) -> dict[str, float]:
   """The study's forms, which take probabilities as they are.
 
-  The Dice depends on which images share a batch: the study's were mixed.
-
   Args:
-    sums: shape (n, 2), from `soft_sums`.
+    sums: shape (n, 2), from `soft_sums`. The Dice depends on which images share
+      a batch: mix them, as the study's were, or classes stay among themselves.
 
   Returns:
     'dice', flattened over batches of ten images and averaged over the batches,

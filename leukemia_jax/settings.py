@@ -62,6 +62,7 @@ _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'data.clean_masks': _FLAG,
   'data.clean_minimum_area': _whole(1, 10**6),
   'data.drop_empty_masks': _FLAG,
+  'data.smallest_cell': ('above 0, at most 1', lambda v: 0 < v <= 1),
   'data.benign_class': ('a text', lambda v: isinstance(v, str)),
   'synthetic.scale': ('above 0, at most 20', lambda v: 0 < v <= 20),
   'synthetic.seed': _whole(0, 2**32 - 1),
@@ -151,6 +152,10 @@ def _mismatches(config: ml_collections.ConfigDict) -> list[str]:
       )
     if model.weights == 'imagenet':
       wrong.append(f'config.model.weights=imagenet: {model.name} has none')
+    if config.train.freeze_backbone:
+      wrong.append(
+        f'config.train.freeze_backbone=True: {model.name} has no backbone'
+      )
     return wrong
   if model.depth or not model.blocks:
     wrong.append(

@@ -108,6 +108,84 @@ def init_state(
   return init(key)
 
 
+# Maps (params, batch_stats, key, images, targets, weights, count) to gradients,
+# (loss, right answers), and new batch_stats; the loss is summed by weight and
+# divided by the count.
+_Gradient = Callable[..., tuple[Any, jax.Array, Any]]
+
+
+def _make_gradient(
+  *,
+  apply_fn: Callable[..., Any],
+  preprocessing: str,
+  objective: Callable[..., tuple[jax.Array, jax.Array]],
+) -> _Gradient:
+  """The gradient of a batch, or of a piece of one."""
+
+  def gradient(
+    params: Any,
+    batch_stats: Any,
+    key: jax.Array,
+    images: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    count: jax.Array,
+  ) -> tuple[Any, jax.Array, Any]:
+    def loss_fn(params: Any) -> tuple[jax.Array, Any]:
+      (logits, _), updated = apply_fn(
+        {'params': params, 'batch_stats': batch_stats},
+        evaluate.preprocess(images, preprocessing),
+        train=True,
+        mutable=['batch_stats'],
+        rngs={'dropout': key},
+      )
+      losses, accuracies = objective(logits, targets)
+      loss = (losses * weights).sum() / count
+      right = (accuracies * weights).sum()
+      return loss, (right, updated.get('batch_stats', {}))
+
+    value, grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    loss, (right, updated) = value
+    return grads, jnp.stack([loss, right]), updated
+
+  return gradient
+
+
+def _in_pieces(gradient: _Gradient, pieces: int) -> _Gradient:
+  """A batch's gradient as the sum of its pieces', one after the other."""
+  if pieces == 1:
+    return gradient
+
+  def accumulated(
+    params: Any,
+    batch_stats: Any,
+    key: jax.Array,
+    *batch: jax.Array,
+  ) -> tuple[Any, jax.Array, Any]:
+    *leaves, count = batch
+
+    def add(carry: Any, piece: Any) -> tuple[Any, None]:
+      grads, sums, batch_stats = carry
+      more_grads, more_sums, batch_stats = gradient(
+        params, batch_stats, *piece, count
+      )
+      grads = jax.tree.map(jnp.add, grads, more_grads)
+      return (grads, sums + more_sums, batch_stats), None
+
+    cut = [leaf.reshape(pieces, -1, *leaf.shape[1:]) for leaf in leaves]
+    zero = jax.tree.map(jnp.zeros_like, params)
+    # On a CPU gradients of convolutions crawl inside a loop.
+    total, _ = jax.lax.scan(
+      add,
+      (zero, jnp.zeros(2), batch_stats),
+      (jax.random.split(key, pieces), *cut),
+      unroll=jax.default_backend() == 'cpu',
+    )
+    return total
+
+  return accumulated
+
+
 def make_train_step(
   *,
   apply_fn: Callable[..., Any],
@@ -135,6 +213,12 @@ def make_train_step(
     (state, key, dataset, rows, weights) -> (state, StepMetrics), where rows
     and weights, of shape (steps an epoch, batch size), are the epoch's order.
   """
+  gradient = _in_pieces(
+    _make_gradient(
+      apply_fn=apply_fn, preprocessing=preprocessing, objective=objective
+    ),
+    accumulate,
+  )
 
   def train_step(
     state: TrainState,
@@ -158,59 +242,15 @@ def make_train_step(
       else:
         images, targets = jax.vmap(augment)(keys, images, targets)
     count = weight.sum()
-
-    def gradient(
-      batch_stats: Any,
-      key: jax.Array,
-      images: jax.Array,
-      targets: jax.Array,
-      weight: jax.Array,
-    ) -> tuple[Any, jax.Array, Any]:
-      """Of a piece of the batch: gradients, (loss, right), statistics."""
-
-      def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-        (logits, _), updated = apply_fn(
-          {'params': params, 'batch_stats': batch_stats},
-          evaluate.preprocess(images, preprocessing),
-          train=True,
-          mutable=['batch_stats'],
-          rngs={'dropout': key},
-        )
-        losses, accuracies = objective(logits, targets)
-        loss = (losses * weight).sum() / count
-        right = (accuracies * weight).sum()
-        return loss, (right, updated.get('batch_stats', {}))
-
-      value, grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-      loss, (right, updated) = value
-      return grads, jnp.stack([loss, right]), updated
-
-    if accumulate == 1:
-      grads, sums, batch_stats = gradient(
-        state.batch_stats, dropout_key, images, targets, weight
-      )
-    else:
-
-      def add(carry: Any, piece: Any) -> tuple[Any, None]:
-        grads, sums, batch_stats = carry
-        more_grads, more_sums, batch_stats = gradient(batch_stats, *piece)
-        grads = jax.tree.map(jnp.add, grads, more_grads)
-        return (grads, sums + more_sums, batch_stats), None
-
-      keys = jax.random.split(dropout_key, accumulate)
-      pieces = jax.tree.map(
-        lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]),
-        (images, targets, weight),
-      )
-      zero = jax.tree.map(jnp.zeros_like, state.params)
-      # On a CPU gradients of convolutions crawl inside a loop.
-      (grads, sums, batch_stats), _ = jax.lax.scan(
-        add,
-        (zero, jnp.zeros(2), state.batch_stats),
-        (keys, *pieces),
-        unroll=jax.default_backend() == 'cpu',
-      )
-    loss, right = sums
+    grads, (loss, right), batch_stats = gradient(
+      state.params,
+      state.batch_stats,
+      dropout_key,
+      images,
+      targets,
+      weight,
+      count,
+    )
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     updates = jax.tree.map(lambda u: -state.learning_rate * u, updates)
     return state.replace(

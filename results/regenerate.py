@@ -228,10 +228,11 @@ def render_table() -> str:
 
 
 def _scores_row(title: str, masks: str, got: dict[str, Any]) -> list[str]:
+  from leukemia_jax import report
+
   digits = {'hausdorff_95': 1, 'cell_count_error': 1}
-  names = ('dice', 'iou', 'border_f1', 'hausdorff_95', 'cell_f1')
-  values = [f'{got[n]:.{digits.get(n, 3)}f}' for n in names]
-  return [title, masks, *values, f'{got["cell_count_error"]:.1f}']
+  values = [report.number(got[n], digits.get(n, 3)) for n in _SCORES]
+  return [title, masks, *values]
 
 
 def render_segmentation() -> str:
@@ -247,18 +248,19 @@ def render_segmentation() -> str:
     for kind, baseline in got['baselines'].items():
       row = _scores_row('', report.BASELINES[kind], baseline)
       rows.append([*row, ''])
-  header = ['data', 'masks by', *_SCORES, 'minutes']
+  header = ['data', 'masks by', *_SCORES.values(), 'minutes']
   return report.table(header, rows)
 
 
-_SCORES = (
-  'Dice',
-  'IoU',
-  'border F1',
-  '95 % Hausdorff, px',
-  'cell F1',
-  'cell count error',
-)
+_SCORES = {
+  'dice': 'Dice',
+  'iou': 'IoU',
+  'border_f1': 'border F1',
+  'hausdorff_95': '95 % Hausdorff, px',
+  'one_empty': 'one mask empty',
+  'cell_f1': 'cell F1',
+  'cell_count_error': 'cell count error',
+}
 
 
 def render_segmentation_classes() -> str:

@@ -33,7 +33,9 @@ def smears() -> tuple[Dataset, Catalogue]:
     coverage=np.full(len(labels), np.nan),
     masks=0,
     many_coloured=0,
+    mask_side=0,
     skipped=(),
+    bad_masks=(),
     unpaired=(),
   )
   return Dataset(jnp.asarray(np.stack(images)), jnp.asarray(labels)), catalogue

@@ -38,6 +38,12 @@ def save_images(
       Image.fromarray(pixels).save(folder / name / f'cell-{i}{suffix}')
 
 
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory) -> str:
+  """The flag of a cache that a file's command runs share."""
+  return f'--config.data.cache_dir={tmp_path_factory.mktemp("cache")}'
+
+
 @pytest.fixture(scope='session')
 def smear() -> np.ndarray:
   """A synthetic field, uint8 (224, 224, 3)."""

@@ -195,13 +195,20 @@ def test_masks_of_three_colours_are_counted(tmp_path):
   )
 
 
-def test_a_pair_of_two_sizes_is_named(tmp_path):
-  save_pairs(tmp_path / 'set', {'a': 2, 'b': 1})
+def test_bad_masks_are_named_and_their_images_kept(tmp_path):
+  save_pairs(tmp_path / 'set', {'a': 2, 'b': 2})
   Image.new('L', (32, 30)).save(tmp_path / 'set/Segmented/a/cell-1.png')
-  with pytest.raises(InputError) as caught:
-    load(tmp_path, tmp_path / 'set')
-  words = 'Segmented/a/cell-1.png: this mask is 32 x 30 px, its image 32 x 32'
-  assert words in str(caught.value)
+  (tmp_path / 'set/Segmented/b/cell-0.png').write_bytes(b'no')
+  prepared = builder.prepare(settings(tmp_path, tmp_path / 'set'), SYNTHETIC)
+  data, catalogue = dataset.load(prepared, 32, RULE)
+  one, two = catalogue.bad_masks
+  assert one == (
+    'Segmented/a/cell-1.png: this mask is 32 x 30 px, its image 32 x 32'
+  )
+  assert two.startswith('Segmented/b/cell-0.png: not an image')
+  assert len(data.labels) == 4 and catalogue.masks == 2
+  assert np.isnan(catalogue.coverage).tolist() == [False, True, True, False]
+  assert catalogue.mask_side == 32
 
 
 def test_select_keeps_images_masks_and_catalogue_together(tmp_path):

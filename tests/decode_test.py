@@ -71,6 +71,25 @@ def test_16_bit_grey(kind):
   np.testing.assert_array_equal(out[..., 0].ravel(), np.arange(256))
 
 
+def test_a_masks_labels_and_cut_outs(rgb):
+  def read(data):
+    mask = decode.decode(data, max_pixels=LIMIT, is_mask=True)
+    return np.asarray(mask)
+
+  # Labels of a 16-bit mask are no shades: 1 is not 1 / 257.
+  labels = np.arange(400, dtype=np.uint16).reshape(20, 20)
+  for kind in ('PNG', 'TIFF'):
+    got = read(encoded(Image.fromarray(labels), kind))
+    np.testing.assert_array_equal(got[..., 0], np.minimum(labels, 255))
+  image = rgb.convert('RGBA')
+  alpha = np.full((40, 60), 255, np.uint8)
+  alpha[:10] = 0
+  image.putalpha(Image.fromarray(alpha))
+  got = read(encoded(image))
+  assert not got[:10].any()
+  np.testing.assert_array_equal(got[10:], np.asarray(rgb)[10:])
+
+
 def test_floating_point_grey_is_refused_and_8_bit_values_in_32_are_kept():
   image = Image.fromarray(np.ones((4, 4), np.float32))
   with pytest.raises(decode.BadImageError, match='floating-point'):

@@ -40,11 +40,6 @@ def refused(done: subprocess.CompletedProcess) -> str:
 
 
 @pytest.fixture(scope='module')
-def cache(tmp_path_factory) -> str:
-  return f'--config.data.cache_dir={tmp_path_factory.mktemp("cache")}'
-
-
-@pytest.fixture(scope='module')
 def trained(tmp_path_factory, cache) -> pathlib.Path:
   workdir = tmp_path_factory.mktemp('runs') / 'train'
   done = run(f'--workdir={workdir}', cache, *SMALL)

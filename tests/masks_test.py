@@ -85,6 +85,24 @@ def test_a_scaled_mask_covers_what_the_large_one_does():
   np.testing.assert_array_equal(small[..., 0][clear], halves[clear] > 0.5)
 
 
+def test_a_small_mask_is_cleaned_as_its_file_would_be():
+  large = disc(224, 100, 120, 24) | disc(224, 30, 30, 3)
+  large |= disc(224, 150, 50, 20) & ~disc(224, 150, 50, 18)
+  small = large[::2, ::2]
+  got = masks.clean_scaled(small, side=224, minimum_area=60)
+  assert got.shape == small.shape and got.dtype == bool
+  assert (got ^ disc(112, 50, 60, 12)).sum() <= 24
+  same = masks.clean_scaled(large, side=224, minimum_area=60)
+  np.testing.assert_array_equal(same, masks.clean(large, minimum_area=60))
+
+
+def test_masks_that_cover_too_much_are_warned_of():
+  coverage, labels = np.array([0.1, 0.9, 0.8]), np.array([0, 1, 1])
+  rows = masks.by_class(coverage, labels, 2)
+  turned = [w for w in masks.warnings(rows, ('a', 'b')) if 'exchanged' in w]
+  assert len(turned) == 1 and 'masks of b cover 85.0%' in turned[0]
+
+
 def test_coverage_and_plain_warnings():
   coverage = np.array([0.1, 0.12, 0.0, 0.0005, 0.02, np.nan, 0.1, 0.1])
   labels = np.array([0, 0, 1, 1, 1, 1, 2, 2])

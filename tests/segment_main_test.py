@@ -1,9 +1,13 @@
 """Segmentation on the command line: training, other sets, refusals."""
 
+import json
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from main_test import refused, result, run
 from PIL import Image
 
@@ -20,11 +24,6 @@ SMALL = [
   '--config.train.batch_size=4',
   '--config.train.epochs=12',
 ]
-
-
-@pytest.fixture(scope='module')
-def cache(tmp_path_factory) -> str:
-  return f'--config.data.cache_dir={tmp_path_factory.mktemp("cache")}'
 
 
 @pytest.fixture(scope='module')
@@ -96,7 +95,7 @@ def test_masks_drawn_by_hand_are_scored(trained, cache, drawn, tmp_path):
   flags = ['--mode=evaluate', f'--checkpoint={trained}', cache]
   flags += [f'--config.data.source={drawn}']
   error = refused(run(*flags, f'--workdir={tmp_path}/a'))
-  assert 'all 4 masks of images are empty' in error and 'grey>0' in error
+  assert 'all 4 masks are empty' in error and 'grey>0' in error
   flags += ['--config.data.mask_rule=grey>0']
   done = run(*flags, f'--workdir={tmp_path}/b')
   assert done.returncode == 0, done.stderr
@@ -104,9 +103,87 @@ def test_masks_drawn_by_hand_are_scored(trained, cache, drawn, tmp_path):
   assert got['test']['images'] == 4 and 'train' not in got
   assert got['threshold'] == result(trained)['threshold']
   assert list(got['test']['by_class']) == ['images']
+  assert got['data']['masks']['rule'] == 'grey>0' and got['data']['scale'] == 1
+  # The rule is the training run's: four images are no set to fit one to.
+  assert (
+    got['baselines']['colour_rule']['rule']
+    == result(trained)['baselines']['colour_rule']['rule']
+  )
   done = run(*flags, f'--workdir={tmp_path}/c', '--config.data.scale=0.5')
   assert done.returncode == 0, done.stderr
   assert result(tmp_path / 'c')['test'] != got['test']
+
+
+def test_controls_without_cells_are_scored(trained, cache, tmp_path):
+  source = save_pairs(tmp_path / 'set')
+  for tree in ('images', 'masks'):
+    for i, name in enumerate(('cells', 'cells', 'controls', 'controls')):
+      (source / tree / name).mkdir(exist_ok=True)
+      file = source / f'{tree}/{i}.png'
+      file.rename(source / f'{tree}/{name}/{i}.png')
+  for file in (source / 'masks/controls').glob('*.png'):
+    Image.fromarray(np.zeros((96, 96), np.uint8)).save(file)
+  flags = [cache, f'--config.data.source={source}']
+  flags += ['--config.data.mask_rule=grey>0']
+  evaluate = ['--mode=evaluate', f'--checkpoint={trained}']
+  done = run(*flags, *evaluate, f'--workdir={tmp_path}/e')
+  assert done.returncode == 0, done.stderr
+  assert 'masks of controls look broken' in done.stdout
+  got = result(tmp_path / 'e')
+  assert got['data']['masks']['by_class']['controls']['empty'] == 2
+  ground = got['baselines']['all_ground']['by_class']['controls']
+  assert ground['dice'] == 1 and ground['hausdorff_95'] is None
+  assert 'look broken' in (tmp_path / 'e/report.md').read_text()
+  # There is nothing to learn from such a class.
+  error = refused(run(*SMALL, *flags, f'--workdir={tmp_path}/w'))
+  assert 'all 2 masks of controls are empty' in error
+
+
+@pytest.mark.full
+def test_balanced_first_with_one_empty_mask_dropped(cache, tmp_path):
+  source = save_pairs(tmp_path / 'set', count=12)
+  for i in range(6):
+    ground = np.zeros((96, 96), np.uint8)
+    Image.fromarray(ground).save(source / f'masks/{i}.png')
+  flags = [*SMALL, cache, f'--config.data.source={source}']
+  flags += ['--config.data.mask_rule=grey>0', '--config.train.epochs=1']
+  flags += ['--config.data.order=balance_then_split']
+  flags += ['--config.data.drop_empty_masks=True']
+  flags += ['--config.data.per_class=30']
+  done = run(*flags, f'--workdir={tmp_path}/w')
+  assert done.returncode == 0, done.stderr
+  got = result(tmp_path / 'w')
+  assert list(got['test']['by_class']) == ['images']
+  split = json.loads((tmp_path / 'w/split.json').read_text())['parts']
+  assert {i for i, _ in split['train']} <= set(range(12))
+  cells = {i for i, _ in split['train']}
+  # Ids are in natural order: the first six have empty masks.
+  assert cells and not cells & set(range(6))
+  assert any(copy for _, copy in split['train'])
+  held_out = {i for p in ('validation', 'test') for i, _ in split[p]}
+  assert got['data']['masks']['dropped_empty'] == 12 - len(cells | held_out)
+  assert 'with an empty mask left out of training' in done.stdout
+
+
+@pytest.mark.full
+def test_a_kill_changes_nothing(tmp_path, cache):
+  done = subprocess.run(
+    [
+      sys.executable,
+      str(ROOT / 'tests/kill_and_resume.py'),
+      '--kills=2',
+      f'--folder={tmp_path}',
+      *SMALL,
+      cache,
+      '--config.train.epochs=3',
+      '--config.train.checkpoint_steps=2',
+    ],
+    capture_output=True,
+    text=True,
+    timeout=900,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert 'after 2 kills: the same result' in done.stdout
 
 
 def test_prepare_counts_what_masks_cover(cache, tmp_path):
@@ -136,6 +213,24 @@ def test_missing_and_extra_masks(tmp_path):
   error = refusal(source, tmp_path)
   assert 'images/1.png' in error and 'masks/one.png' in error
   assert 'on_bad_image=skip' in error
+  done = run(
+    f'--workdir={tmp_path}/p',
+    '--mode=prepare',
+    *SMALL,
+    f'--config.data.source={source}',
+    f'--config.data.cache_dir={tmp_path}/c',
+    '--config.data.mask_rule=grey>0',
+    '--config.data.on_bad_image=skip',
+  )
+  assert done.returncode == 0, done.stderr
+  assert '1 images without a mask that can be used left out' in done.stdout
+
+
+def test_a_mask_of_another_size(tmp_path):
+  source = save_pairs(tmp_path / 'set')
+  Image.new('L', (96, 90)).save(source / 'masks/2.png')
+  error = refusal(source, tmp_path)
+  assert 'masks/2.png: this mask is 96 x 90 px, its image 96 x 96' in error
 
 
 def test_no_masks_at_all(tmp_path):
@@ -173,6 +268,8 @@ def test_a_training_part_without_cells(tmp_path):
     (['--config.data.mask_rule=red>9'], 'config.data.mask_rule'),
     (['--config.train.accumulate=3'], 'must be a multiple'),
     (['--config.train.mask_loss=l2'], 'bce+dice'),
+    (['--config.train.freeze_backbone=True'], 'unet has no backbone'),
+    (['--config.data.smallest_cell=0.0'], 'config.data.smallest_cell'),
     (['--config=configs/default.py', '--config.model.checkpoint=True'], 'unet'),
     (['--config=configs/unet.py:large'], "there are 'small' and 'study'"),
   ],

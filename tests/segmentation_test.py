@@ -96,9 +96,11 @@ def test_border_scores_are_those_of_all_pairs_of_points(pair):
 
 
 def test_border_scores_of_empty_masks():
-  assert segmentation.border_scores(EMPTY, EMPTY) == (1.0, 0.0)
+  f1, distance = segmentation.border_scores(EMPTY, EMPTY)
+  assert f1 == 1 and np.isnan(distance)
   for pair in HALF_EMPTY:
-    assert segmentation.border_scores(*pair) == (0.0, np.hypot(24, 24))
+    f1, distance = segmentation.border_scores(*pair)
+    assert f1 == 0 and np.isnan(distance)
 
 
 def discs(*centres: tuple[int, int], radius: int = 9) -> np.ndarray:
@@ -108,7 +110,8 @@ def discs(*centres: tuple[int, int], radius: int = 9) -> np.ndarray:
 
 
 def test_touching_cells_are_parted():
-  found = segmentation.objects(discs((40, 40), (40, 56), (80, 80)))
+  mask = discs((40, 40), (40, 56), (80, 80))
+  found = segmentation.objects(mask, smallest=4)
   assert found.max() == 3
   # Two halves of one size, parted half way.
   assert found[40, 40] != found[40, 56]
@@ -119,7 +122,7 @@ def test_touching_cells_are_parted():
 
 @pytest.mark.parametrize('mask', [*(p[0] for p in PAIRS), EMPTY])
 def test_objects_are_numbered_without_gaps_and_cover_the_mask(mask):
-  found = segmentation.objects(mask)
+  found = segmentation.objects(mask, smallest=1)
   np.testing.assert_array_equal(found > 0, mask)
   assert set(np.unique(found)) - {0} == set(range(1, found.max() + 1))
   # No cell spans two components.
@@ -127,6 +130,24 @@ def test_objects_are_numbered_without_gaps_and_cover_the_mask(mask):
   assert found.max() >= parts
   for cell in range(1, found.max() + 1):
     assert len(np.unique(whole[found == cell])) == 1
+
+
+def test_specks_are_no_cells():
+  cell, speck = discs((40, 40)), discs((80, 80), radius=3)
+  found = segmentation.objects(cell | speck, smallest=8)
+  np.testing.assert_array_equal(found > 0, cell)
+  assert found.max() == 1
+  assert segmentation.objects(cell | speck, smallest=4).max() == 2
+  assert not segmentation.objects(speck, smallest=8).any()
+
+
+def test_how_cells_part_does_not_depend_on_the_size_of_the_field():
+  mask = discs((20, 20), (20, 36), (60, 60))
+  wide = np.pad(mask, ((0, 200), (0, 200)))
+  np.testing.assert_array_equal(
+    segmentation.objects(wide, smallest=4)[:112, :112],
+    segmentation.objects(mask, smallest=4),
+  )
 
 
 def brute_force_pairs(truth: np.ndarray, called: np.ndarray) -> int:
@@ -157,7 +178,7 @@ def brute_force_pairs(truth: np.ndarray, called: np.ndarray) -> int:
 
 @pytest.mark.parametrize('pair', [*PAIRS, *HALF_EMPTY, (EMPTY, EMPTY)])
 def test_matches_are_counted(pair):
-  truth, called = (segmentation.objects(mask) for mask in pair)
+  truth, called = (segmentation.objects(m, smallest=1) for m in pair)
   found, invented, missed = segmentation.match_objects(truth, called)
   assert found == brute_force_pairs(truth, called)
   assert found + invented == called.max() and found + missed == truth.max()
@@ -172,15 +193,37 @@ def test_two_halves_of_a_cell_make_one_pair():
 def test_summary_pools_cells_and_averages_the_rest():
   truth = np.stack([discs((30, 30), (80, 80)), discs((30, 30))])
   called = np.stack([discs((30, 30)), discs((30, 31), (80, 80), (30, 80))])
-  images = [segmentation.image_scores(*p) for p in zip(truth, called)]  # noqa: B905
-  got = segmentation.summary(segmentation.counts(truth, called), images)
+  got = scored(truth, called)
   assert (got['images'], got['cells']) == (2, 3)
   # Two found, two invented, one missed.
   assert got['cell_f1'] == pytest.approx(2 * 2 / (2 * 2 + 2 + 1))
   assert got['cell_count_error'] == pytest.approx((1 + 2) / 2)
-  assert got['border_f1'] == pytest.approx(
-    np.mean([image['border_f1'] for image in images])
-  )
+  borders = [
+    segmentation.border_scores(*pair)
+    for pair in zip(truth, called, strict=True)
+  ]
+  f1, distance = np.mean(borders, 0)
+  assert got['border_f1'] == pytest.approx(f1)
+  assert got['hausdorff_95'] == pytest.approx(distance)
+  assert got['one_empty'] == 0
+
+
+def scored(truth: np.ndarray, called: np.ndarray) -> dict:
+  images = [
+    segmentation.image_scores(*pair, smallest=4)
+    for pair in zip(truth, called, strict=True)
+  ]
+  return segmentation.summary(segmentation.counts(truth, called), images)
+
+
+def test_distances_are_of_pairs_with_cells_and_others_are_counted():
+  cell, empty = discs((30, 30)), np.zeros((112, 112), bool)
+  truth, called = np.stack([cell, cell, empty]), np.stack([cell, empty, empty])
+  got = scored(truth, called)
+  assert got['hausdorff_95'] == 0 and got['one_empty'] == 1
+  assert got['border_f1'] == pytest.approx((1 + 0 + 1) / 3)
+  nothing = scored(truth[1:], called[1:])
+  assert nothing['hausdorff_95'] is None and nothing['one_empty'] == 1
 
 
 def test_soft_forms_are_the_studys():

@@ -267,3 +267,11 @@ def test_images_and_masks_in_classes(tmp_path):
 def test_a_class_may_be_called_images(tmp_path):
   conftest.save_images(tmp_path / 'set', {'images': 3, 'other': 2}, size=8)
   assert opened(tmp_path / 'set').class_names == ('images', 'other')
+
+
+def test_images_beside_the_class_folders_are_not_passed_over(tmp_path):
+  conftest.save_images(tmp_path / 'set', {'a': 3, 'b': 1}, size=8)
+  for i in (1, 2):
+    (tmp_path / f'set/a/cell-{i}.png').rename(tmp_path / f'set/cell-{i}.png')
+  with pytest.raises(InputError, match='2 images lie beside the class folders'):
+    opened(tmp_path / 'set')

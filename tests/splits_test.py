@@ -31,7 +31,9 @@ def catalogue(labels, groups=None, ids=None) -> dataset.Catalogue:
     coverage=np.full(count, np.nan),
     masks=0,
     many_coloured=0,
+    mask_side=0,
     skipped=(),
+    bad_masks=(),
     unpaired=(),
   )
 
@@ -231,3 +233,25 @@ def test_split_alone_holds_every_original_once(option):
   if option == 2:
     # The study's 2278 / 489 / 489.
     assert [len(part) for part in split] == [2278, 489, 489]
+
+
+@pytest.mark.parametrize('option', [1, 2])
+@pytest.mark.parametrize(
+  'order', ['split_then_balance', 'balance_then_split', 'split']
+)
+def test_what_is_not_trainable_is_held_out_or_nowhere(order, option):
+  trainable = np.random.default_rng(0).uniform(size=len(LABELS)) < 0.7
+  given = {'order': order, 'option': option}
+  whole = splits.make(KEY, catalogue(LABELS), settings(**given))
+  some = splits.make(
+    KEY, catalogue(LABELS), settings(**given), trainable=trainable
+  )
+  assert trainable[some.train[:, 0]].all()
+  # All that may train still does, and the other parts are untouched.
+  kept = whole.train[trainable[whole.train[:, 0]]]
+  assert set(map(tuple, some.train)) == set(map(tuple, kept))
+  for one, other in zip(whole[1:], some[1:], strict=True):
+    np.testing.assert_array_equal(one, other)
+  if order == 'split_then_balance':
+    # Left out before rare classes are filled up, not after.
+    assert len(set(np.bincount(LABELS[some.train[:, 0]]))) == 1

@@ -394,3 +394,49 @@ def test_pieces_of_a_batch_make_the_same_step(accumulate):
     whole.opt_state,
     cut.opt_state,
   )
+
+
+def test_batch_norms_see_one_piece_after_the_other():
+  model = models.create(
+    'unet', num_classes=1, width=0.0625, depth=1, batch_norm=True
+  )
+  tx, dataset = train.make_optimizer(False), mask_data()
+  state = train.init_state(KEY, model, tx, image_size=SIZE, learning_rate=1e-2)
+  step = train.make_train_step(
+    apply_fn=model.apply,
+    tx=tx,
+    augment=None,
+    preprocessing='unit',
+    objective=metrics.mask_objective,
+    accumulate=2,
+  )
+  rows = jnp.arange(8).reshape(1, 8)
+  got, _ = jax.jit(step)(state, KEY, dataset, rows, jnp.ones((1, 8)))
+
+  def loss(params, batch_stats, piece):
+    images = dataset.images[piece].astype(jnp.float32) / 255
+    (logits, _), updated = model.apply(
+      {'params': params, 'batch_stats': batch_stats},
+      images,
+      train=True,
+      mutable=['batch_stats'],
+    )
+    losses, _ = metrics.mask_objective(logits, dataset.masks[piece])
+    return losses.sum() / 8, updated['batch_stats']
+
+  gradient = jax.grad(loss, has_aux=True)
+  first, stats = gradient(state.params, state.batch_stats, rows[0, :4])
+  second, stats = gradient(state.params, stats, rows[0, 4:])
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    got.batch_stats,
+    stats,
+  )
+  jax.tree.map(
+    lambda mu, a, b: np.testing.assert_allclose(
+      mu, 0.1 * (a + b), rtol=1e-3, atol=1e-7
+    ),
+    got.opt_state.mu,
+    first,
+    second,
+  )

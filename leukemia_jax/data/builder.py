@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -37,10 +37,11 @@ class Checked:
     id: its path in the source.
     label: index of its class.
     image: the image file's bytes.
-    mask: the mask file's bytes; empty if there is none.
-    group: the patient, where known.
+    mask: the mask file's bytes; empty if there is none that can be used.
     pixels: hash of the decoded image; equal images of unknown patients form a
       group, and it shows an image again in another set.
+    group: the patient, where known.
+    bad_mask: what is wrong with its mask, if something is.
   """
 
   id: str
@@ -49,43 +50,82 @@ class Checked:
   mask: bytes
   pixels: str
   group: str = ''
+  bad_mask: 'Bad | None' = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Bad:
-  """An item that can't be used, and why."""
+  """A file that can't be used, and why."""
 
   path: str
   why: str
+
+  def __str__(self) -> str:
+    return f'{self.path}: {self.why}'
+
+
+def unusable(what: str, files: Sequence[str]) -> InputError:
+  """The error that names files which can't be used.
+
+  Args:
+    what: of what set they are, and how many.
+    files: a line each; the first few are shown.
+
+  Returns:
+    The error.
+  """
+  lines = [f'  {line}' for line in files[:_LISTED]]
+  if len(files) > _LISTED:
+    lines.append(f'  and {len(files) - _LISTED} more')
+  return InputError(
+    '\n'.join([f'{what}:', *lines])
+    + '\nMend or remove them, or leave them out with '
+    '--config.data.on_bad_image=skip'
+  )
 
 
 # Reads or renders one item.
 Job = Callable[[], Checked | Bad]
 
 
-def _check_item(item: source.Item, max_pixels: int) -> Checked | Bad:
-  """Reads an item and decodes all of it, so that bad files show here."""
-  file = item.image
+def _read(
+  file: source.File, max_pixels: int, *, is_mask: bool
+) -> tuple[bytes, Image.Image] | Bad:
+  """A file's bytes, and all of it decoded, so that bad files show here."""
   try:
-    image = file.read()
-    pixels = decode.decode(image, max_pixels=max_pixels)
-    mask = b''
-    if item.mask is not None:
-      file = item.mask
-      mask = file.read()
-      drawn = decode.decode(mask, max_pixels=max_pixels)
-      if drawn.size != pixels.size:
-        sizes = ['{} x {}'.format(*i.size) for i in (drawn, pixels)]
-        raise decode.BadImageError(
-          f'this mask is {sizes[0]} px, its image {sizes[1]}'
-        )
+    data = file.read()
+    return data, decode.decode(data, max_pixels=max_pixels, is_mask=is_mask)
   except decode.BadImageError as error:
     return Bad(file.path, str(error))
   except Exception as error:
     # zipfile and zlib raise many kinds on a damaged entry; OSError otherwise.
     return Bad(file.path, f'cannot be read: {error!r}')
+
+
+def _check_item(item: source.Item, max_pixels: int) -> Checked | Bad:
+  """Reads an item; with a bad mask its image is still fit to classify."""
+  read = _read(item.image, max_pixels, is_mask=False)
+  if isinstance(read, Bad):
+    return read
+  image, pixels = read
+  mask, bad_mask = b'', None
+  if item.mask is not None:
+    drawn = _read(item.mask, max_pixels, is_mask=True)
+    if isinstance(drawn, Bad):
+      bad_mask = drawn
+    elif drawn[1].size != pixels.size:
+      sizes = ['{} x {}'.format(*i.size) for i in (drawn[1], pixels)]
+      why = f'this mask is {sizes[0]} px, its image {sizes[1]}'
+      bad_mask = Bad(item.mask.path, why)
+    else:
+      mask = drawn[0]
   return Checked(
-    item.image.path, item.label, image, mask, _pixel_hash(np.asarray(pixels))
+    item.image.path,
+    item.label,
+    image,
+    mask,
+    _pixel_hash(np.asarray(pixels)),
+    bad_mask=bad_mask,
   )
 
 
@@ -143,7 +183,7 @@ def _in_order(jobs: list[Job]) -> Iterator[Checked | Bad]:
 class Smears(tfds.core.GeneratorBasedBuilder):
   """Smear images with label, id, group and, where there is one, a mask."""
 
-  VERSION = tfds.core.Version('1.2.0')
+  VERSION = tfds.core.Version('1.3.0')
 
   def __init__(
     self,
@@ -192,7 +232,7 @@ class Smears(tfds.core.GeneratorBasedBuilder):
     return {SPLIT: self._generate_examples()}
 
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-    digest, bad = hashlib.sha256(), []
+    digest, bad, bad_masks = hashlib.sha256(), [], []
     first_with: dict[str, str] = {}
     kept = 0
     results = progress.track(
@@ -202,6 +242,8 @@ class Smears(tfds.core.GeneratorBasedBuilder):
       if isinstance(checked, Bad):
         bad.append(checked)
         continue
+      if checked.bad_mask:
+        bad_masks.append(str(checked.bad_mask))
       group = checked.group or first_with.setdefault(checked.pixels, checked.id)
       name = self._class_names[checked.label]
       for part in (checked.id, name, checked.image, checked.mask):
@@ -220,18 +262,14 @@ class Smears(tfds.core.GeneratorBasedBuilder):
       )
       kept += 1
     if bad and (self._on_bad_image == 'error' or not kept):
-      lines = [f'  {b.path}: {b.why}' for b in bad[:_LISTED]]
-      if len(bad) > _LISTED:
-        lines.append(f'  and {len(bad) - _LISTED} more')
-      raise InputError(
+      raise unusable(
         f'{self._source_name}: {len(bad)} of {len(self._jobs)} images cannot '
-        'be used:\n'
-        + '\n'.join(lines)
-        + '\nMend or remove them, or leave them '
-        'out with --config.data.on_bad_image=skip'
+        'be used',
+        [str(b) for b in bad],
       )
     self.info.metadata['fingerprint'] = digest.hexdigest()
     self.info.metadata['skipped'] = [b.path for b in bad]
+    self.info.metadata['bad_masks'] = bad_masks
 
 
 def prepare(settings: Any, synthetic_settings: Any) -> pathlib.Path:

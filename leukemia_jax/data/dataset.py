@@ -54,7 +54,9 @@ class Catalogue:
       NaN without a mask, or where masks were not read.
     masks: number of images that have a mask.
     many_coloured: number of masks of more than two colours, of those read.
+    mask_side: median of the masks' shorter sides, px; 0 where none was read.
     skipped: bad files that were left out.
+    bad_masks: masks that can't be used, each with the reason.
     unpaired: images and masks without their counterpart, if masks are there.
   """
 
@@ -67,7 +69,9 @@ class Catalogue:
   coverage: np.ndarray
   masks: int
   many_coloured: int
+  mask_side: int
   skipped: tuple[str, ...]
+  bad_masks: tuple[str, ...]
   unpaired: tuple[str, ...]
 
 
@@ -97,19 +101,19 @@ def load(
     masks = np.zeros((*images.shape[:3], 1), np.uint8)
   coverage = np.full(len(records), np.nan)
 
-  def read(index: int) -> tuple[int, str, str, str, bool, bool]:
+  def read(index: int) -> tuple[int, str, str, str, bool, bool, int]:
     record = records[index]
     # Size limits were enforced when the set was prepared.
     image = decode.decode(record['image'], max_pixels=2**62)
     images[index] = decode.to_size(image, image_size)
-    coloured = False
+    coloured, side = False, 0
     if masks is not None and mask_settings is not None and record['mask']:
-      mask = decode.decode(record['mask'], max_pixels=2**62)
+      mask = decode.decode(record['mask'], max_pixels=2**62, is_mask=True)
       masks[index] = mask_files.read(mask, image_size, mask_settings)
       coverage[index] = masks[index].mean()
-      coloured = mask.getcolors(2) is None
+      coloured, side = mask.getcolors(2) is None, min(mask.size)
     texts = (record[key].decode() for key in ('id', 'group', 'pixels'))
-    return record['label'], *texts, bool(record['mask']), coloured
+    return record['label'], *texts, bool(record['mask']), coloured, side
 
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     rows = list(
@@ -117,7 +121,7 @@ def load(
         pool.map(read, range(len(records))), 'Loading images', len(records)
       )
     )
-  labels, ids, groups, pixels, masked, coloured = zip(*rows, strict=True)
+  labels, ids, groups, pixels, masked, coloured, sides = zip(*rows, strict=True)
   metadata = prepared.info.metadata
   catalogue = Catalogue(
     class_names=tuple(prepared.info.features['label'].names),
@@ -129,7 +133,9 @@ def load(
     coverage=coverage,
     masks=sum(masked),
     many_coloured=sum(coloured),
+    mask_side=int(np.median([side for side in sides if side] or [0])),
     skipped=tuple(metadata['skipped']),
+    bad_masks=tuple(metadata['bad_masks']),
     unpaired=tuple(metadata['unpaired']),
   )
   data = Dataset(

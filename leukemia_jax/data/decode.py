@@ -13,7 +13,7 @@ class BadImageError(ValueError):
   """A file that can't be used as an image; the message says why."""
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, is_mask: bool) -> Image.Image:
   if image.mode == 'F':
     raise BadImageError(
       'floating-point grey has no agreed range; save it as 8 or 16 bits'
@@ -22,18 +22,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     # 16 bits to 8. Some versions of Pillow open 16-bit files in 32-bit mode,
     # which also holds plain 8-bit values.
-    if image.mode != 'I' or values.max() > 255:
+    if not is_mask and (image.mode != 'I' or values.max() > 255):
       values = np.round(values / 257.0)
     image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
   transparent = ('P', 'LA', 'PA', 'La', 'RGBA', 'RGBa')
   if image.mode in transparent or 'transparency' in image.info:
     image = image.convert('RGBA')
-    ground = Image.new('RGBA', image.size, (255, 255, 255, 255))
+    ground = Image.new('RGBA', image.size, 'black' if is_mask else 'white')
     image = Image.alpha_composite(ground, image)
   return image.convert('RGB')
 
 
-def decode(data: bytes, *, max_pixels: int) -> Image.Image:
+def decode(
+  data: bytes, *, max_pixels: int, is_mask: bool = False
+) -> Image.Image:
   """Decodes a file to an upright 8-bit RGB image of its own size.
 
   Grey is repeated over the channels; palettes are resolved; what is
@@ -42,9 +44,13 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
   colour by Pillow; floating-point grey is refused; an EXIF orientation is
   applied; of several frames the first is taken.
 
+  In a mask what is transparent is black, as the ground of a cut-out is, and
+  16-bit grey is cut off at 255: its values may be labels from 1 on.
+
   Args:
     data: the file's bytes: JPEG, PNG, BMP, TIFF, GIF, WebP, PPM or JPEG 2000.
     max_pixels: limit on width x height, checked before any pixel is decoded.
+    is_mask: whether the file is a mask and no photograph.
 
   Returns:
     A loaded Pillow image in mode RGB.
@@ -62,7 +68,7 @@ def decode(data: bytes, *, max_pixels: int) -> Image.Image:
           f'{width} x {height} px is over config.data.max_pixels={max_pixels}'
         )
       image.load()
-      return _to_rgb(ImageOps.exif_transpose(image))
+      return _to_rgb(ImageOps.exif_transpose(image), is_mask)
   except UnidentifiedImageError:
     raise BadImageError(f'not an image ({", ".join(FORMATS)})') from None
   except Image.DecompressionBombError as error:

@@ -15,8 +15,9 @@ EMPTY_SHARE = 0.001
 # cells are 1..4 px thin, the smallest white cells 13 px wide.
 _THINNEST = 5
 # Masks of one class in ten that are empty, or that cover under a quarter of
-# what other classes' do, look broken.
-_BROKEN_EMPTY, _BROKEN_COVERAGE = 0.1, 0.25
+# what other classes' do, look broken; and those that cover so much of their
+# images look turned round.
+_BROKEN_EMPTY, _BROKEN_COVERAGE, _TURNED_COVERAGE = 0.1, 0.25, 0.6
 
 
 class Settings(NamedTuple):
@@ -109,11 +110,33 @@ def read(image: Image.Image, size: int, settings: Settings) -> np.ndarray:
   mask = binarise(image, settings.rule)
   if settings.clean:
     mask = clean(mask, minimum_area=settings.minimum_area)
-  if image.size != (size, size):
-    grey = Image.fromarray(mask.astype(np.uint8) * 255)
-    grey = ImageOps.fit(grey, (size, size), Image.Resampling.BILINEAR)
-    mask = np.asarray(grey) >= 128
-  return mask.astype(np.uint8)[..., None]
+  return _to_size(mask, size).astype(np.uint8)[..., None]
+
+
+def _to_size(mask: np.ndarray, size: int) -> np.ndarray:
+  """Scales a mask as `decode.to_size` does an image."""
+  if mask.shape == (size, size):
+    return mask
+  grey = Image.fromarray(mask.astype(np.uint8) * 255)
+  grey = ImageOps.fit(grey, (size, size), Image.Resampling.BILINEAR)
+  return np.asarray(grey) >= 128
+
+
+def clean_scaled(
+  mask: np.ndarray, *, side: int, minimum_area: int
+) -> np.ndarray:
+  """Repairs a mask that was made at a size as `read` does those of files.
+
+  Args:
+    mask: bool array, shape (size, size).
+    side: of the files' masks, px: it is cleaned at that size.
+    minimum_area: see `clean`, px at that size.
+
+  Returns:
+    bool array of shape (size, size).
+  """
+  large = _to_size(mask, side)
+  return _to_size(clean(large, minimum_area=minimum_area), len(mask))
 
 
 class ClassCoverage(NamedTuple):
@@ -167,6 +190,11 @@ def warnings(rows: list[ClassCoverage], names: tuple[str, ...]) -> list[str]:
       flaws.append(
         f'they cover {row.mean:.1%} of their images, where {usual:.1%} is '
         'usual in this set'
+      )
+    if row.mean > _TURNED_COVERAGE:
+      texts.append(
+        f'the masks of {name} cover {row.mean:.1%} of their images: is '
+        'config.data.mask_rule right, or are cells and ground exchanged?'
       )
     if flaws:
       texts.append(

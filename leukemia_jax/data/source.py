@@ -20,6 +20,8 @@ from leukemia_jax.errors import InputError
 KAGGLE_DATASET = 'mehradaria/leukemia'
 # Names of a tree of images and the tree of its masks, in lower case.
 _PAIRS = (('original', 'segmented'), ('images', 'masks'))
+# What tells an image beside the class folders from a note.
+_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,14 +235,22 @@ def from_files(name: str, files: list[File], folders: list[str]) -> Source:
 
   Raises:
     InputError: fewer than two class folders (with masks: none, and no images
-      instead), or an empty one.
+      instead), an empty one, or images beside them.
   """
   root, mask_root = _find_tree(files)
   classes: dict[str, list[File]] = {}
+  loose = []
   for file in _below(files, root):
     folder, slash, _ = file.path[len(root) :].partition('/')
     if slash:
       classes.setdefault(folder, []).append(file)
+    elif file.path.lower().endswith(_SUFFIXES):
+      loose.append(file.path)
+  if classes and loose:
+    raise InputError(
+      f'{name}: {len(loose)} images lie beside the class folders, in none of '
+      f'them: {", ".join(sorted(loose)[:5])}. Move or remove them'
+    )
   if mask_root and not classes:
     # Pairs without classes, as drawn by hand: all of them are one.
     classes[root.rstrip('/').rpartition('/')[2]] = _below(files, root)

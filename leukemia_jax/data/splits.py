@@ -258,6 +258,7 @@ def split_then_balance(
   num_classes: int,
   option: int,
   target: int | None,
+  trainable: np.ndarray | None = None,
 ) -> Split:
   """Splits originals by group, then fills the training part by repeating.
 
@@ -269,6 +270,8 @@ def split_then_balance(
     option: 1 splits by class, 2 globally.
     target: images a class of the whole set is filled up to; its training part
       is filled up to 70 % of that. None fills up nothing.
+    trainable: bool array, the originals that may be in the training part; None
+      for all. The others of that part are in none.
 
   Returns:
     The split; validation and test hold every original once, all copy numbers
@@ -290,6 +293,8 @@ def split_then_balance(
       rng.permutation(np.concatenate(part))
       for part in zip(*by_class, strict=True)
     ]
+  if trainable is not None:
+    parts[0] = parts[0][trainable[parts[0]]]
   if target is not None:
     train = parts[0]
     counts = np.bincount(labels[train], minlength=num_classes)
@@ -305,13 +310,21 @@ def split_then_balance(
   )
 
 
-def make(key: jax.Array, catalogue: Catalogue, settings: Any) -> Split:
+def make(
+  key: jax.Array,
+  catalogue: Catalogue,
+  settings: Any,
+  *,
+  trainable: np.ndarray | None = None,
+) -> Split:
   """Splits a set as `config.data` says.
 
   Args:
     key: PRNG key.
     catalogue: of the set.
     settings: `config.data`: option, order, grouping, block, per_class.
+    trainable: bool array, shape (n,), images that may be in the training part;
+      None for all.
 
   Returns:
     The split.
@@ -338,6 +351,8 @@ def make(key: jax.Array, catalogue: Catalogue, settings: Any) -> Split:
       option=settings.option,
       target=target,
     )
+    if trainable is not None:
+      split = split._replace(train=split.train[trainable[split.train[:, 0]]])
   else:
     split = split_then_balance(
       key,
@@ -346,8 +361,12 @@ def make(key: jax.Array, catalogue: Catalogue, settings: Any) -> Split:
       num_classes=len(names),
       option=settings.option,
       target=None if settings.order == 'split' else target,
+      trainable=trainable,
     )
   for part, rows in zip(PARTS, split, strict=True):
+    if part == 'train' and trainable is not None:
+      # A class may have no such image; the caller says if none has.
+      continue
     counts = np.bincount(labels[rows[:, 0]], minlength=len(names))
     if not counts.all():
       label = int(np.argmin(counts))
