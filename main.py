@@ -1,4 +1,4 @@
-"""Leukemia classification from blood-smear images: prepare, train, evaluate.
+"""Leukemia from blood-smear images: prepare, train, evaluate, study.
 
 python main.py --workdir=runs/first
     trains a small network on synthetic smears, in minutes, on any laptop
@@ -8,6 +8,8 @@ python main.py --workdir=runs/mine --mode=prepare --config.data.source=...
     only checks the images, counts them and draws contact sheets
 python main.py --workdir=runs/scored --mode=evaluate --checkpoint=runs/mine
     scores a trained model, on its own data or another config.data.source
+python main.py --workdir=runs/study --mode=study --config=configs/study.py
+    compares backbones, loading options, rates and dropouts: 48 runs at once
 
 Every key of an experiment stands, with what it means, in configs/default.py.
 """
@@ -24,7 +26,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-MODES = ('prepare', 'train', 'evaluate')
+MODES = ('prepare', 'train', 'evaluate', 'study')
 _DEFAULT_CONFIG = str(pathlib.Path(__file__).parent / 'configs/default.py')
 
 
@@ -204,7 +206,7 @@ def main(_: Sequence[str]) -> None:
       stream.reconfigure(errors='replace')
   logging.set_verbosity(logging.FATAL)
   # JAX takes seconds to import: not for --help, not for a mistyped flag.
-  from leukemia_jax import commands, settings
+  from leukemia_jax import commands, settings, study
   from leukemia_jax.errors import InputError
 
   given = flags.FLAGS
@@ -218,6 +220,8 @@ def main(_: Sequence[str]) -> None:
       commands.prepare(config, workdir)
     elif given.mode == 'train':
       commands.run_training(config, workdir)
+    elif given.mode == 'study':
+      study.run(config, workdir)
     else:
       overrides = config_flags.get_override_values(given['config'])
       commands.run_evaluation(

@@ -37,7 +37,8 @@ def get_config() -> ml_collections.ConfigDict:
   # 'split_then_balance' splits originals by group, repeats what is rare and
   # augments while training. 'balance_then_split' is the study's: augmented
   # copies first, so copies of one image land in training and in test. 'split'
-  # repeats and copies nothing.
+  # repeats and copies nothing. 'outside_study' trains on what no test part of
+  # the first two holds: for a backbone whose features a study then uses.
   data.order = 'split_then_balance'
   # What must not be torn apart: 'record' (a patient where known, else equal
   # images), 'blocks' (runs of consecutive files, a proxy for patients), 'none'.
@@ -108,12 +109,39 @@ def get_config() -> ml_collections.ConfigDict:
   # 'float32' or 'bfloat16' computation; parameters and head are float32.
   model.dtype = 'float32'
 
+  # --mode=study: heads on the fixed features of frozen backbones.
+  config.study = study = ml_collections.ConfigDict()
+  study.models = ('inception_resnet_v2', 'nasnet_large')
+  study.options = (1, 2)
+  study.learning_rates = (0.1, 0.01, 0.001, 0.0001)
+  study.dropout_rates = (0.4, 0.2, 0.0)
+  # Trainings of each row, from seeds of their own on the same split.
+  study.repeats = 1
+  # One row of the grid of those four, from 0 on; -1 for all.
+  study.row = -1
+  # Images outside of all test parts that set the batch norms' statistics of
+  # backbones drawn by chance; 0 leaves them as drawn.
+  study.calibration_images = 512
+  # Each backbone's own values of config.model. With a run's workdir as weights
+  # all but the first follow from that run.
+  for name, blocks in (
+    ('inception_resnet_v2', (10, 20, 10)),
+    ('nasnet_large', (6, 6, 6)),
+    ('nasnet_mobile', (4, 4, 4)),
+  ):
+    study[name] = ml_collections.ConfigDict(
+      {'weights': 'none', 'preprocess': 'auto', 'width': 1.0, 'blocks': blocks}
+    )
+
   config.train = train = ml_collections.ConfigDict()
   train.learning_rate = 1e-3
   train.epochs = 16
   train.batch_size = 32
   # Pieces that a batch is cut into, one after the other: less memory.
   train.accumulate = 1
+  # What a classifier minimises: 'cross_entropy', or 'keras_clipped', the
+  # study's, whose gradient dies where a probability is below 1e-7.
+  train.loss = 'cross_entropy'
   # What a U-Net minimises: 'bce', 'dice', 'bce+dice' or 'focal'.
   train.mask_loss = 'bce'
   # Train the head alone, on a backbone in inference mode.

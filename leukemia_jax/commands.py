@@ -122,7 +122,7 @@ def _begin(
   model: Any,
   split: Split,
   catalogue: Catalogue,
-) -> tuple[train.TrainState, int | None]:
+) -> tuple[train.TrainState, dict[str, int] | None]:
   """A run's first state; the workdir becomes the run's.
 
   Returns:
@@ -133,7 +133,7 @@ def _begin(
     experiment.make_keys(config.seed)['init'],
     model,
     tx,
-    image_size=config.data.image_size,
+    shape=(config.data.image_size, config.data.image_size, 3),
     learning_rate=config.train.learning_rate,
   )
   if checkpoint.is_empty(workdir / files.LATEST):

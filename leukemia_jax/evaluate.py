@@ -21,16 +21,19 @@ class Sums(NamedTuple):
   confusion: jax.Array
 
 
-def preprocess(images: jax.Array, kind: str) -> jax.Array:
+def preprocess(images: jax.Array, kind: str | None) -> jax.Array:
   """Scales uint8 images for a network.
 
   Args:
-    images: uint8, any shape.
-    kind: 'unit' for [0, 1], 'backbone' for [-1, 1] (ImageNet weights').
+    images: uint8, any shape; or features, float.
+    kind: 'unit' for [0, 1], 'backbone' for [-1, 1] (ImageNet weights'); None
+      for features, which stay as they are.
 
   Returns:
     float32 array of the same shape.
   """
+  if kind is None:
+    return images
   if kind not in PREPROCESSING:
     raise ValueError(f'no input scale {kind!r}; there are {PREPROCESSING}')
   values = images.astype(jnp.float32)
@@ -40,7 +43,7 @@ def preprocess(images: jax.Array, kind: str) -> jax.Array:
 def make_eval_step(
   *,
   apply_fn: Callable[..., Any],
-  preprocessing: str,
+  preprocessing: str | None,
   objective: Callable[..., tuple[jax.Array, jax.Array]],
 ) -> Callable[..., Sums]:
   """Makes the compiled step that adds a batch to the sums.
@@ -128,6 +131,62 @@ def probabilities(
     yield np.asarray(step(variables, dataset, filled))[: len(batch)]
 
 
+def in_batches(
+  rows: np.ndarray, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Cuts rows into equal batches; what fills the last one up has weight 0.
+
+  Args:
+    rows: int array, shape (n,).
+    batch_size: rows a batch.
+
+  Returns:
+    Rows, int32, and weights, float32, of shape (batches, batch_size).
+  """
+  count = -(-len(rows) // batch_size)
+  weights = np.arange(count * batch_size) < len(rows)
+  last = rows[(count - 1) * batch_size :]
+  filled = np.concatenate(
+    [rows[: (count - 1) * batch_size], np.resize(last, batch_size)]
+  )
+  shape = count, batch_size
+  return (
+    filled.astype(np.int32).reshape(shape),
+    weights.astype(np.float32).reshape(shape),
+  )
+
+
+def total(
+  eval_step: Callable[..., Sums],
+  variables: Any,
+  dataset: Dataset,
+  rows: jax.Array,
+  weights: jax.Array,
+  *,
+  num_classes: int,
+) -> Sums:
+  """`run` as a loop within a compiled function, for what holds no convolution.
+
+  Args:
+    eval_step: from `make_eval_step`.
+    variables: the model's.
+    dataset: the set.
+    rows: int32, shape (batches, batch size), from `in_batches`.
+    weights: float32, of the same shape.
+    num_classes: number of classes.
+
+  Returns:
+    The sums over all rows.
+  """
+  nothing = Sums(jnp.zeros(()), jnp.zeros((num_classes, num_classes)))
+  sums, _ = jax.lax.scan(
+    lambda sums, batch: (eval_step(variables, dataset, *batch, sums), None),
+    nothing,
+    (rows, weights),
+  )
+  return sums
+
+
 def run(
   eval_step: Callable[..., Sums],
   variables: Any,
@@ -152,12 +211,7 @@ def run(
     (column), float32 (classes, classes).
   """
   sums = Sums(jnp.zeros(()), jnp.zeros((num_classes, num_classes)))
-  for start in range(0, len(rows), batch_size):
-    batch = rows[start : start + batch_size]
-    weights = np.arange(batch_size) < len(batch)
-    batch = np.resize(batch, batch_size)
-    sums = eval_step(
-      variables, dataset, batch, weights.astype(np.float32), sums
-    )
+  for batch, weights in zip(*in_batches(rows, batch_size), strict=True):
+    sums = eval_step(variables, dataset, batch, weights, sums)
   loss, confusion = jax.device_get(sums)
   return float(loss), confusion

@@ -9,7 +9,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -185,26 +185,28 @@ def saved_split(workdir: pathlib.Path) -> tuple[Split, str, set[str]]:
 
 
 def materialise(
-  config: ml_collections.ConfigDict, split: Split, data: Dataset
+  config: ml_collections.ConfigDict,
+  parts: Sequence[np.ndarray],
+  data: Dataset,
 ) -> tuple[Dataset, list[np.ndarray]]:
-  """Makes the augmented copies that a split asks for, and finds its rows.
+  """Makes the augmented copies that parts ask for, and finds their rows.
 
   Args:
     config: the experiment.
-    split: of the set.
+    parts: a split of the set, or the parts of several.
     data: the originals.
 
   Returns:
     The set with the copies appended, and for each part the row numbers of its
     images in that set.
   """
-  every = splits.unique(np.concatenate(split))
+  every = splits.unique(np.concatenate(parts))
   copies = every[every[:, 1] > 0]
   first = len(data.labels)
   place = {tuple(row): first + i for i, row in enumerate(copies.tolist())}
   rows = [
     np.array([place.get((i, c), i) for i, c in part.tolist()], np.int32)
-    for part in split
+    for part in parts
   ]
   key = make_keys(config.seed)['copies']
   data = dataset.with_copies(data, copies, key, make_augment(config))
@@ -277,8 +279,8 @@ def part_counts(
   return counts
 
 
-def model_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """The fields of a config's model; see `models.create`."""
+def backbone_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The fields of a config's model without a head; see `models.create`."""
   settings = config.model
   fields = {'width': settings.width, 'dtype': jnp.dtype(settings.dtype)}
   fields['momentum'] = settings.momentum
@@ -288,9 +290,15 @@ def model_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
       'batch_norm': settings.batch_norm,
       'checkpoint': settings.checkpoint,
     }
-  return fields | {
-    'blocks': tuple(settings.blocks),
-    'dropout_rate': settings.dropout_rate,
+  return fields | {'blocks': tuple(settings.blocks)}
+
+
+def model_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The fields of a config's model; see `models.create`."""
+  if segments(config):
+    return backbone_fields(config)
+  return backbone_fields(config) | {
+    'dropout_rate': config.model.dropout_rate,
     'freeze_backbone': config.train.freeze_backbone,
   }
 
@@ -314,7 +322,7 @@ def objective(
     return functools.partial(
       metrics.mask_objective, loss=config.train.mask_loss
     )
-  return metrics.class_objective
+  return functools.partial(metrics.class_objective, loss=config.train.loss)
 
 
 def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
@@ -363,6 +371,15 @@ def load_trained(
   return config, names, restored[0]
 
 
+def trained_fingerprint(workdir: pathlib.Path) -> str:
+  """The hash of a finished training run's weights."""
+  result = files.read_json(workdir / files.RESULT)
+  found = result.get('parameters_sha256') if isinstance(result, dict) else None
+  if not isinstance(found, str):
+    raise InputError(f'{workdir / files.RESULT} names no parameters_sha256')
+  return found
+
+
 def _environment() -> dict[str, Any]:
   packages = (
     'leukemia_jax',
@@ -395,7 +412,8 @@ def run_cost(started: float, **more: Any) -> dict[str, Any]:
   }
 
 
-def _size(tree: Any) -> int:
+def size_of(tree: Any) -> int:
+  """The number of values in a pytree of arrays."""
   return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
@@ -421,8 +439,8 @@ def describe(
       'blocks': list(config.model.blocks),
       'depth': config.model.depth,
       'image_size': config.data.image_size,
-      'parameters': _size(variables['params']),
-      'statistics': _size(variables['batch_stats']),
+      'parameters': size_of(variables['params']),
+      'statistics': size_of(variables['batch_stats']),
     },
     'data': {
       # The name alone: where it lies is nobody's business but the workdir's.

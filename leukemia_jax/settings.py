@@ -39,6 +39,17 @@ def _is_blocks(value: Any) -> bool:
   )
 
 
+def _all(
+  what: str, rule: tuple[str, Callable[[Any], bool]]
+) -> tuple[str, Callable[[Any], bool]]:
+  words, allowed = rule
+  return (
+    f'() of one or more different {what}, each {words}',
+    lambda v: 0 < len(v) == len(set(v)) and all(map(allowed, v)),
+  )
+
+
+_BELOW_ONE = ('from 0 to below 1', lambda v: 0 <= v < 1)
 _POSITIVE = ('above 0, finite', lambda v: 0 < v < float('inf'))
 _TEXT = ('a text that is not empty', lambda v: isinstance(v, str) and v != '')
 _FLAG = ('True or False', lambda v: isinstance(v, bool))
@@ -76,18 +87,26 @@ _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'model.name': _one_of(*models.NAMES),
   'model.weights': _TEXT,
   'model.preprocess': _one_of('auto', *evaluate.PREPROCESSING),
-  'model.dropout_rate': ('from 0 to below 1', lambda v: 0 <= v < 1),
+  'model.dropout_rate': _BELOW_ONE,
   'model.width': ('above 0, at most 8', lambda v: 0 < v <= 8),
   'model.blocks': ('() or three numbers from 1 to 100', _is_blocks),
   'model.depth': _whole(0, 8),
   'model.batch_norm': _FLAG,
   'model.checkpoint': _FLAG,
-  'model.momentum': ('from 0 to below 1', lambda v: 0 <= v < 1),
+  'model.momentum': _BELOW_ONE,
   'model.dtype': _one_of('float32', 'bfloat16'),
+  'study.models': _all('backbones', _one_of(*models.BACKBONES)),
+  'study.options': _all('options', _one_of(*splits.OPTIONS)),
+  'study.learning_rates': _all('rates', _POSITIVE),
+  'study.dropout_rates': _all('rates', _BELOW_ONE),
+  'study.repeats': _whole(1, 1000),
+  'study.row': _whole(-1, 10**6),
+  'study.calibration_images': _whole(0, 10**6),
   'train.learning_rate': _POSITIVE,
   'train.epochs': _whole(1, 10**6),
   'train.batch_size': _whole(1, 2**16),
   'train.accumulate': _whole(1, 2**16),
+  'train.loss': _one_of(*metrics.CLASS_LOSSES),
   'train.mask_loss': _one_of(*metrics.MASK_LOSSES),
   'train.freeze_backbone': _FLAG,
   'train.plateau_factor': ('above 0, at most 1', lambda v: 0 < v <= 1),

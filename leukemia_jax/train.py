@@ -68,44 +68,47 @@ def make_optimizer(freeze_backbone: bool) -> optax.GradientTransformation:
   return optax.multi_transform({True: optax.set_to_zero(), False: adam}, labels)
 
 
-def init_state(
+def new_state(
   key: jax.Array,
   model: Any,
   tx: optax.GradientTransformation,
   *,
-  image_size: int,
-  learning_rate: float,
+  shape: tuple[int, ...],
+  learning_rate: float | jax.Array,
 ) -> TrainState:
   """Draws the parameters of a new run.
 
   Args:
     key: PRNG key.
-    model: a classifier; see `models.create`.
+    model: see `models.create`; or a head.
     tx: from `make_optimizer`.
-    image_size: side of the images, px.
+    shape: of an image, or of a head's features.
     learning_rate: the first one.
 
   Returns:
     The state before the first step.
   """
-
-  # Drawn once: optimising this code takes 12 s, running it as it is, none.
-  @functools.partial(
-    jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+  variables = model.init(key, jnp.zeros((1, *shape)), train=False)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=variables['params'],
+    batch_stats=variables.get('batch_stats', {}),
+    opt_state=tx.init(variables['params']),
+    learning_rate=jnp.asarray(learning_rate, jnp.float32),
+    sums=jnp.zeros(3),
   )
-  def init(key: jax.Array) -> TrainState:
-    images = jnp.zeros((1, image_size, image_size, 3))
-    variables = model.init(key, images, train=False)
-    return TrainState(
-      step=jnp.zeros((), jnp.int32),
-      params=variables['params'],
-      batch_stats=variables.get('batch_stats', {}),
-      opt_state=tx.init(variables['params']),
-      learning_rate=jnp.asarray(learning_rate, jnp.float32),
-      sums=jnp.zeros(3),
-    )
 
-  return init(key)
+
+def init_state(key: jax.Array, *args: Any, **settings: Any) -> TrainState:
+  """`new_state`, compiled in a hurry.
+
+  Drawn once: optimising this code takes 12 s, running it as it is, none.
+  """
+  draw = jax.jit(
+    lambda key: new_state(key, *args, **settings),
+    compiler_options={'xla_backend_optimization_level': 0},
+  )
+  return draw(key)
 
 
 # Maps (params, batch_stats, key, images, targets, weights, count) to gradients,
@@ -117,7 +120,7 @@ _Gradient = Callable[..., tuple[Any, jax.Array, Any]]
 def _make_gradient(
   *,
   apply_fn: Callable[..., Any],
-  preprocessing: str,
+  preprocessing: str | None,
   objective: Callable[..., tuple[jax.Array, jax.Array]],
 ) -> _Gradient:
   """The gradient of a batch, or of a piece of one."""
@@ -191,7 +194,7 @@ def make_train_step(
   apply_fn: Callable[..., Any],
   tx: optax.GradientTransformation,
   augment: Callable[..., Any] | None,
-  preprocessing: str,
+  preprocessing: str | None,
   objective: Callable[..., tuple[jax.Array, jax.Array]],
   accumulate: int = 1,
 ) -> Callable[..., tuple[TrainState, StepMetrics]]:

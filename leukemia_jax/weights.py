@@ -1,5 +1,6 @@
 """What a run's weights start from: chance, ImageNet, Keras, another run."""
 
+import hashlib
 import pathlib
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from leukemia_jax import experiment, models
+from leukemia_jax import experiment, models, train
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
@@ -122,7 +123,9 @@ def start(
   return state.replace(params=params, batch_stats=statistics)
 
 
-def seen_images(weights: str, split: Split, catalogue: Catalogue) -> int | None:
+def seen_images(
+  weights: str, split: Split, catalogue: Catalogue
+) -> dict[str, int] | None:
   """How many held-out images the starting weights have learnt from.
 
   Args:
@@ -131,18 +134,115 @@ def seen_images(weights: str, split: Split, catalogue: Catalogue) -> int | None:
     catalogue: of its set.
 
   Returns:
-    The number; None for weights that are not a run's of ours.
+    The number by part; None for weights that are not a run's of ours.
   """
   run = _run(weights)
   if run is None:
     return None
   _, _, learnt = experiment.saved_split(run)
-  held_out = np.concatenate([split.validation, split.test])[:, 0]
-  seen = sum(catalogue.pixels[i] in learnt for i in np.unique(held_out))
-  if seen:
-    print(
-      f'warning: the weights of {weights} have learnt from {seen} images that '
-      'validation and test hold here: the scores are too good. Use the same '
-      'config.seed and split there and here'
-    )
+  seen = {
+    part: sum(catalogue.pixels[i] in learnt for i in np.unique(rows[:, 0]))
+    for part, rows in split._asdict().items()
+    if part != 'train'
+  }
+  for part, count in seen.items():
+    if count:
+      print(
+        f'warning: the weights of {weights} have learnt from {count} images of '
+        f'the {part} part: its scores are too good. Use the same config.seed '
+        'and split there and here, or train them with '
+        '--config.data.order=outside_study'
+      )
   return seen
+
+
+def identity(config: ml_collections.ConfigDict) -> str:
+  """What a config's starting weights are a function of.
+
+  Args:
+    config: the experiment.
+
+  Returns:
+    A text that changes when they do; none of them is loaded for it.
+
+  Raises:
+    InputError: there is nothing at the weights' path.
+  """
+  weights = config.model.weights
+  if weights == _CHANCE:
+    return f'drawn from seed {config.seed}'
+  if weights == _IMAGENET:
+    return published.IMAGENET[config.model.name].digest
+  run = _run(weights)
+  if run is not None:
+    return experiment.trained_fingerprint(run)
+  try:
+    with open(weights, 'rb') as stream:
+      return hashlib.file_digest(stream, 'sha256').hexdigest()
+  except OSError as error:
+    raise InputError(
+      f'config.model.weights={weights} cannot be read: {error.strerror}'
+    ) from None
+
+
+def backbone(
+  config: ml_collections.ConfigDict, class_names: tuple[str, ...]
+) -> dict[str, Any]:
+  """A classifier's starting weights without its head.
+
+  Args:
+    config: the experiment.
+    class_names: of the set.
+
+  Returns:
+    What `models.create` with no classes applies.
+
+  Raises:
+    InputError: see `start`.
+  """
+  size = config.data.image_size
+  state = train.init_state(
+    experiment.make_keys(config.seed)['init'],
+    experiment.make_model(config, len(class_names)),
+    # No moments of what is not trained.
+    train.make_optimizer(freeze_backbone=True),
+    shape=(size, size, 3),
+    learning_rate=config.train.learning_rate,
+  )
+  variables = start(state, config, class_names).variables()
+  return {
+    collection: {'backbone': tree['backbone']}
+    for collection, tree in variables.items()
+  }
+
+
+def of_run(
+  config: ml_collections.ConfigDict,
+) -> ml_collections.ConfigDict:
+  """The config with the shape and input scale of the run its weights are from.
+
+  Args:
+    config: the experiment; others than a run's weights change nothing.
+
+  Returns:
+    A config that makes a model which holds the weights.
+
+  Raises:
+    InputError: the run is of another model or image size.
+  """
+  run = _run(config.model.weights)
+  if run is None:
+    return config
+  theirs = experiment.read_config(run)
+  for key, here, there in (
+    ('model.name', config.model.name, theirs.model.name),
+    ('data.image_size', config.data.image_size, theirs.data.image_size),
+  ):
+    if here != there:
+      raise InputError(
+        f'{run} was trained with config.{key}={there}, not {here}'
+      )
+  config = ml_collections.ConfigDict(config.to_dict())
+  for field in ('width', 'blocks', 'momentum'):
+    config.model[field] = theirs.model[field]
+  return config

@@ -1,9 +1,12 @@
 """The files of a run: written whole or not at all, never over another run's."""
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from leukemia_jax.errors import InputError
@@ -14,9 +17,11 @@ METRICS = 'metrics.jsonl'
 RESULT = 'result.json'
 LATEST = 'checkpoints/latest'
 BEST = 'checkpoints/best'
+ROWS = 'rows'
 
-# Where records are cached changes no number of a run.
-_FREE_KEYS = ('data.cache_dir',)
+# Where records are cached changes no number of a run; which row of a study is
+# asked for changes none of another row.
+_FREE_KEYS = ('data.cache_dir', 'study.row')
 
 
 def write(path: pathlib.Path, content: str | bytes) -> None:
@@ -32,6 +37,24 @@ def write(path: pathlib.Path, content: str | bytes) -> None:
     stream.flush()
     os.fsync(stream.fileno())
   temporary.replace(path)
+
+
+@contextlib.contextmanager
+def lock(folder: pathlib.Path) -> Iterator[None]:
+  """Keeps other processes that ask for the same lock waiting.
+
+  The system frees it when the process ends, however that happens.
+
+  Args:
+    folder: what is locked; it is made if need be.
+
+  Yields:
+    Nothing.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  with (folder / '.lock').open('a') as stream:
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    yield
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

@@ -80,7 +80,7 @@ def temporary_bytes() -> int:
   tx = train.make_optimizer(False)
   size, batch = config.data.image_size, config.train.batch_size
   state = train.init_state(
-    jax.random.key(0), model, tx, image_size=size, learning_rate=1e-3
+    jax.random.key(0), model, tx, shape=(size, size, 3), learning_rate=1e-3
   )
   step = train.make_train_step(
     apply_fn=model.apply,

@@ -36,7 +36,7 @@ def test_one_step(path):
   model = experiment.make_model(config, 1 if segments else 4)
   tx = train.make_optimizer(config.train.freeze_backbone)
   state = train.init_state(
-    jax.random.key(0), model, tx, image_size=75, learning_rate=1e-3
+    jax.random.key(0), model, tx, shape=(75, 75, 3), learning_rate=1e-3
   )
   step = train.make_train_step(
     apply_fn=model.apply,

@@ -59,7 +59,7 @@ def flip(key, image):
 def parts(freeze=False, rate=1e-2):
   model, tx = Tiny(), train.make_optimizer(freeze)
   state = train.init_state(
-    jax.random.key(1), model, tx, image_size=SIZE, learning_rate=rate
+    jax.random.key(1), model, tx, shape=(SIZE, SIZE, 3), learning_rate=rate
   )
   step = train.make_train_step(
     apply_fn=model.apply,
@@ -365,7 +365,9 @@ def mask_data() -> Dataset:
 def test_pieces_of_a_batch_make_the_same_step(accumulate):
   model = models.create('unet', num_classes=1, width=0.0625, depth=1)
   tx, dataset = train.make_optimizer(False), mask_data()
-  state = train.init_state(KEY, model, tx, image_size=SIZE, learning_rate=1e-2)
+  state = train.init_state(
+    KEY, model, tx, shape=(SIZE, SIZE, 3), learning_rate=1e-2
+  )
   rows = jnp.arange(16).reshape(2, 8)
   # A last batch that is filled up.
   weights = jnp.ones((2, 8)).at[0, 5:].set(0)
@@ -401,7 +403,9 @@ def test_batch_norms_see_one_piece_after_the_other():
     'unet', num_classes=1, width=0.0625, depth=1, batch_norm=True
   )
   tx, dataset = train.make_optimizer(False), mask_data()
-  state = train.init_state(KEY, model, tx, image_size=SIZE, learning_rate=1e-2)
+  state = train.init_state(
+    KEY, model, tx, shape=(SIZE, SIZE, 3), learning_rate=1e-2
+  )
   step = train.make_train_step(
     apply_fn=model.apply,
     tx=tx,

@@ -30,7 +30,7 @@ def new_state(config):
   model = experiment.make_model(config, 4)
   tx = train.make_optimizer(False)
   return train.init_state(
-    jax.random.key(0), model, tx, image_size=32, learning_rate=0.1
+    jax.random.key(0), model, tx, shape=(32, 32, 3), learning_rate=0.1
   )
 
 

@@ -10,10 +10,15 @@ is the original image. Two loading options and two orders make the protocols:
 * `split_then_balance`: originals are split by group, then the training part of
   every class is filled up by repeating indices. No image and no group is in
   two parts, and every training image is augmented alike, while training;
-* `split` is the same without the repeating.
+* `split` is the same without the repeating;
+* `outside_study` is `split_then_balance` of what no test part of those two
+  holds, in either option: a backbone that was trained on it has seen none of
+  the images that the study tests on, whichever way it splits.
 """
 
+import itertools
 import json
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +30,8 @@ from leukemia_jax.errors import InputError
 
 PARTS = ('train', 'validation', 'test')
 OPTIONS = (1, 2)
-ORDERS = ('split_then_balance', 'balance_then_split', 'split')
+STUDY_ORDERS = ('split_then_balance', 'balance_then_split')
+ORDERS = (*STUDY_ORDERS, 'split', 'outside_study')
 GROUPINGS = ('record', 'blocks', 'none')
 
 # The study's numbers: images a class is filled up to, of a set of that size.
@@ -259,6 +265,7 @@ def split_then_balance(
   option: int,
   target: int | None,
   trainable: np.ndarray | None = None,
+  tested: Iterable[int] = (),
 ) -> Split:
   """Splits originals by group, then fills the training part by repeating.
 
@@ -272,13 +279,14 @@ def split_then_balance(
       is filled up to 70 % of that. None fills up nothing.
     trainable: bool array, the originals that may be in the training part; None
       for all. The others of that part are in none.
+    tested: groups that belong to the test part, whatever its size.
 
   Returns:
     The split; validation and test hold every original once, all copy numbers
     are 0.
   """
   rng = _generator(key)
-  fixed: dict[int, int] = {}
+  fixed = dict.fromkeys(map(int, tested), PARTS.index('test'))
   if option == 2:
     held_out = _held_out(len(labels), True)
     indices = np.arange(len(labels))
@@ -333,7 +341,7 @@ def make(
     InputError: a class has too few images or groups to be in every part, or
       none at all.
   """
-  labels, names = catalogue.labels, catalogue.class_names
+  names, labels = catalogue.class_names, catalogue.labels
   empty = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
   if len(empty):
     raise InputError(
@@ -343,26 +351,30 @@ def make(
     )
   groups = group_ids(catalogue, settings.grouping, settings.block)
   target = per_class(labels, len(names), settings.per_class)
-  if settings.order == 'balance_then_split':
-    split = balance_then_split(
-      key,
-      labels,
-      num_classes=len(names),
-      option=settings.option,
-      target=target,
-    )
-    if trainable is not None:
-      split = split._replace(train=split.train[trainable[split.train[:, 0]]])
-  else:
-    split = split_then_balance(
+
+  def of_order(order: str, option: int, tested: Iterable[int] = ()) -> Split:
+    if order == 'balance_then_split':
+      return balance_then_split(
+        key, labels, num_classes=len(names), option=option, target=target
+      )
+    return split_then_balance(
       key,
       labels,
       groups,
       num_classes=len(names),
-      option=settings.option,
-      target=None if settings.order == 'split' else target,
+      option=option,
+      target=None if order == 'split' else target,
       trainable=trainable,
+      tested=tested,
     )
+
+  tested: set[int] = set()
+  if settings.order == 'outside_study':
+    for order, option in itertools.product(STUDY_ORDERS, OPTIONS):
+      tested |= set(groups[of_order(order, option).test[:, 0]].tolist())
+  split = of_order(settings.order, settings.option, tested)
+  if trainable is not None:
+    split = split._replace(train=split.train[trainable[split.train[:, 0]]])
   for part, rows in zip(PARTS, split, strict=True):
     if part == 'train' and trainable is not None:
       # A class may have no such image; the caller says if none has.

@@ -34,6 +34,71 @@ UNETS: dict[str, Callable[..., UNet]] = {
 NAMES = (*BACKBONES, *UNETS)
 
 
+def pool(features: jax.Array) -> jax.Array:
+  """Averages a feature map over its pixels, in float32 or wider.
+
+  Args:
+    features: float, shape (batch, height, width, channels).
+
+  Returns:
+    Shape (batch, channels).
+  """
+  wide = jnp.promote_types(features.dtype, jnp.float32)
+  return features.astype(wide).mean((1, 2))
+
+
+def _head(
+  x: jax.Array,
+  *,
+  num_classes: int,
+  include_top: bool,
+  dropout_rate: float,
+  train: bool,
+) -> jax.Array:
+  """The layers of a head, which become part of the module that calls this."""
+  dropout = nn.Dropout(dropout_rate, deterministic=not train)
+  glorot = nn.initializers.glorot_uniform()
+  x = dropout(x)
+  if not include_top:
+    x = nn.relu(nn.Dense(256, kernel_init=glorot, name='hidden')(x))
+    x = dropout(x)
+  return nn.Dense(num_classes, kernel_init=glorot, name='logits')(x)
+
+
+class Head(nn.Module):
+  """A classifier's head alone, on pooled features: its parameters and draws.
+
+  Attributes:
+    num_classes: number of classes.
+    dropout_rate: share of the features that each dropout zeroes.
+  """
+
+  num_classes: int
+  dropout_rate: float = 0.0
+
+  @nn.compact
+  def __call__(
+    self, features: jax.Array, *, train: bool
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Maps pooled features to class scores.
+
+    Args:
+      features: float, shape (batch, channels); see `pool`.
+      train: whether dropout is active (it draws from the 'dropout' key).
+
+    Returns:
+      Logits, shape (batch, num_classes), and no intermediates.
+    """
+    x = _head(
+      features,
+      num_classes=self.num_classes,
+      include_top=False,
+      dropout_rate=self.dropout_rate,
+      train=train,
+    )
+    return x, {}
+
+
 class Classifier(nn.Module):
   """A backbone with a head.
 
@@ -78,14 +143,13 @@ class Classifier(nn.Module):
       features = jax.lax.stop_gradient(features)
     if not self.num_classes:
       return features, {'features': features}
-    x = features.astype(jnp.float32).mean((1, 2))
-    dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
-    glorot = nn.initializers.glorot_uniform()
-    x = dropout(x)
-    if not self.include_top:
-      x = nn.relu(nn.Dense(256, kernel_init=glorot, name='hidden')(x))
-      x = dropout(x)
-    x = nn.Dense(self.num_classes, kernel_init=glorot, name='logits')(x)
+    x = _head(
+      pool(features),
+      num_classes=self.num_classes,
+      include_top=self.include_top,
+      dropout_rate=self.dropout_rate,
+      train=train,
+    )
     return x, {'features': features}
 
 

@@ -1,0 +1,215 @@
+"""Pooled features of a frozen backbone: constants of fixed images, kept.
+
+A shard of images is named after everything that its features depend on, its
+own pixels included. So shards are shared by every set, split and run that holds
+the same images in the same order, two processes can fill one cache, and a kill
+costs one shard.
+"""
+
+import hashlib
+import io
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from leukemia_jax import evaluate, models, progress
+from leukemia_jax import workdir as files
+
+# Images a shard: 11 s of the largest backbone on two cores.
+SHARD = 128
+_DIGEST = 32  # bytes of a SHA-256
+
+
+class Backbone(NamedTuple):
+  """A frozen backbone whose weights are not loaded before they are needed.
+
+  Attributes:
+    model: a `models.Classifier` without a head.
+    preprocessing: see `evaluate.preprocess`.
+    identity: what its weights are a function of.
+    load: gives its variables.
+  """
+
+  model: Any
+  preprocessing: str
+  identity: str
+  load: Callable[[], dict[str, Any]]
+
+
+class Extracted(NamedTuple):
+  """Features and what they took.
+
+  Attributes:
+    features: float32, shape (n, channels).
+    computed: number of images whose features were not in the cache.
+    seconds: what those took, without compilation.
+  """
+
+  features: np.ndarray
+  computed: int
+  seconds: float
+
+
+def make_step(
+  *, apply_fn: Callable[..., Any], preprocessing: str
+) -> Callable[..., jax.Array]:
+  """Makes the compiled step from images to pooled features.
+
+  Args:
+    apply_fn: the `apply` of a model without a head.
+    preprocessing: see `evaluate.preprocess`.
+
+  Returns:
+    (variables, uint8 images) -> float32 (batch, channels).
+  """
+
+  @jax.jit
+  def step(variables: Any, images: jax.Array) -> jax.Array:
+    images = evaluate.preprocess(images, preprocessing)
+    features, _ = apply_fn(variables, images, train=False)
+    return models.pool(features)
+
+  return step
+
+
+def calibrate(
+  model: Any,
+  variables: dict[str, Any],
+  images: np.ndarray,
+  *,
+  preprocessing: str,
+  batch_size: int,
+) -> dict[str, Any]:
+  """Sets batch norms' statistics to the mean of some images' batches.
+
+  Random weights need it: with statistics of 0 and 1 the signal of a deep
+  network dies out, or explodes, and all features are alike.
+
+  Args:
+    model: without a head; its batch norms have momentum 0, so that a batch's
+      statistics are those of the batch alone.
+    variables: the model's.
+    images: uint8, shape (n, size, size, 3); what fills no batch is left out,
+      if there is a full one.
+    preprocessing: see `evaluate.preprocess`.
+    batch_size: images a step.
+
+  Returns:
+    The variables with new statistics.
+  """
+
+  @jax.jit
+  def statistics(variables: Any, batch: jax.Array) -> Any:
+    batch = evaluate.preprocess(batch, preprocessing)
+    _, updated = model.apply(
+      variables, batch, train=True, mutable=['batch_stats']
+    )
+    return updated['batch_stats']
+
+  count = max(1, len(images) // batch_size)
+  total = None
+  for i in progress.track(range(count), 'Calibrating batch norms', count):
+    batch = images[i * batch_size : (i + 1) * batch_size]
+    found = statistics(variables, batch)
+    total = found if total is None else jax.tree.map(jnp.add, total, found)
+  mean = jax.tree.map(lambda leaf: leaf / count, total)
+  return {**variables, 'batch_stats': mean}
+
+
+def _code() -> str:
+  """What else decides a feature's last bits: this code, JAX, the device."""
+  digest = hashlib.sha256()
+  folder = pathlib.Path(models.__file__).parent
+  for path in sorted(folder.glob('*.py')):
+    digest.update(path.read_bytes())
+  device = jax.devices()[0]
+  return f'{digest.hexdigest()} {jax.__version__} {device.device_kind}'
+
+
+def _pack(features: np.ndarray) -> bytes:
+  stream = io.BytesIO()
+  np.save(stream, features, allow_pickle=False)
+  data = stream.getvalue()
+  return hashlib.sha256(data).digest() + data
+
+
+def _unpack(content: bytes, count: int) -> np.ndarray | None:
+  """The features of a shard's file; None if it is not whole."""
+  digest, data = content[:_DIGEST], content[_DIGEST:]
+  if hashlib.sha256(data).digest() != digest:
+    return None
+  features = np.load(io.BytesIO(data), allow_pickle=False)
+  return features if len(features) == count else None
+
+
+def _read(path: pathlib.Path, count: int) -> np.ndarray | None:
+  """A shard's features, if they are there and whole."""
+  if not path.exists():
+    return None
+  features = _unpack(path.read_bytes(), count)
+  if features is None:
+    print(f'{path} is damaged: its {count} images are computed again')
+  return features
+
+
+def extract(
+  backbone: Backbone,
+  images: jax.Array | np.ndarray,
+  *,
+  cache: pathlib.Path,
+  batch_size: int,
+) -> Extracted:
+  """Computes every image's pooled features, but for those in the cache.
+
+  Args:
+    backbone: what makes them.
+    images: uint8, shape (n, size, size, 3).
+    cache: folder of shards; safe to delete.
+    batch_size: images a step; the last batch of a shard is filled up.
+
+  Returns:
+    The features and their cost.
+  """
+  code = _code()
+  shards: dict[int, np.ndarray] = {}
+  missing: dict[int, pathlib.Path] = {}
+  for start in range(0, len(images), SHARD):
+    pixels = np.asarray(images[start : start + SHARD])
+    what = (backbone.identity, backbone.preprocessing, repr(backbone.model))
+    key = hashlib.sha256(repr((*what, code, pixels.shape)).encode())
+    key.update(pixels.tobytes())
+    path = cache / f'{key.hexdigest()[:40]}.features'
+    found = _read(path, len(pixels))
+    if found is None:
+      missing[start] = path
+    else:
+      shards[start] = found
+  computed, seconds = 0, 0.0
+  if missing:
+    variables = jax.device_put(backbone.load())
+    step = make_step(
+      apply_fn=backbone.model.apply, preprocessing=backbone.preprocessing
+    )
+    # Compiled before the clock runs.
+    shape = (batch_size, *images.shape[1:])
+    jax.block_until_ready(step(variables, np.zeros(shape, np.uint8)))
+    started = time.perf_counter()
+    for start in progress.track(missing, 'Computing features', len(missing)):
+      pixels = np.asarray(images[start : start + SHARD])
+      parts = []
+      for i in range(0, len(pixels), batch_size):
+        batch = pixels[i : i + batch_size]
+        filled = np.resize(batch, (batch_size, *batch.shape[1:]))
+        parts.append(step(variables, filled)[: len(batch)])
+      shards[start] = np.concatenate([np.asarray(part) for part in parts])
+      computed += len(pixels)
+      with files.lock(cache):
+        files.write(missing[start], _pack(shards[start]))
+    seconds = time.perf_counter() - started
+  features = np.concatenate([shards[start] for start in sorted(shards)])
+  return Extracted(features, computed, seconds)

@@ -1,0 +1,495 @@
+"""The rows of a study to its tables: results.csv, report.md and report.html."""
+
+import csv
+import html
+import importlib.resources
+import io
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from leukemia_jax import report, statistics
+from leukemia_jax import workdir as files
+from leukemia_jax.errors import InputError
+
+# As the published tables name them.
+_TITLES = {
+  'inception_resnet_v2': 'InceptionResNetV2',
+  'nasnet_large': 'NASNetLarge',
+  'nasnet_mobile': 'NASNetMobile',
+}
+# Column of the published table, the part it is of, the score and its factor.
+# Its losses are times 100, and its precision, recall and F1 are not of the test
+# part but of validation.
+_SCORES = (
+  ('precision', 'test', 'precision', 1),
+  ('recall', 'test', 'recall', 1),
+  ('f1', 'test', 'f1', 1),
+  ('train_accuracy', 'train', 'accuracy', 100),
+  ('train_loss', 'train', 'loss', 100),
+  ('val_accuracy', 'validation', 'accuracy', 100),
+  ('val_loss', 'validation', 'loss', 100),
+  ('test_accuracy', 'test', 'accuracy', 100),
+  ('test_loss', 'test', 'loss', 100),
+)
+_MORE_SCORES = (
+  ('val_precision', 'validation', 'precision', 1),
+  ('val_recall', 'validation', 'recall', 1),
+  ('val_f1', 'validation', 'f1', 1),
+  ('val_worst_class_recall', 'validation', 'worst_class_recall', 100),
+  ('test_worst_class_recall', 'test', 'worst_class_recall', 100),
+)
+_PARAMETERS = ('model', 'loading_option', 'learning_rate', 'dropout')
+# Where our columns stand beside published ones of other names.
+_PUBLISHED_AS = {
+  'val_precision': 'precision',
+  'val_recall': 'recall',
+  'val_f1': 'f1',
+}
+# Columns of the tables: name, heading.
+_COLUMNS = {
+  'learning_rate': 'rate',
+  'dropout': 'dropout',
+  'precision': 'precision (test)',
+  'recall': 'recall (test)',
+  'f1': 'F1 (test)',
+  'val_precision': 'precision (validation)',
+  'val_recall': 'recall (validation)',
+  'val_f1': 'F1 (validation)',
+  'train_accuracy': 'training accuracy, %',
+  'train_loss': 'training loss x 100',
+  'val_accuracy': 'validation accuracy, %',
+  'val_loss': 'validation loss x 100',
+  'test_accuracy': 'test accuracy, %',
+  'test_loss': 'test loss x 100',
+  'test_worst_class_recall': 'worst class recall (test), %',
+  'epochs': 'epochs',
+}
+
+
+class Table(NamedTuple):
+  """A table with some of its rows in bold."""
+
+  header: list[str]
+  rows: list[list[str]]
+  bold: frozenset[int] = frozenset()
+
+
+# A heading, paragraph, or table of the report.
+Block = tuple[str, str] | Table
+
+
+def published() -> dict[tuple[str, int, float, float], dict[str, float]]:
+  """The study's printed figures, as they stand in its tables.
+
+  Of its NASNetLarge rows, rate 0.01 with dropout 0.4 repeats the accuracy as
+  the test loss, and rate 0.0001 with dropout 0.4 is a copy of another row.
+
+  Returns:
+    Figures by column, by model, option, rate and dropout.
+  """
+  file = importlib.resources.files('leukemia_jax') / 'published_study.csv'
+  figures = {}
+  for row in csv.DictReader(io.StringIO(file.read_text())):
+    key = (
+      row.pop('model'),
+      int(row.pop('loading_option')),
+      float(row.pop('learning_rate')),
+      float(row.pop('dropout')),
+    )
+    figures[key] = {name: float(value) for name, value in row.items()}
+  return figures
+
+
+def _deviation(values: list[float]) -> float | None:
+  return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def summarise(row: dict[str, Any]) -> dict[str, Any]:
+  """One line of results.csv: means over a row's repeats, then deviations.
+
+  Args:
+    row: what `study.run` wrote.
+
+  Returns:
+    Values by column: those of the published table first, with its units:
+    percent, and losses times 100.
+  """
+  repeats = row['repeats']
+  line: dict[str, Any] = {
+    'model': _TITLES[row['model']],
+    'loading_option': row['option'],
+    'learning_rate': row['learning_rate'],
+    'dropout': row['dropout_rate'],
+  }
+  deviations = {}
+  for name, part, score, factor in (*_SCORES, *_MORE_SCORES):
+    values = [factor * r[part][score] for r in repeats]
+    line[name] = float(np.mean(values))
+    deviations[f'{name}_std'] = _deviation(values)
+  return line | {
+    'repeats': len(repeats),
+    **deviations,
+    'diverged': sum(r['diverged'] for r in repeats),
+    'epochs': float(np.mean([r['epochs'] for r in repeats])),
+    'seconds': float(np.mean([r['seconds'] for r in repeats])),
+    'row': row['number'],
+  }
+
+
+def _rank(line: dict[str, Any]) -> tuple[float, float, float]:
+  """The study's rule, on validation: high accuracy in every class first."""
+  return (
+    line['val_worst_class_recall'],
+    line['val_accuracy'],
+    -line['val_loss'],
+  )
+
+
+def _best(lines: list[dict[str, Any]]) -> int:
+  return max(range(len(lines)), key=lambda i: _rank(lines[i]))
+
+
+def _cell(
+  name: str, line: dict[str, Any], figures: dict[str, float] | None
+) -> str:
+  """A value with its deviation, and the published one with the difference."""
+  value = line[name]
+  if name in _PARAMETERS:
+    return f'{value:g}'
+  text = f'{value:.0f}' if name == 'epochs' else f'{value:.2f}'
+  deviation = line.get(f'{name}_std')
+  if deviation is not None:
+    text += f' ± {deviation:.2f}'
+  theirs = _PUBLISHED_AS.get(name, name)
+  # Their precision, recall and F1 stand beside ours of the same part.
+  if figures and theirs in figures and name not in _PUBLISHED_AS.values():
+    text += f' ({figures[theirs]:.2f}, {value - figures[theirs]:+.2f})'
+  return text
+
+
+def _grid_tables(lines: list[dict[str, Any]]) -> Iterator[Block]:
+  """The study's tables: one a backbone and option."""
+  theirs = published()
+  for model, option in sorted(
+    {(line['model'], line['loading_option']) for line in lines}
+  ):
+    of_table = [
+      line
+      for line in lines
+      if (line['model'], line['loading_option']) == (model, option)
+    ]
+    yield 'h2', f'{model}, loading option {option}'
+    rows = []
+    for line in of_table:
+      key = (model, option, line['learning_rate'], line['dropout'])
+      rows.append([_cell(c, line, theirs.get(key)) for c in _COLUMNS])
+    header = list(_COLUMNS.values())
+    yield Table(header, rows, frozenset({_best(of_table)}))
+
+
+def _right(row: dict[str, Any]) -> dict[int, bool]:
+  """Whether each test image was called rightly in a row's first repeat."""
+  called = row['repeats'][0]['test']['called']
+  return {
+    image: truth == call
+    for image, truth, call in zip(
+      row['test']['images'], row['test']['labels'], called, strict=True
+    )
+  }
+
+
+def _paired(one: dict[str, Any], other: dict[str, Any]) -> statistics.Paired:
+  """Compares two rows on the test images that both have."""
+  first, second = _right(one), _right(other)
+  common = sorted(first.keys() & second.keys())
+  return statistics.mcnemar(
+    np.array([first[i] for i in common], bool),
+    np.array([second[i] for i in common], bool),
+  )
+
+
+def _winners(
+  rows: list[dict[str, Any]], lines: list[dict[str, Any]]
+) -> list[int]:
+  """The best row of each backbone and option."""
+  groups: dict[tuple[str, int], list[int]] = {}
+  for i, row in enumerate(rows):
+    groups.setdefault((row['model'], row['option']), []).append(i)
+  return [g[_best([lines[i] for i in g])] for g in groups.values()]
+
+
+def _result(
+  rows: list[dict[str, Any]], lines: list[dict[str, Any]]
+) -> Iterator[Block]:
+  """Which backbone and option win, by how much, and how sure that is."""
+  winners = _winners(rows, lines)
+  yield 'h2', 'Result'
+  table = []
+  for i in winners:
+    test, line = rows[i]['repeats'][0]['test'], lines[i]
+    right = round(test['accuracy'] * test['images'])
+    low, high = statistics.wilson_interval(right, test['images'])
+    table.append(
+      [
+        line['model'],
+        str(line['loading_option']),
+        f'{line["learning_rate"]:g}',
+        f'{line["dropout"]:g}',
+        _cell('test_worst_class_recall', line, None),
+        _cell('test_accuracy', line, None),
+        f'{100 * low:.2f} to {100 * high:.2f}',
+        str(test['images']),
+      ]
+    )
+  header = [
+    'backbone',
+    'option',
+    'rate',
+    'dropout',
+    'worst class recall, %',
+    'test accuracy, %',
+    '95 % interval of the first repeat',
+    'test images',
+  ]
+  best = winners.index(max(winners, key=lambda i: _rank(lines[i])))
+  yield (
+    'p',
+    'The best row of each backbone and option, and in bold the best of all: by '
+    'the worst class recall on validation, then validation accuracy, then '
+    'loss. Test scores choose nothing. Intervals are those of a share '
+    '(Wilson); they treat images as independent.',
+  )
+  yield Table(header, table, frozenset({best}))
+  comparisons = []
+  for a, one in enumerate(winners):
+    for other in winners[a + 1 :]:
+      first, second = rows[one], rows[other]
+      same = (first['model'] == second['model']) + (
+        first['option'] == second['option']
+      )
+      if same != 1:
+        continue
+      found = _paired(first, second)
+      names = [
+        f'{lines[i]["model"]}, {rows[i]["option"]}' for i in (one, other)
+      ]
+      comparisons.append(
+        [
+          *names,
+          str(found.images),
+          str(found.first_alone),
+          str(found.second_alone),
+          f'{found.p_value:.2g}',
+        ]
+      )
+  if comparisons:
+    yield (
+      'p',
+      'Paired, on the test images that both have (first repeats; McNemar, '
+      'exact):',
+    )
+    header = [
+      'first',
+      'second',
+      'images',
+      'first alone right',
+      'second alone right',
+      'p',
+    ]
+    yield Table(header, comparisons)
+
+
+def _costs(rows: list[dict[str, Any]]) -> Iterator[Block]:
+  """Efficiency and scalability: backbones, heads, loading options."""
+  yield 'h2', 'Cost'
+  by_model = {row['model']: row['backbone'] for row in rows}
+  table = []
+  for name, facts in by_model.items():
+    heads = [
+      r['seconds']
+      for row in rows
+      if row['model'] == name
+      for r in row['repeats']
+    ]
+    speed = facts['images_per_second']
+    table.append(
+      [
+        _TITLES[name],
+        f'{facts["image_size"]} px, {facts["dtype"]}',
+        f'{facts["parameters"]:,}',
+        f'{facts["flops_an_image"] / 1e9:.1f}',
+        report.number(speed, 1),
+        f'{facts["features"]:,}',
+        f'{sum(heads):.0f}',
+        str(len(heads)),
+      ]
+    )
+  header = [
+    'backbone',
+    'input',
+    'parameters',
+    'GFLOP an image',
+    'images/s',
+    'features',
+    'seconds of all heads',
+    'heads',
+  ]
+  yield Table(header, table)
+  memory = {row['option']: row['memory'] for row in rows}
+  images = next(iter(memory.values()))['images_bytes']
+  index = ' and '.join(
+    f'{facts["index_bytes"] / 1e3:.0f} kB (option {option})'
+    for option, facts in sorted(memory.items())
+  )
+  yield (
+    'p',
+    f'Loading options take no images of their own: all share one set of '
+    f'{images / 1e6:.0f} MB, and each adds the row numbers of its parts, '
+    f'{index}.',
+  )
+
+
+def _introduction(rows: list[dict[str, Any]], wanted: int) -> Iterator[Block]:
+  first = rows[0]
+  data = first['data']
+  yield 'h1', 'Backbones, loading options, rates and dropouts compared'
+  yield 'p', report.NOT_A_DEVICE
+  weights = ', '.join(
+    f'{_TITLES[name]} from {text}'
+    for name, text in sorted(
+      {(r['model'], r['backbone']['weights']) for r in rows}
+    )
+  )
+  yield (
+    'p',
+    f'{len(rows)} of {wanted} rows; order {data["order"]}; fingerprint of the '
+    f'images {data["fingerprint"][:16]}. Weights: {weights} (none: drawn by '
+    'chance). In brackets the published figure, where there is one, and the '
+    'difference; published precision, recall and F1 are of validation. Bold: '
+    'the best row by validation.',
+  )
+  seen = {
+    part: sum(
+      row['held_out_seen_by_weights'][part]
+      for row in rows
+      if row['held_out_seen_by_weights']
+    )
+    for part in ('validation', 'test')
+  }
+  if any(seen.values()):
+    yield (
+      'p',
+      'The weights of a backbone have learnt from images of the '
+      + ' and '.join(part for part, count in seen.items() if count)
+      + ' part: its scores are too good.',
+    )
+  if data['order'] == 'balance_then_split':
+    yield (
+      'p',
+      'Classes were filled up by augmented copies before the split, as in the '
+      'study: copies of one image lie in several parts, and all scores are too '
+      'good. The order split_then_balance tears no group apart.',
+    )
+
+
+def _markdown(blocks: list[Block]) -> str:
+  lines = []
+  for block in blocks:
+    if isinstance(block, Table):
+      rows = [
+        [f'**{cell}**' for cell in row] if i in block.bold else row
+        for i, row in enumerate(block.rows)
+      ]
+      lines.append(report.table(block.header, rows))
+    else:
+      kind, text = block
+      marks = {'h1': '# ', 'h2': '## ', 'p': ''}
+      lines.append(f'{marks[kind]}{text}\n')
+  return '\n'.join(lines)
+
+
+_STYLE = """body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 96em;
+  padding: 0 1em; color: #222; }
+div { overflow-x: auto; }
+table { border-collapse: collapse; margin: 1em 0; font-size: 13px; }
+th, td { border: 1px solid #ccc; padding: .3em .6em; text-align: right; }
+th { background: #f2f2f2; }
+.best { font-weight: bold; background: #eef6ee; }"""
+
+
+def _html(blocks: list[Block]) -> str:
+  title = next(block[1] for block in blocks if block[0] == 'h1')
+  lines = [
+    '<!doctype html>',
+    '<html lang="en"><head><meta charset="utf-8">',
+    f'<title>{html.escape(str(title))}</title>',
+    f'<style>{_STYLE}</style></head><body>',
+  ]
+  for block in blocks:
+    if isinstance(block, Table):
+      cells = ''.join(f'<th>{html.escape(c)}</th>' for c in block.header)
+      lines.append(f'<div><table><tr>{cells}</tr>')
+      for i, row in enumerate(block.rows):
+        kind = ' class="best"' if i in block.bold else ''
+        cells = ''.join(f'<td>{html.escape(c)}</td>' for c in row)
+        lines.append(f'<tr{kind}>{cells}</tr>')
+      lines.append('</table></div>')
+    else:
+      kind, text = block
+      lines.append(f'<{kind}>{html.escape(text)}</{kind}>')
+  return '\n'.join([*lines, '</body></html>\n'])
+
+
+def _csv(lines: list[dict[str, Any]]) -> str:
+  stream = io.StringIO()
+  writer = csv.DictWriter(stream, list(lines[0]), lineterminator='\n')
+  writer.writeheader()
+  for line in lines:
+    writer.writerow(
+      {
+        k: f'{v:.6g}' if isinstance(v, float) else '' if v is None else v
+        for k, v in line.items()
+      }
+    )
+  return stream.getvalue()
+
+
+def write(workdir: pathlib.Path) -> pathlib.Path:
+  """Writes a study's tables from the rows that are finished.
+
+  Args:
+    workdir: the study's, with one row finished or more.
+
+  Returns:
+    The path of report.md.
+
+  Raises:
+    InputError: a row's file can't be read.
+  """
+  config = files.read_json(workdir / files.CONFIG)
+  paths = sorted((workdir / files.ROWS).glob('*.json'))
+  rows = [files.read_json(path) for path in paths]
+  try:
+    study = config['study']
+    axes = ('models', 'options', 'learning_rates', 'dropout_rates')
+    wanted = int(np.prod([len(study[axis]) for axis in axes]))
+    lines = [summarise(row) for row in rows]
+    blocks = [
+      *_introduction(rows, wanted),
+      *_result(rows, lines),
+      *_costs(rows),
+      *_grid_tables(lines),
+    ]
+  except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    raise InputError(
+      f'a file of {workdir / files.ROWS} is damaged, or of another version: '
+      f'{error!r}; remove it and give the same command again'
+    ) from error
+  files.write(workdir / 'results.csv', _csv(lines))
+  files.write(workdir / 'report.html', _html(blocks))
+  path = workdir / 'report.md'
+  files.write(path, _markdown(blocks))
+  return path
