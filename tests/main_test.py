@@ -223,7 +223,7 @@ def test_the_studys_order_and_a_start_from_other_weights(
   assert total > got['data']['images']
   # Another split than that of the weights: said, and counted.
   assert 'have learnt from' in done.stdout
-  assert got['data']['held_out_seen_by_weights'] > 0
+  assert sum(got['data']['held_out_seen_by_weights'].values()) > 0
   # Wrong shape of weights.
   error = refused(
     run(

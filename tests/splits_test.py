@@ -255,3 +255,27 @@ def test_what_is_not_trainable_is_held_out_or_nowhere(order, option):
   if order == 'split_then_balance':
     # Left out before rare classes are filled up, not after.
     assert len(set(np.bincount(LABELS[some.train[:, 0]]))) == 1
+
+
+@pytest.mark.parametrize('option', [1, 2])
+def test_outside_of_the_study_nothing_is_seen_of_its_tests(option):
+  # Every third image is a twin of the one before.
+  groups = [str(i - (i % 3 == 2)) for i in range(len(LABELS))]
+  known = catalogue(LABELS, groups)
+  outside = splits.make(
+    KEY, known, settings(order='outside_study', option=option)
+  )
+  tested = {
+    int(i)
+    for order in splits.STUDY_ORDERS
+    for o in splits.OPTIONS
+    for i in splits.make(KEY, known, settings(order=order, option=o)).test[:, 0]
+  }
+  learnt = {int(i) for part in outside[:2] for i in part[:, 0]}
+  assert tested <= set(outside.test[:, 0].tolist())
+  names = [{groups[i] for i in part} for part in (tested, learnt)]
+  assert not names[0] & names[1]
+  # Every image is somewhere, and every class has enough to learn from.
+  assert learnt | set(outside.test[:, 0].tolist()) == set(range(len(LABELS)))
+  for part in outside[:2]:
+    assert np.bincount(LABELS[part[:, 0]]).min() >= 40

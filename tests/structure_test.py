@@ -20,15 +20,17 @@ FLOORS = [
     'optimizer',
     'jpeg',
     'figures',
+    'statistics',
   },
   {'augment'},
   {'data', 'models'},
   {'evaluate', 'checkpoint', 'report'},
+  {'features', 'study_report'},
   {'journal'},
   {'train'},
   {'settings', 'experiment'},
   {'weights', 'scoring'},
-  {'commands'},
+  {'commands', 'study'},
 ]
 
 

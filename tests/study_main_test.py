@@ -1,0 +1,105 @@
+"""The study on the command line: rows shared, killed, refused."""
+
+import csv
+import io
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+from main_test import refused, run
+
+SMALL = [
+  '--config.synthetic.scale=0.03',
+  '--config.data.image_size=75',
+  '--config.study.inception_resnet_v2.width=0.05',
+  '--config.study.inception_resnet_v2.blocks=(1,1,1)',
+  '--config.study.nasnet_mobile.width=0.1',
+  '--config.study.nasnet_mobile.blocks=(1,1,1)',
+  "--config.study.models=('inception_resnet_v2','nasnet_mobile')",
+  '--config.study.learning_rates=(0.01,)',
+  '--config.train.epochs=3',
+]
+
+
+def command(workdir, *flags, row='') -> list[str]:
+  config = f'--config=configs/study.py{row}'
+  return [f'--workdir={workdir}', '--mode=study', config, *SMALL, *flags]
+
+
+def start(*flags) -> subprocess.Popen:
+  return subprocess.Popen(
+    [sys.executable, str(ROOT / 'main.py'), *map(str, flags)],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    start_new_session=True,
+  )
+
+
+def lines(workdir: pathlib.Path) -> list[dict[str, str]]:
+  text = (workdir / 'results.csv').read_text()
+  rows = list(csv.DictReader(io.StringIO(text)))
+  for row in rows:
+    del row['seconds']
+  return rows
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, cache) -> pathlib.Path:
+  """A study that nothing disturbed."""
+  workdir = tmp_path_factory.mktemp('study') / 'w'
+  done = run(*command(workdir, cache))
+  assert done.returncode == 0, done.stderr
+  assert '12 rows are finished' in done.stdout
+  return workdir
+
+
+@pytest.mark.full
+def test_a_killed_study_ends_as_one_never_killed(whole, tmp_path):
+  workdir, cache = tmp_path / 'w', f'--config.data.cache_dir={tmp_path}/cache'
+  killed = start(*command(workdir, cache))
+  while not list(workdir.glob('rows/*.json')) and killed.poll() is None:
+    time.sleep(0.02)
+  assert killed.poll() is None
+  os.killpg(killed.pid, signal.SIGKILL)
+  killed.wait()
+  stamps = {p: p.stat().st_mtime_ns for p in workdir.glob('rows/*.json')}
+  assert 0 < len(stamps) < 12
+  done = run(*command(workdir, cache))
+  assert done.returncode == 0, done.stderr
+  # The first backbone's were all there.
+  assert 'inception_resnet_v2: features of 120 images, 0 computed' in (
+    done.stdout
+  )
+  assert lines(workdir) == lines(whole)
+  for path, stamp in stamps.items():
+    assert path.stat().st_mtime_ns == stamp
+
+
+@pytest.mark.full
+def test_rows_of_several_processes_make_one_table(whole, cache, tmp_path):
+  workdir = tmp_path / 'w'
+  several = [
+    start(*command(workdir, cache, row=f':{row}')) for row in (0, 7, 8)
+  ]
+  for process in several:
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, output
+  assert lines(workdir) == [
+    row for row in lines(whole) if row['row'] in ('0', '7', '8')
+  ]
+
+
+@pytest.mark.parametrize(
+  ('row', 'words'),
+  [(':12', 'rows 0 to 11'), (':first', "'first' is no number of a row")],
+)
+def test_rows_that_are_not_there(cache, tmp_path, row, words):
+  error = refused(run(*command(tmp_path / 'w', cache, row=row)))
+  assert words in error
