@@ -318,6 +318,8 @@ def _costs(rows: list[dict[str, Any]]) -> Iterator[Block]:
     table.append(
       [
         _TITLES[name],
+        f'{facts["width"]:g}',
+        ', '.join(map(str, facts['blocks'])),
         f'{facts["image_size"]} px, {facts["dtype"]}',
         f'{facts["parameters"]:,}',
         f'{facts["flops_an_image"] / 1e9:.1f}',
@@ -329,6 +331,8 @@ def _costs(rows: list[dict[str, Any]]) -> Iterator[Block]:
     )
   header = [
     'backbone',
+    'width',
+    'blocks',
     'input',
     'parameters',
     'GFLOP an image',
@@ -366,10 +370,10 @@ def _introduction(rows: list[dict[str, Any]], wanted: int) -> Iterator[Block]:
   yield (
     'p',
     f'{len(rows)} of {wanted} rows; order {data["order"]}; fingerprint of the '
-    f'images {data["fingerprint"][:16]}. Weights: {weights} (none: drawn by '
-    'chance). In brackets the published figure, where there is one, and the '
-    'difference; published precision, recall and F1 are of validation. Bold: '
-    'the best row by validation.',
+    f'images {first["of"]["fingerprint"][:16]}. Weights: {weights} (none: '
+    'drawn by chance). In brackets the published figure, where there is one, '
+    'and the difference; published precision, recall and F1 are of validation. '
+    'Bold: the best row by validation.',
   )
   seen = {
     part: sum(

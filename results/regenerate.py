@@ -83,13 +83,50 @@ SEGMENTATION: dict[str, tuple[str, tuple[str, ...]]] = {
     (*_REAL_UNET, '--config.data.mask_rule=grey>128'),
   ),
 }
+# Trained on no image that a test part of the study holds, in either order.
+BACKBONES: dict[str, tuple[str, ...]] = {
+  f'outside_{name}': (
+    *_small(name, width),
+    '--config.data.order=outside_study',
+  )
+  for name, width in (('inception_resnet_v2', 0.25), ('nasnet_mobile', 0.5))
+}
+_STUDY = (
+  '--mode=study',
+  '--config=configs/study.py',
+  '--config.data.source={data}',
+  '--config.data.image_size=96',
+  "--config.study.models=('inception_resnet_v2','nasnet_mobile')",
+  '--config.study.inception_resnet_v2.weights='
+  '{runs}/outside_inception_resnet_v2',
+  '--config.study.nasnet_mobile.weights={runs}/outside_nasnet_mobile',
+  '--config.study.repeats=3',
+)
+STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {
+  'study_balance_then_split': (
+    "balanced then split (the study's order)",
+    _STUDY,
+  ),
+  'study_split_then_balance': (
+    'split then balanced',
+    (*_STUDY, '--config.data.order=split_then_balance'),
+  ),
+}
 _PROBE_SEEDS = 3
 
 
-def command(flags: tuple[str, ...], data: str, workdir: str) -> list[str]:
+def command(
+  name: str, flags: tuple[str, ...], data: str, runs: str
+) -> list[str]:
   """The command of a run, without the interpreter."""
-  filled = [flag.format(data=data) for flag in flags]
-  return ['main.py', f'--workdir={workdir}', *filled]
+  filled = [flag.format(data=data, runs=runs) for flag in flags]
+  return ['main.py', f'--workdir={runs}/{name}', *filled]
+
+
+def shown_command(name: str, flags: tuple[str, ...]) -> str:
+  """The command of a run, for a person to type."""
+  parts = command(name, flags, 'leukemia.zip', 'runs')
+  return f'python {" ".join(map(shlex.quote, parts))}'
 
 
 def keep(name: str, content: dict[str, Any]) -> None:
@@ -101,16 +138,34 @@ def keep(name: str, content: dict[str, Any]) -> None:
 def run(name: str, data: pathlib.Path | None, folder: pathlib.Path) -> None:
   """Trains one row of the table and keeps its result."""
   _, flags = (RUNS | SEGMENTATION)[name]
-  workdir = folder / name
+  execute(name, flags, data, folder)
+  result = json.loads((folder / name / 'result.json').read_text())
+  keep(name, {'command': shown_command(name, flags)} | result)
+
+
+def execute(
+  name: str,
+  flags: tuple[str, ...],
+  data: pathlib.Path | None,
+  folder: pathlib.Path,
+) -> None:
+  """Runs main.py."""
   subprocess.run(
-    [sys.executable, *command(flags, str(data), str(workdir))],
+    [sys.executable, *command(name, flags, str(data), str(folder))],
     cwd=ROOT,
     check=True,
   )
-  result = json.loads((workdir / 'result.json').read_text())
-  shown = command(flags, 'leukemia.zip', f'runs/{name}')
-  shown = [shlex.quote(part) for part in shown]
-  keep(name, {'command': f'python {" ".join(shown)}'} | result)
+
+
+def study(data: pathlib.Path, folder: pathlib.Path) -> None:
+  """Trains the backbones, then all rows in both orders; keeps the tables."""
+  for name, flags in BACKBONES.items():
+    execute(name, flags, data, folder)
+  for name, (_, flags) in STUDIES.items():
+    execute(name, flags, data, folder)
+    for suffix, file in (('csv', 'results.csv'), ('md', 'report.md')):
+      text = (folder / name / file).read_text()
+      (HERE / f'{name}.{suffix}').write_text(text)
 
 
 def probe(data: pathlib.Path) -> None:
@@ -341,6 +396,8 @@ def render_set() -> str:
 def render_commands() -> str:
   """The command of each row."""
   lines = [read(name)['command'] for name in RUNS | SEGMENTATION]
+  lines += [shown_command(name, flags) for name, flags in BACKBONES.items()]
+  lines += [shown_command(name, flags) for name, (_, flags) in STUDIES.items()]
   return '```sh\n' + '\n'.join(lines) + '\n```\n'
 
 
@@ -419,12 +476,12 @@ def main() -> None:
   """Runs what is asked for, then renders."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--data', type=pathlib.Path, help='leukemia.zip')
-  every = [*RUNS, *SEGMENTATION, 'probe', 'picture']
+  every = [*RUNS, *SEGMENTATION, 'study', 'probe', 'picture']
   parser.add_argument('--only', nargs='*', choices=every)
   parser.add_argument('--render', action='store_true', help='run nothing')
   given = parser.parse_args()
   names = [] if given.render else given.only or every
-  real = [n for n in names if 'real' in n or n == 'probe']
+  real = [n for n in names if 'real' in n or n in ('probe', 'study')]
   if real and not given.data:
     parser.error(f'--data=path/to/leukemia.zip is needed for {", ".join(real)}')
   data = given.data and given.data.resolve()
@@ -432,6 +489,8 @@ def main() -> None:
     for name in names:
       if name == 'probe':
         probe(data)
+      elif name == 'study':
+        study(data, pathlib.Path(folder))
       elif name == 'picture':
         picture(pathlib.Path(folder))
       else:

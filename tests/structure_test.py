@@ -29,7 +29,7 @@ FLOORS = [
   {'journal'},
   {'train'},
   {'settings', 'experiment'},
-  {'weights', 'scoring'},
+  {'weights', 'scoring', 'heads'},
   {'commands', 'study'},
 ]
 

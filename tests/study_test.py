@@ -16,6 +16,7 @@ from leukemia_jax import (
   commands,
   experiment,
   features,
+  heads,
   metrics,
   models,
   settings,
@@ -63,9 +64,9 @@ def loaded_with_features(config):
   return config, loaded, data
 
 
-def heads(config, loaded, rate=0.0) -> study.Heads:
+def heads_of(config, loaded, rate=0.0) -> heads.Heads:
   names = loaded.catalogue.class_names
-  return study.Heads(config, class_names=names, dropout_rate=rate)
+  return heads.Heads(config, class_names=names, dropout_rate=rate)
 
 
 @pytest.mark.parametrize('loss', ['cross_entropy', 'keras_clipped'])
@@ -85,10 +86,10 @@ def test_a_row_is_a_training_run_with_a_frozen_backbone(config, tmp_path, loss):
   config.study[MODEL].weights = str(file)
   config.study[MODEL].preprocess = 'unit'
   config, loaded, data = loaded_with_features(config)
-  row = study.Row(0, MODEL, 1, 0.01, 0.2)
-  parts = study._parts(loaded.rows[1], config.train.batch_size)
-  (outcome,) = heads(config, loaded, 0.2).fit(
-    [study.Run(row, 0)], data, parts, lambda done: None
+  parts = heads.parts_of(loaded.rows[1], config.train.batch_size)
+  run = heads.Run(0.01, config.seed)
+  (outcome,) = heads_of(config, loaded, 0.2).fit(
+    [run], data, parts, lambda done: None
   )
   # The same by the command that trains: backbone in every step.
   config.data.option, config.model.dropout_rate = 1, 0.2
@@ -110,13 +111,9 @@ def test_a_row_is_a_training_run_with_a_frozen_backbone(config, tmp_path, loss):
 def test_heads_together_are_heads_alone(config):
   config, loaded, data = loaded_with_features(config)
   rates = (0.1, 0.01, 0.0001)
-  runs = [
-    study.Run(study.Row(i, MODEL, 1, rate, 0.4), repeat)
-    for i, rate in enumerate(rates)
-    for repeat in range(2)
-  ]
-  parts = study._parts(loaded.rows[1], config.train.batch_size)
-  fitter = heads(config, loaded, 0.4)
+  runs = [heads.Run(rate, seed) for rate in rates for seed in range(2)]
+  parts = heads.parts_of(loaded.rows[1], config.train.batch_size)
+  fitter = heads_of(config, loaded, 0.4)
   done: list[int] = []
   together = fitter.fit(runs, data, parts, done.append)
   # Each stopped by itself.
@@ -130,12 +127,11 @@ def test_heads_together_are_heads_alone(config):
 
 def test_a_head_that_diverges_is_marked_and_keeps_its_best(config):
   config, loaded, data = loaded_with_features(config)
-  parts = study._parts(loaded.rows[1], config.train.batch_size)
-  runs = [
-    study.Run(study.Row(i, MODEL, 1, rate, 0.0), 0)
-    for i, rate in enumerate((1e30, 0.001))
-  ]
-  wild, tame = heads(config, loaded).fit(runs, data, parts, lambda done: None)
+  parts = heads.parts_of(loaded.rows[1], config.train.batch_size)
+  runs = [heads.Run(rate, config.seed) for rate in (1e30, 0.001)]
+  wild, tame = heads_of(config, loaded).fit(
+    runs, data, parts, lambda done: None
+  )
   assert wild.diverged and not tame.diverged
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(wild.params))
   assert tame.epochs > 1
@@ -383,6 +379,16 @@ def test_finished_rows_are_left_and_damaged_ones_named(finished, config):
   lost.write_text('{"model": "inception_resnet_v2"}')
   with pytest.raises(InputError, match='damaged'):
     study.run(config, finished)
+  lost.write_text(whole)
+  # Rows of other images are not mixed with these.
+  lost.unlink()
+  other = finished / 'rows/002.json'
+  kept = other.read_text()
+  images = files.read_json(other)['of']['fingerprint']
+  other.write_text(kept.replace(images, images[::-1]))
+  with pytest.raises(InputError, match='of other images or weights'):
+    study.run(config, finished)
+  other.write_text(kept)
   lost.write_text(whole)
   config.train.epochs = 4
   with pytest.raises(InputError, match=r'train\.epochs: 3 there, 4 now'):

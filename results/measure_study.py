@@ -1,0 +1,143 @@
+"""Measures what the whole study takes, beside the way it was first done.
+
+    python results/measure_study.py --data=path/to/leukemia.zip
+
+runs configs/study.py on the real images with both published backbones, drawn by
+chance and calibrated: 48 heads, from an empty cache. Then it times a few
+training steps that run a frozen backbone on every batch, as the study did, and
+multiplies them out over the epochs that the 48 heads took. Writes
+results/study_cost.json; half an hour on two cores.
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+
+_STEPS = 3
+_FLAGS = ('--mode=study', '--config=configs/study.py')
+
+
+def run_study(data: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
+  """The whole study by its command: seconds, memory, rows."""
+  flags = [
+    *_FLAGS,
+    f'--workdir={folder}/study',
+    f'--config.data.source={data}',
+    f'--config.data.cache_dir={folder}/cache',
+  ]
+  started = time.perf_counter()
+  subprocess.run([sys.executable, 'main.py', *flags], cwd=ROOT, check=True)
+  seconds = time.perf_counter() - started
+  peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+  rows = [
+    json.loads(path.read_text())
+    for path in sorted((folder / 'study/rows').glob('*.json'))
+  ]
+  models = {}
+  for name in dict.fromkeys(row['model'] for row in rows):
+    of_model = [row for row in rows if row['model'] == name]
+    runs = [run for row in of_model for run in row['repeats']]
+    models[name] = {
+      **of_model[0]['backbone'],
+      'heads': len(runs),
+      'heads_seconds': round(sum(run['seconds'] for run in runs), 1),
+      'epochs': sum(run['epochs'] for run in runs),
+    }
+  return {
+    'seconds': round(seconds, 1),
+    'peak_memory_bytes': peak,
+    'rows': len(rows),
+    'images': rows[0]['memory']['images_bytes'] // (224 * 224 * 3),
+    'fingerprint': rows[0]['of']['fingerprint'],
+    'models': models,
+  }
+
+
+def step_seconds(name: str) -> dict[str, float]:
+  """A step that runs a frozen backbone, in training and in validation."""
+  from configs import study as study_config
+  from leukemia_jax import evaluate, experiment, study, train
+  from leukemia_jax.data.dataset import Dataset
+
+  config = study.model_config(study_config.get_config(), name)
+  size, batch = config.data.image_size, config.train.batch_size
+  model = experiment.make_model(config, 4)
+  tx = train.make_optimizer(freeze_backbone=True)
+  state = train.init_state(
+    jax.random.key(0), model, tx, shape=(size, size, 3), learning_rate=1e-3
+  )
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+  data = Dataset(jnp.asarray(pixels), jnp.arange(batch) % 4)
+  parts = {
+    'apply_fn': model.apply,
+    'preprocessing': config.model.preprocess,
+    'objective': experiment.objective(config),
+  }
+  step = jax.jit(train.make_train_step(tx=tx, augment=None, **parts))
+  eval_step = evaluate.make_eval_step(**parts)
+  rows, weights = jnp.arange(batch), jnp.ones(batch)
+  sums = evaluate.Sums(jnp.zeros(()), jnp.zeros((4, 4)))
+  calls = {
+    'train': lambda: step(
+      state, jax.random.key(1), data, rows[None], weights[None]
+    ),
+    'validation': lambda: eval_step(
+      state.variables(), data, rows, weights, sums
+    ),
+  }
+  taken = {}
+  for part, call in calls.items():
+    jax.block_until_ready(call())
+    started = time.perf_counter()
+    for _ in range(_STEPS):
+      jax.block_until_ready(call())
+    taken[part] = round((time.perf_counter() - started) / _STEPS, 3)
+  return taken
+
+
+def main() -> None:
+  """Measures both ways."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--data', type=pathlib.Path, required=True)
+  given = parser.parse_args()
+  with tempfile.TemporaryDirectory() as folder:
+    result = run_study(given.data.resolve(), pathlib.Path(folder))
+  total = 0.0
+  # The study's 2,800 images a training part and 600 a validation part.
+  steps = {'train': -(-2800 // 32), 'validation': -(-600 // 32)}
+  for name, facts in result['models'].items():
+    facts['step_seconds'] = step_seconds(name)
+    an_epoch = sum(
+      steps[part] * seconds for part, seconds in facts['step_seconds'].items()
+    )
+    facts['every_epoch_seconds'] = round(an_epoch * facts['epochs'])
+    total += an_epoch * facts['epochs']
+  result = {
+    'command': 'python results/measure_study.py --data=leukemia.zip',
+    'device': jax.devices()[0].device_kind,
+    **result,
+    'every_epoch_seconds': round(total),
+    'ratio': round(total / result['seconds'], 1),
+  }
+  text = json.dumps(result, indent=2) + '\n'
+  (HERE / 'study_cost.json').write_text(text)
+  print(text)
+
+
+if __name__ == '__main__':
+  main()
