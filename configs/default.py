@@ -123,7 +123,7 @@ def get_config() -> ml_collections.ConfigDict:
   # backbones drawn by chance; 0 leaves them as drawn.
   study.calibration_images = 512
   # Each backbone's own values of config.model. With a run's workdir as weights
-  # all but the first follow from that run.
+  # width and blocks follow from that run.
   for name, blocks in (
     ('inception_resnet_v2', (10, 20, 10)),
     ('nasnet_large', (6, 6, 6)),

@@ -7,7 +7,8 @@
 
 trains all rows; --config=configs/study.py:17 trains row 17 alone, into the same
 tables. --config.data.order=split_then_balance splits before it balances, so
-that no image is in two parts.
+that no image is in two parts. As it was first done: --config.train.loss=
+keras_clipped and, for each backbone, --config.study.NAME.preprocess=unit.
 """
 
 import ml_collections

@@ -89,17 +89,17 @@ def _with_masks_alone(
 ) -> tuple[Dataset, Catalogue]:
   """The images that have a mask; others are an error, or skipped."""
   paired = np.flatnonzero(~np.isnan(catalogue.coverage))
-  if not len(paired):
+  bad = list(catalogue.bad_masks)
+  if not len(paired) and not bad:
     raise InputError(
       f'{config.data.source} has no masks, which {config.model.name} learns '
       'from: give Original/<Class>/ with Segmented/<Class>/, or images/ with '
       'masks/, files of one name each'
     )
-  bad = list(catalogue.bad_masks)
   bad += [f'{path}: no file of its name there' for path in catalogue.unpaired]
   if not bad:
     return data, catalogue
-  if config.data.on_bad_image == 'error':
+  if config.data.on_bad_image == 'error' or not len(paired):
     raise builder.unusable(
       f'{config.data.source}: {len(bad)} masks are bad, or masks and images '
       'have no counterpart',
@@ -380,7 +380,8 @@ def trained_fingerprint(workdir: pathlib.Path) -> str:
   return found
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+  """The versions and the device that numbers come from."""
   packages = (
     'leukemia_jax',
     'jax',
@@ -400,15 +401,19 @@ def _environment() -> dict[str, Any]:
   return {'versions': versions, 'device': kind}
 
 
-def run_cost(started: float, **more: Any) -> dict[str, Any]:
-  """What a command took so far: seconds, peak memory, and what is given."""
+def peak_memory_bytes(who: int = resource.RUSAGE_SELF) -> int:
+  """The most memory that this process, or `resource.RUSAGE_CHILDREN`, took."""
   # Linux counts kilobytes, macOS bytes.
   unit = 1 if sys.platform == 'darwin' else 1024
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+  return resource.getrusage(who).ru_maxrss * unit
+
+
+def run_cost(started: float, **more: Any) -> dict[str, Any]:
+  """What a command took so far: seconds, peak memory, and what is given."""
   return {
     'seconds': round(time.perf_counter() - started, 1),
     **more,
-    'peak_memory_bytes': peak,
+    'peak_memory_bytes': peak_memory_bytes(),
   }
 
 
@@ -458,7 +463,7 @@ def describe(
 
 def write_result(workdir: pathlib.Path, result: dict[str, Any]) -> None:
   """Writes result.json and the report, and prints the score that counts."""
-  result |= _environment()
+  result |= environment()
   files.write_json(workdir / files.RESULT, result)
   path = report.write(workdir)
   test = result['test']

@@ -7,6 +7,7 @@ costs one shard.
 """
 
 import hashlib
+import importlib.metadata
 import io
 import pathlib
 import time
@@ -19,6 +20,7 @@ import numpy as np
 
 from leukemia_jax import evaluate, models, progress
 from leukemia_jax import workdir as files
+from leukemia_jax.errors import InputError
 
 # Images a shard: 11 s of the largest backbone on two cores.
 SHARD = 128
@@ -121,14 +123,19 @@ def calibrate(
   return {**variables, 'batch_stats': mean}
 
 
-def _code() -> str:
-  """What else decides a feature's last bits: this code, JAX, the device."""
+def _circumstances(batch_size: int) -> str:
+  """What else decides a feature's last bits, or its meaning.
+
+  The code of this package as a whole: the drawing of weights, the calibration
+  and the input's scale are part of it.
+  """
   digest = hashlib.sha256()
-  folder = pathlib.Path(models.__file__).parent
-  for path in sorted(folder.glob('*.py')):
+  package = pathlib.Path(__file__).parent
+  for path in sorted(package.rglob('*.py')):
     digest.update(path.read_bytes())
   device = jax.devices()[0]
-  return f'{digest.hexdigest()} {jax.__version__} {device.device_kind}'
+  versions = [importlib.metadata.version(n) for n in ('jax', 'jaxlib', 'flax')]
+  return repr((digest.hexdigest(), versions, device.device_kind, batch_size))
 
 
 def _pack(features: np.ndarray) -> bytes:
@@ -174,14 +181,17 @@ def extract(
 
   Returns:
     The features and their cost.
+
+  Raises:
+    InputError: a feature is not finite.
   """
-  code = _code()
+  circumstances = _circumstances(batch_size)
   shards: dict[int, np.ndarray] = {}
   missing: dict[int, pathlib.Path] = {}
   for start in range(0, len(images), SHARD):
     pixels = np.asarray(images[start : start + SHARD])
     what = (backbone.identity, backbone.preprocessing, repr(backbone.model))
-    key = hashlib.sha256(repr((*what, code, pixels.shape)).encode())
+    key = hashlib.sha256(repr((*what, circumstances, pixels.shape)).encode())
     key.update(pixels.tobytes())
     path = cache / f'{key.hexdigest()[:40]}.features'
     found = _read(path, len(pixels))
@@ -201,12 +211,21 @@ def extract(
     started = time.perf_counter()
     for start in progress.track(missing, 'Computing features', len(missing)):
       pixels = np.asarray(images[start : start + SHARD])
+      # Another process may have been here meanwhile.
+      if (found := _read(missing[start], len(pixels))) is not None:
+        shards[start] = found
+        continue
       parts = []
       for i in range(0, len(pixels), batch_size):
         batch = pixels[i : i + batch_size]
         filled = np.resize(batch, (batch_size, *batch.shape[1:]))
         parts.append(step(variables, filled)[: len(batch)])
       shards[start] = np.concatenate([np.asarray(part) for part in parts])
+      if not np.isfinite(shards[start]).all():
+        raise InputError(
+          'the features of a backbone are not finite: its weights do not fit '
+          'its input, or are damaged'
+        )
       computed += len(pixels)
       with files.lock(cache):
         files.write(missing[start], _pack(shards[start]))

@@ -33,10 +33,13 @@ class Run(NamedTuple):
   Attributes:
     learning_rate: the first one.
     seed: of its weights, order and dropout.
+    wanted: whether to train it. One that is not keeps its place among the
+      others: on a GPU a head's last bits depend on how many stand beside it.
   """
 
   learning_rate: float
   seed: int
+  wanted: bool = True
 
 
 class Outcome(NamedTuple):
@@ -89,14 +92,20 @@ class Heads:
     *,
     class_names: tuple[str, ...],
     dropout_rate: float,
+    side_by_side: bool | None = None,
   ):
     """Sets the training up.
 
     Args:
-      config: the study; its seed, data and `train` are taken.
+      config: the study; its `train` and `data.benign_class` are taken.
       class_names: names of the classes.
       dropout_rate: of the heads.
+      side_by_side: whether heads take a step together, or an epoch one after
+        the other; None chooses by the device, see `_one_epoch`.
     """
+    if side_by_side is None:
+      side_by_side = jax.default_backend() != 'cpu'
+    self._side_by_side = side_by_side
     self._config, self._class_names = config, class_names
     self._model = models.Head(len(class_names), dropout_rate)
     objective = experiment.objective(config)
@@ -108,6 +117,7 @@ class Heads:
       augment=None,
       preprocessing=None,
       objective=objective,
+      accumulate=config.train.accumulate,
     )
     self._eval_step = evaluate.make_eval_step(
       apply_fn=self._model.apply, preprocessing=None, objective=objective
@@ -140,7 +150,8 @@ class Heads:
 
     On a CPU one after the other: a head and its moments then stay in the cache
     over the steps of an epoch, which is three times faster than all side by
-    side, and a head that has stopped costs nothing. On a GPU side by side.
+    side, and a head that has stopped costs nothing. On a GPU side by side,
+    where one that has stopped is carried along.
     """
     batch_size = self._config.train.batch_size
     steps = -(-len(parts.train_rows) // batch_size)
@@ -157,11 +168,10 @@ class Heads:
       shapes = jax.eval_shape(trained, state, keys)[1]
       return state, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
-    side_by_side = None if jax.default_backend() == 'cpu' else len(active)
     return jax.lax.map(
       lambda head: jax.lax.cond(head[2], trained, stopped, *head[:2]),
       (states, keys, active),
-      batch_size=side_by_side,
+      batch_size=len(active) if self._side_by_side else None,
     )
 
   def _new_states(
@@ -187,11 +197,11 @@ class Heads:
       runs: the heads.
       data: features as images, and labels.
       parts: the rows of a split.
-      advance: is told how many epochs of heads have been done, or are not
-        needed any more.
+      advance: is told after each epoch how many of all heads are done.
 
     Returns:
-      An outcome a run, by the rules of `train.fit`.
+      An outcome a run, by the rules of `train.fit`; of one that is not wanted
+      0 epochs.
     """
     rules = self._config.train
     every = [experiment.make_keys(r.seed) for r in runs]
@@ -207,7 +217,7 @@ class Heads:
     best = jax.tree.map(jnp.copy, states.params)
     seen = [optimizer.Progress() for _ in runs]
     diverged = np.zeros(len(runs), bool)
-    active = np.ones(len(runs), bool)
+    active = np.array([run.wanted for run in runs])
     epochs = np.zeros(len(runs), int)
     held_out = float(parts.batches[1][1].sum())
     for epoch in range(rules.epochs):
@@ -236,9 +246,8 @@ class Heads:
         learning_rate=states.learning_rate * lower,
         sums=jnp.zeros_like(states.sums),
       )
-      done = epoch + 1 == rules.epochs or not active.any()
-      advance(len(runs) * rules.epochs if done else int(epochs.sum()))
-      if done:
+      advance(int(epochs.sum()))
+      if not active.any():
         break
     return [
       Outcome(
@@ -260,22 +269,25 @@ class Heads:
     """Trains heads and scores them; see `fit` for the arguments.
 
     Returns:
-      Of each run its course, its scores on the three parts, and what it calls
-      each test image: plain numbers, ready for JSON.
+      Of each run that is wanted its course, its scores on the three parts, and
+      what it calls each test image: plain numbers, ready for JSON.
     """
     started = time.perf_counter()
     outcomes = self.fit(runs, data, parts, advance)
-    seconds = (time.perf_counter() - started) / len(runs)
+    seconds = time.perf_counter() - started
+    epochs = sum(outcome.epochs for outcome in outcomes)
     return [
       {
         'seed': run.seed,
         'epochs': outcome.epochs,
         'best_epoch': outcome.best_epoch,
         'diverged': outcome.diverged,
-        'seconds': round(seconds, 3),
+        # Its share of what all took, compilation included.
+        'seconds': round(seconds * outcome.epochs / epochs, 3),
         **self._scores(outcome.params, data, parts),
       }
       for run, outcome in zip(runs, outcomes, strict=True)
+      if run.wanted
     ]
 
   def _scores(self, params: Any, data: Dataset, parts: Parts) -> dict[str, Any]:

@@ -73,13 +73,23 @@ def model_config(
   Returns:
     A config for a frozen backbone of that name, with the fields of its section
     of `config.study`, or of the run that its weights are from.
+
+  Raises:
+    InputError: a value can't be; named as the user gave it.
   """
   config = ml_collections.ConfigDict(config.to_dict())
   config.model.name = name
   config.model.update(config.study[name])
   config.train.freeze_backbone = True
-  config = weights.with_scale(weights.of_run(config))
-  settings.check(config)
+  try:
+    config = weights.with_scale(weights.of_run(config))
+    settings.check(config)
+  except InputError as error:
+    # These values were given in the backbone's own section.
+    text = str(error)
+    for key in config.study[name]:
+      text = text.replace(f'config.model.{key}', f'config.study.{name}.{key}')
+    raise InputError(text) from None
   return config
 
 
@@ -125,7 +135,7 @@ def _backbone(
   identity = weights.identity(config)
   scale = config.model.preprocess
   count = config.study.calibration_images
-  if config.model.weights != 'none' or not count:
+  if config.model.weights != weights.CHANCE or not count:
     load = functools.partial(
       weights.backbone, config, loaded.catalogue.class_names
     )
@@ -133,6 +143,12 @@ def _backbone(
   # What no test part holds, mixed: a batch of one class has other statistics.
   tested = np.concatenate([s.test[:, 0] for s in loaded.split.values()])
   free = np.setdiff1d(np.arange(len(loaded.catalogue.ids)), tested)
+  if len(free) < config.train.batch_size:
+    raise InputError(
+      f'config.study.calibration_images={count}: {len(free)} images are in no '
+      f'test part, a batch takes {config.train.batch_size}. Give weights, or 0 '
+      'to leave those drawn by chance as they are'
+    )
   key = experiment.make_keys(config.seed)['init']
   chosen = np.asarray(jax.random.permutation(key, free))[:count]
   pixels = [loaded.catalogue.pixels[i] for i in chosen]
@@ -189,19 +205,40 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   wanted = [r for r in rows if config.study.row in (-1, r.number)]
   missing = [r for r in wanted if not _row_path(workdir, r).exists()]
   if missing:
-    configs = {r.model: model_config(config, r.model) for r in missing}
-    loaded = _load(configs[missing[0].model])
+    names = list(dict.fromkeys(row.model for row in missing))
+    configs = {name: model_config(config, name) for name in names}
+    loaded = _load(configs[names[0]])
     backbones = {name: _backbone(c, loaded) for name, c in configs.items()}
-    with files.lock(workdir):
-      files.claim(workdir, claim)
-    for name, backbone in backbones.items():
-      of_model = [r for r in missing if r.model == name]
-      known = {
+    origins = {
+      name: {
         'fingerprint': loaded.catalogue.fingerprint,
         'weights_sha256': _sha256(backbone.identity),
       }
-      _check_rows(workdir, [r for r in rows if r.model == name], known)
-      _run_model(configs[name], workdir, loaded, backbone, of_model, known)
+      for name, backbone in backbones.items()
+    }
+    _check_rows(workdir, rows, origins)
+    with files.lock(workdir):
+      files.claim(workdir, claim)
+    for name in names:
+      extracted = features.extract(
+        backbones[name],
+        loaded.data.images,
+        cache=pathlib.Path(config.data.cache_dir).expanduser() / 'features',
+        batch_size=config.train.batch_size,
+      )
+      print(
+        f'{name}: features of {len(extracted.features)} images, '
+        f'{extracted.computed} computed in {extracted.seconds:.1f} s'
+      )
+      facts = {
+        'of': origins[name],
+        **_model_facts(configs[name], backbones[name], extracted, loaded),
+        'environment': experiment.environment(),
+      }
+      of_model = [row for row in rows if row.model == name]
+      _run_heads(
+        configs[name], workdir, loaded, extracted, of_model, missing, facts
+      )
   with files.lock(workdir):
     path = study_report.write(workdir)
   print(f'{len(wanted)} rows are finished; see {path}')
@@ -212,75 +249,74 @@ def _sha256(text: str) -> str:
 
 
 def _check_rows(
-  workdir: pathlib.Path, rows: list[Row], known: dict[str, str]
+  workdir: pathlib.Path, rows: list[Row], origins: dict[str, dict[str, str]]
 ) -> None:
   """Refuses to add rows to those of other images or weights."""
+  (fingerprint,) = {origin['fingerprint'] for origin in origins.values()}
   for row in rows:
     path = _row_path(workdir, row)
-    if path.exists():
-      saved = files.read_json(path)
-      there = saved.get('of') if isinstance(saved, dict) else None
-      if there != known:
-        raise InputError(
-          f'{path} is of other images or weights of {row.model} than there are '
-          'now; give a new --workdir'
-        )
+    if not path.exists():
+      continue
+    saved = files.read_json(path)
+    if not isinstance(saved, dict) or not isinstance(saved.get('of'), dict):
+      raise InputError(
+        f'{path} is damaged, or of another version; remove it and give the '
+        'same command again'
+      )
+    there = saved['of']
+    # Of a backbone all of whose rows are there only the images are known.
+    here = origins.get(row.model, there | {'fingerprint': fingerprint})
+    if there != here:
+      raise InputError(
+        f'{path} is of other images or weights than there are now; give a new '
+        '--workdir'
+      )
 
 
-def _run_model(
+def _run_heads(
   config: ml_collections.ConfigDict,
   workdir: pathlib.Path,
   loaded: _Set,
-  backbone: features.Backbone,
+  extracted: features.Extracted,
   rows: list[Row],
-  known: dict[str, str],
+  missing: list[Row],
+  facts: dict[str, Any],
 ) -> None:
-  """Computes one backbone's features and trains its heads on them."""
-  extracted = features.extract(
-    backbone,
-    loaded.data.images,
-    cache=pathlib.Path(config.data.cache_dir).expanduser() / 'features',
-    batch_size=config.train.batch_size,
-  )
-  print(
-    f'{config.model.name}: features of {len(extracted.features)} images, '
-    f'{extracted.computed} computed in {extracted.seconds:.1f} s'
-  )
-  facts = {'of': known, **_model_facts(config, backbone, extracted)}
+  """Trains the heads of one backbone that are missing, group by group."""
   data = Dataset(jnp.asarray(extracted.features), loaded.data.labels)
   repeats, epochs = config.study.repeats, config.train.epochs
-  names = loaded.catalogue.class_names
+  wanted = [row for row in rows if row in missing]
   by_rate = {
-    rate: heads.Heads(config, class_names=names, dropout_rate=rate)
-    for rate in config.study.dropout_rates
+    rate: heads.Heads(
+      config, class_names=loaded.catalogue.class_names, dropout_rate=rate
+    )
+    for rate in {row.dropout_rate for row in wanted}
   }
   with progress.bar() as shown:
     task = shown.add_task(
-      f'Heads of {config.model.name}', total=len(rows) * repeats * epochs
+      f'Heads of {config.model.name}', total=len(wanted) * repeats * epochs
     )
     before = 0
-    for option in config.study.options:
+    for option, rate in dict.fromkeys(
+      (row.option, row.dropout_rate) for row in wanted
+    ):
+      group = [r for r in rows if (r.option, r.dropout_rate) == (option, rate)]
+      runs = [
+        heads.Run(row.learning_rate, config.seed + i, row in missing)
+        for row in group
+        for i in range(repeats)
+      ]
+
+      def advance(done: int, before: int = before) -> None:
+        shown.update(task, completed=before + done)
+
       parts = heads.parts_of(loaded.rows[option], config.train.batch_size)
+      results = iter(by_rate[rate].run(runs, data, parts, advance))
+      before += sum(run.wanted for run in runs) * epochs
       of_option = facts | _option_facts(config, loaded, option)
-      for rate in config.study.dropout_rates:
-        group = [
-          r for r in rows if (r.option, r.dropout_rate) == (option, rate)
-        ]
-        if not group:
-          continue
-
-        def advance(done: int, before: int = before) -> None:
-          shown.update(task, completed=before + done)
-
-        runs = [
-          heads.Run(row.learning_rate, config.seed + i)
-          for row in group
-          for i in range(repeats)
-        ]
-        results = by_rate[rate].run(runs, data, parts, advance)
-        before += len(runs) * epochs
-        for i, row in enumerate(group):
-          own = results[i * repeats : (i + 1) * repeats]
+      for row in group:
+        if row in missing:
+          own = [next(results) for _ in range(repeats)]
           content = {**row._asdict(), **of_option, 'repeats': own}
           with files.lock(workdir):
             files.write_json(_row_path(workdir, row), content)
@@ -294,7 +330,9 @@ def _option_facts(
   return {
     'data': {
       'classes': list(catalogue.class_names),
+      'source': pathlib.Path(config.data.source).name,
       'order': config.data.order,
+      'loss': config.train.loss,
       'counts': experiment.part_counts(split, catalogue),
     },
     'held_out_seen_by_weights': weights.seen_images(
@@ -321,19 +359,22 @@ def _model_facts(
   config: ml_collections.ConfigDict,
   backbone: features.Backbone,
   extracted: features.Extracted,
+  loaded: _Set,
 ) -> dict[str, Any]:
   """What a backbone is and costs."""
-  size = config.data.image_size
-  image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
+  shape = (1, *loaded.data.images.shape[1:])
+  image = jax.ShapeDtypeStruct(shape, jnp.uint8)
   variables = jax.eval_shape(
     lambda: backbone.model.init(
-      jax.random.key(0), jnp.zeros((1, size, size, 3)), train=False
+      jax.random.key(0), jnp.zeros(shape), train=False
     )
   )
   step = features.make_step(
     apply_fn=backbone.model.apply, preprocessing=backbone.preprocessing
   )
-  cost = jax.jit(step).lower(variables, image).cost_analysis() or {}
+  lowered = jax.jit(step).lower(variables, image)
+  # Not every device knows it before it has compiled the step.
+  cost = lowered.cost_analysis() or lowered.compile().cost_analysis() or {}
   speed = None
   if extracted.seconds:
     speed = round(extracted.computed / extracted.seconds, 2)
@@ -342,9 +383,10 @@ def _model_facts(
       'name': config.model.name,
       'width': config.model.width,
       'blocks': list(config.model.blocks),
-      'image_size': size,
+      'image_size': shape[1],
       'dtype': config.model.dtype,
       'weights': pathlib.Path(config.model.weights).name,
+      'preprocess': config.model.preprocess,
       'features': extracted.features.shape[-1],
       'parameters': experiment.size_of(variables['params']),
       'flops_an_image': cost.get('flops'),

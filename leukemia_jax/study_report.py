@@ -48,6 +48,20 @@ _PUBLISHED_AS = {
   'val_recall': 'recall',
   'val_f1': 'f1',
 }
+# A test loss that repeats the accuracy, and a row that is a copy of another.
+_MISPRINTED = {
+  ('NASNetLarge', 1, 0.01, 0.4): ('test_loss',),
+  ('NASNetLarge', 1, 0.0001, 0.4): tuple(name for name, *_ in _SCORES),
+}
+# What the published figures are of.
+_PUBLISHED_OF = {
+  'weights': 'imagenet',
+  'width': 1.0,
+  'image_size': 224,
+  'preprocess': 'unit',
+  'loss': 'keras_clipped',
+  'order': 'balance_then_split',
+}
 # Columns of the tables: name, heading.
 _COLUMNS = {
   'learning_rate': 'rate',
@@ -66,6 +80,7 @@ _COLUMNS = {
   'test_loss': 'test loss x 100',
   'test_worst_class_recall': 'worst class recall (test), %',
   'epochs': 'epochs',
+  'diverged': 'diverged',
 }
 
 
@@ -84,11 +99,9 @@ Block = tuple[str, str] | Table
 def published() -> dict[tuple[str, int, float, float], dict[str, float]]:
   """The study's printed figures, as they stand in its tables.
 
-  Of its NASNetLarge rows, rate 0.01 with dropout 0.4 repeats the accuracy as
-  the test loss, and rate 0.0001 with dropout 0.4 is a copy of another row.
-
   Returns:
-    Figures by column, by model, option, rate and dropout.
+    Figures by column, by model, option, rate and dropout, without those that
+    are plainly misprinted.
   """
   file = importlib.resources.files('leukemia_jax') / 'published_study.csv'
   figures = {}
@@ -99,7 +112,10 @@ def published() -> dict[tuple[str, int, float, float], dict[str, float]]:
       float(row.pop('learning_rate')),
       float(row.pop('dropout')),
     )
-    figures[key] = {name: float(value) for name, value in row.items()}
+    wrong = _MISPRINTED.get(key, ())
+    figures[key] = {
+      name: float(value) for name, value in row.items() if name not in wrong
+    }
   return figures
 
 
@@ -139,9 +155,10 @@ def summarise(row: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-def _rank(line: dict[str, Any]) -> tuple[float, float, float]:
+def _rank(line: dict[str, Any]) -> tuple[float, ...]:
   """The study's rule, on validation: high accuracy in every class first."""
   return (
+    -line['diverged'],
     line['val_worst_class_recall'],
     line['val_accuracy'],
     -line['val_loss'],
@@ -159,7 +176,8 @@ def _cell(
   value = line[name]
   if name in _PARAMETERS:
     return f'{value:g}'
-  text = f'{value:.0f}' if name == 'epochs' else f'{value:.2f}'
+  counts = ('epochs', 'diverged')
+  text = f'{value:.0f}' if name in counts else f'{value:.2f}'
   deviation = line.get(f'{name}_std')
   if deviation is not None:
     text += f' ± {deviation:.2f}'
@@ -211,13 +229,19 @@ def _paired(one: dict[str, Any], other: dict[str, Any]) -> statistics.Paired:
   )
 
 
-def _winners(
-  rows: list[dict[str, Any]], lines: list[dict[str, Any]]
-) -> list[int]:
-  """The best row of each backbone and option."""
+def winners(lines: list[dict[str, Any]]) -> list[int]:
+  """The best line of each backbone and option, chosen on validation.
+
+  Args:
+    lines: from `summarise`.
+
+  Returns:
+    Their indices.
+  """
   groups: dict[tuple[str, int], list[int]] = {}
-  for i, row in enumerate(rows):
-    groups.setdefault((row['model'], row['option']), []).append(i)
+  for i, line in enumerate(lines):
+    group = line['model'], line['loading_option']
+    groups.setdefault(group, []).append(i)
   return [g[_best([lines[i] for i in g])] for g in groups.values()]
 
 
@@ -225,10 +249,10 @@ def _result(
   rows: list[dict[str, Any]], lines: list[dict[str, Any]]
 ) -> Iterator[Block]:
   """Which backbone and option win, by how much, and how sure that is."""
-  winners = _winners(rows, lines)
+  chosen = winners(lines)
   yield 'h2', 'Result'
   table = []
-  for i in winners:
+  for i in chosen:
     test, line = rows[i]['repeats'][0]['test'], lines[i]
     right = round(test['accuracy'] * test['images'])
     low, high = statistics.wilson_interval(right, test['images'])
@@ -254,18 +278,20 @@ def _result(
     '95 % interval of the first repeat',
     'test images',
   ]
-  best = winners.index(max(winners, key=lambda i: _rank(lines[i])))
+  best = _best([lines[i] for i in chosen])
   yield (
     'p',
     'The best row of each backbone and option, and in bold the best of all: by '
     'the worst class recall on validation, then validation accuracy, then '
-    'loss. Test scores choose nothing. Intervals are those of a share '
-    '(Wilson); they treat images as independent.',
+    'loss. Test scores choose nothing. A deviation (±) is that of heads from '
+    'several seeds on one split and one backbone. Intervals are those of a '
+    'share (Wilson). They, and the paired tests, treat images as independent, '
+    'which copies of one image and images of one patient are not.',
   )
   yield Table(header, table, frozenset({best}))
   comparisons = []
-  for a, one in enumerate(winners):
-    for other in winners[a + 1 :]:
+  for a, one in enumerate(chosen):
+    for other in chosen[a + 1 :]:
       first, second = rows[one], rows[other]
       same = (first['model'] == second['model']) + (
         first['option'] == second['option']
@@ -289,7 +315,7 @@ def _result(
     yield (
       'p',
       'Paired, on the test images that both have (first repeats; McNemar, '
-      'exact):',
+      'exact, not corrected for the number of tests):',
     )
     header = [
       'first',
@@ -305,7 +331,9 @@ def _result(
 def _costs(rows: list[dict[str, Any]]) -> Iterator[Block]:
   """Efficiency and scalability: backbones, heads, loading options."""
   yield 'h2', 'Cost'
-  by_model = {row['model']: row['backbone'] for row in rows}
+  # Rows whose features were in the cache know no speed.
+  known = sorted(rows, key=lambda r: r['backbone']['images_per_second'] or 0)
+  by_model = {row['model']: row['backbone'] for row in known}
   table = []
   for name, facts in by_model.items():
     heads = [
@@ -314,7 +342,7 @@ def _costs(rows: list[dict[str, Any]]) -> Iterator[Block]:
       if row['model'] == name
       for r in row['repeats']
     ]
-    speed = facts['images_per_second']
+    speed, flops = facts['images_per_second'], facts['flops_an_image']
     table.append(
       [
         _TITLES[name],
@@ -322,7 +350,7 @@ def _costs(rows: list[dict[str, Any]]) -> Iterator[Block]:
         ', '.join(map(str, facts['blocks'])),
         f'{facts["image_size"]} px, {facts["dtype"]}',
         f'{facts["parameters"]:,}',
-        f'{facts["flops_an_image"] / 1e9:.1f}',
+        report.number(flops and flops / 1e9, 1),
         report.number(speed, 1),
         f'{facts["features"]:,}',
         f'{sum(heads):.0f}',
@@ -342,6 +370,8 @@ def _costs(rows: list[dict[str, Any]]) -> Iterator[Block]:
     'heads',
   ]
   yield Table(header, table)
+  devices = sorted({row['environment']['device'] for row in rows})
+  yield 'p', f'Measured on: {"; ".join(devices)}.'
   memory = {row['option']: row['memory'] for row in rows}
   images = next(iter(memory.values()))['images_bytes']
   index = ' and '.join(
@@ -356,25 +386,37 @@ def _costs(rows: list[dict[str, Any]]) -> Iterator[Block]:
   )
 
 
+def _unlike_published(row: dict[str, Any]) -> list[str]:
+  """In what a row differs from those that the published figures are of."""
+  here = row['backbone'] | row['data']
+  return [
+    f'{key.replace("_", " ")} {here[key]} (theirs: {value})'
+    for key, value in _PUBLISHED_OF.items()
+    if here[key] != value
+  ]
+
+
 def _introduction(rows: list[dict[str, Any]], wanted: int) -> Iterator[Block]:
   first = rows[0]
   data = first['data']
   yield 'h1', 'Backbones, loading options, rates and dropouts compared'
   yield 'p', report.NOT_A_DEVICE
-  weights = ', '.join(
-    f'{_TITLES[name]} from {text}'
-    for name, text in sorted(
-      {(r['model'], r['backbone']['weights']) for r in rows}
-    )
-  )
   yield (
     'p',
-    f'{len(rows)} of {wanted} rows; order {data["order"]}; fingerprint of the '
-    f'images {first["of"]["fingerprint"][:16]}. Weights: {weights} (none: '
-    'drawn by chance). In brackets the published figure, where there is one, '
+    f'{len(rows)} of {wanted} rows on {data["source"]} (fingerprint of the '
+    f'images {first["of"]["fingerprint"][:16]}), order {data["order"]}, loss '
+    f'{data["loss"]}. In brackets the published figure, where there is one, '
     'and the difference; published precision, recall and F1 are of validation. '
     'Bold: the best row by validation.',
   )
+  unlike = {_TITLES[r['model']]: _unlike_published(r) for r in rows}
+  for name, differences in unlike.items():
+    if differences:
+      yield (
+        'p',
+        f'{name} is not trained as the published rows were, so differences '
+        f'from them are of that too: {"; ".join(differences)}.',
+      )
   seen = {
     part: sum(
       row['held_out_seen_by_weights'][part]
@@ -388,7 +430,8 @@ def _introduction(rows: list[dict[str, Any]], wanted: int) -> Iterator[Block]:
       'p',
       'The weights of a backbone have learnt from images of the '
       + ' and '.join(part for part, count in seen.items() if count)
-      + ' part: its scores are too good.',
+      + ' part: its scores are too good, and a choice by them favours what '
+      'learnt them.',
     )
   if data['order'] == 'balance_then_split':
     yield (
@@ -480,6 +523,11 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     study = config['study']
     axes = ('models', 'options', 'learning_rates', 'dropout_rates')
     wanted = int(np.prod([len(study[axis]) for axis in axes]))
+    if len({row['of']['fingerprint'] for row in rows}) != 1:
+      raise InputError(
+        f'{workdir / files.ROWS} holds rows of different images; give a new '
+        '--workdir'
+      )
     lines = [summarise(row) for row in rows]
     blocks = [
       *_introduction(rows, wanted),
@@ -487,6 +535,8 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
       *_costs(rows),
       *_grid_tables(lines),
     ]
+  except InputError:
+    raise
   except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
     raise InputError(
       f'a file of {workdir / files.ROWS} is damaged, or of another version: '

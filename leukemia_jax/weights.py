@@ -15,12 +15,12 @@ from leukemia_jax.errors import InputError
 from leukemia_jax.models import keras_import, published
 from leukemia_jax.train import TrainState
 
-_CHANCE, _IMAGENET = 'none', 'imagenet'
+CHANCE, _IMAGENET = 'none', 'imagenet'
 
 
 def _run(weights: str) -> pathlib.Path | None:
   """The training run that weights come from, if they do."""
-  if weights in (_CHANCE, _IMAGENET) or not pathlib.Path(weights).is_dir():
+  if weights in (CHANCE, _IMAGENET) or not pathlib.Path(weights).is_dir():
     return None
   return pathlib.Path(weights)
 
@@ -41,15 +41,15 @@ def with_scale(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       does not tell its scale.
   """
   weights = config.model.weights
-  if weights not in (_CHANCE, _IMAGENET) and not pathlib.Path(weights).exists():
+  if weights not in (CHANCE, _IMAGENET) and not pathlib.Path(weights).exists():
     raise InputError(
       f'config.model.weights={weights}: there is no such file or folder. Give '
-      f'{_CHANCE}, {_IMAGENET}, a Keras file or the --workdir of a run'
+      f'{CHANCE}, {_IMAGENET}, a Keras file or the --workdir of a run'
     )
   if config.model.preprocess != 'auto':
     return config
   run = _run(weights)
-  if weights == _CHANCE:
+  if weights == CHANCE:
     scale = 'unit'
   elif weights == _IMAGENET:
     scale = 'backbone'
@@ -100,7 +100,7 @@ def start(
     InputError: the weights can't be had, or are another model's.
   """
   weights = config.model.weights
-  if weights == _CHANCE:
+  if weights == CHANCE:
     return state
   run = _run(weights)
   if run is None:
@@ -149,10 +149,13 @@ def seen_images(
     if count:
       print(
         f'warning: the weights of {weights} have learnt from {count} images of '
-        f'the {part} part: its scores are too good. Use the same config.seed '
-        'and split there and here, or train them with '
-        '--config.data.order=outside_study'
+        f'the {part} part: its scores are too good'
       )
+  if seen['test']:
+    print(
+      'Use the same config.seed and split there and here, or train the weights '
+      'with --config.data.order=outside_study'
+    )
   return seen
 
 
@@ -169,7 +172,7 @@ def identity(config: ml_collections.ConfigDict) -> str:
     InputError: there is nothing at the weights' path.
   """
   weights = config.model.weights
-  if weights == _CHANCE:
+  if weights == CHANCE:
     return f'drawn from seed {config.seed}'
   if weights == _IMAGENET:
     return published.IMAGENET[config.model.name].digest
@@ -219,7 +222,7 @@ def backbone(
 def of_run(
   config: ml_collections.ConfigDict,
 ) -> ml_collections.ConfigDict:
-  """The config with the shape and input scale of the run its weights are from.
+  """The config with the shape of the run that its weights are from.
 
   Args:
     config: the experiment; others than a run's weights change nothing.
@@ -237,6 +240,7 @@ def of_run(
   for key, here, there in (
     ('model.name', config.model.name, theirs.model.name),
     ('data.image_size', config.data.image_size, theirs.data.image_size),
+    ('data.scale', config.data.scale, theirs.data.scale),
   ):
     if here != there:
       raise InputError(

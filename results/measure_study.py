@@ -33,6 +33,8 @@ _FLAGS = ('--mode=study', '--config=configs/study.py')
 
 def run_study(data: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
   """The whole study by its command: seconds, memory, rows."""
+  from leukemia_jax import experiment
+
   flags = [
     *_FLAGS,
     f'--workdir={folder}/study',
@@ -42,7 +44,7 @@ def run_study(data: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
   started = time.perf_counter()
   subprocess.run([sys.executable, 'main.py', *flags], cwd=ROOT, check=True)
   seconds = time.perf_counter() - started
-  peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+  peak = experiment.peak_memory_bytes(resource.RUSAGE_CHILDREN)
   rows = [
     json.loads(path.read_text())
     for path in sorted((folder / 'study/rows').glob('*.json'))
@@ -61,7 +63,10 @@ def run_study(data: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
     'seconds': round(seconds, 1),
     'peak_memory_bytes': peak,
     'rows': len(rows),
-    'images': rows[0]['memory']['images_bytes'] // (224 * 224 * 3),
+    'images': sum(
+      sum(by_class.values()) for by_class in rows[0]['data']['counts'].values()
+    ),
+    'counts': rows[0]['data']['counts'],
     'fingerprint': rows[0]['of']['fingerprint'],
     'models': models,
   }
@@ -112,14 +117,19 @@ def step_seconds(name: str) -> dict[str, float]:
 
 def main() -> None:
   """Measures both ways."""
+  from configs import study as study_config
+
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--data', type=pathlib.Path, required=True)
   given = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
     result = run_study(given.data.resolve(), pathlib.Path(folder))
   total = 0.0
-  # The study's 2,800 images a training part and 600 a validation part.
-  steps = {'train': -(-2800 // 32), 'validation': -(-600 // 32)}
+  batch = study_config.get_config().train.batch_size
+  steps = {
+    part: -(-sum(result['counts'][part].values()) // batch)
+    for part in ('train', 'validation')
+  }
   for name, facts in result['models'].items():
     facts['step_seconds'] = step_seconds(name)
     an_epoch = sum(

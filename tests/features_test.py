@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from leukemia_jax import features, models
+from leukemia_jax.errors import InputError
 
 FIELDS = {'width': 0.05, 'blocks': (1, 1, 1)}
 SIZE = 75
@@ -23,9 +24,11 @@ def model():
 
 @pytest.fixture(scope='module')
 def variables(model):
-  return jax.jit(lambda key: model.init(key, images(1) / 255.0, train=False))(
-    jax.random.key(0)
+  draw = jax.jit(
+    lambda key: model.init(key, images(1) / 255.0, train=False),
+    compiler_options={'xla_backend_optimization_level': 0},
   )
+  return draw(jax.random.key(0))
 
 
 @pytest.fixture
@@ -84,6 +87,7 @@ def test_other_weights_pixels_or_scales_are_others(backbone, tmp_path):
     (made, changed),
     (made._replace(identity='other weights'), pixels),
     (made._replace(preprocessing='backbone'), pixels),
+    (made, pixels[:, ::-1]),
     (
       made._replace(
         model=models.create(
@@ -97,6 +101,19 @@ def test_other_weights_pixels_or_scales_are_others(backbone, tmp_path):
     ),
   ):
     assert extract(other, what, tmp_path).computed == 8
+  # Of another batch size the last bits may be others.
+  assert extract(made, pixels, tmp_path, batch_size=4).computed == 8
+  assert extract(made, pixels, tmp_path).computed == 0
+
+
+def test_features_that_are_not_finite_are_refused(
+  backbone, variables, tmp_path
+):
+  broken = jax.tree.map(lambda leaf: leaf * np.nan, variables)
+  made = backbone[0]._replace(load=lambda: broken)
+  with pytest.raises(InputError, match='not finite'):
+    extract(made, images(3), tmp_path)
+  assert not list(tmp_path.glob('*.features'))
 
 
 @pytest.mark.parametrize('damage', ['flip', 'cut', 'empty', 'text'])

@@ -231,6 +231,10 @@ def test_a_mask_of_another_size(tmp_path):
   Image.new('L', (96, 90)).save(source / 'masks/2.png')
   error = refusal(source, tmp_path)
   assert 'masks/2.png: this mask is 96 x 90 px, its image 96 x 96' in error
+  # All of them: that masks are there is not denied.
+  for i in range(4):
+    Image.new('L', (96, 90)).save(source / f'masks/{i}.png')
+  assert 'masks/3.png: this mask is 96 x 90' in refusal(source, tmp_path)
 
 
 def test_no_masks_at_all(tmp_path):

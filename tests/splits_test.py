@@ -1,5 +1,6 @@
 """Splits: the study's numbers, no leak, and properties of every protocol."""
 
+import dataclasses
 import itertools
 import json
 
@@ -259,9 +260,10 @@ def test_what_is_not_trainable_is_held_out_or_nowhere(order, option):
 
 @pytest.mark.parametrize('option', [1, 2])
 def test_outside_of_the_study_nothing_is_seen_of_its_tests(option):
-  # Every third image is a twin of the one before.
-  groups = [str(i - (i % 3 == 2)) for i in range(len(LABELS))]
-  known = catalogue(LABELS, groups)
+  # Patients of forty images; every third image is a twin of the one before.
+  names = tuple(str(i - (i % 3 == 2)) for i in range(len(LABELS)))
+  patients = [f'{label}-{i // 40}' for i, label in enumerate(LABELS)]
+  known = dataclasses.replace(catalogue(LABELS, patients), pixels=names)
   outside = splits.make(
     KEY, known, settings(order='outside_study', option=option)
   )
@@ -273,9 +275,12 @@ def test_outside_of_the_study_nothing_is_seen_of_its_tests(option):
   }
   learnt = {int(i) for part in outside[:2] for i in part[:, 0]}
   assert tested <= set(outside.test[:, 0].tolist())
-  names = [{groups[i] for i in part} for part in (tested, learnt)]
-  assert not names[0] & names[1]
-  # Every image is somewhere, and every class has enough to learn from.
+  assert not {names[i] for i in tested} & {names[i] for i in learnt}
+  # Every image is somewhere, and no patient is in training and validation.
   assert learnt | set(outside.test[:, 0].tolist()) == set(range(len(LABELS)))
-  for part in outside[:2]:
-    assert np.bincount(LABELS[part[:, 0]]).min() >= 40
+  one, other = ({patients[i] for i in part[:, 0]} for part in outside[:2])
+  assert not one & other
+  # Enough is left to learn from, and classes are balanced.
+  counts = np.bincount(LABELS[outside.train[:, 0]])
+  assert len(set(counts)) == 1
+  assert np.bincount(LABELS[np.unique(outside.train[:, 0])]).min() >= 80

@@ -64,7 +64,9 @@ def whole(tmp_path_factory, cache) -> pathlib.Path:
 def test_a_killed_study_ends_as_one_never_killed(whole, tmp_path):
   workdir, cache = tmp_path / 'w', f'--config.data.cache_dir={tmp_path}/cache'
   killed = start(*command(workdir, cache))
+  until = time.monotonic() + 500
   while not list(workdir.glob('rows/*.json')) and killed.poll() is None:
+    assert time.monotonic() < until
     time.sleep(0.02)
   assert killed.poll() is None
   os.killpg(killed.pid, signal.SIGKILL)

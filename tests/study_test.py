@@ -3,6 +3,7 @@
 import csv
 import io
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -118,11 +119,37 @@ def test_heads_together_are_heads_alone(config):
   together = fitter.fit(runs, data, parts, done.append)
   # Each stopped by itself.
   assert len({outcome.epochs for outcome in together}) > 1
-  assert done[-1] == len(runs) * config.train.epochs and done == sorted(done)
+  assert done[-1] == sum(outcome.epochs for outcome in together)
   for run, outcome in zip(runs, together, strict=True):
     (alone,) = fitter.fit([run], data, parts, lambda done: None)
     assert alone[1:] == outcome[1:]
     jax.tree.map(np.testing.assert_array_equal, alone.params, outcome.params)
+
+
+def test_heads_side_by_side_are_heads_one_after_the_other(config):
+  config, loaded, data = loaded_with_features(config)
+  parts = heads.parts_of(loaded.rows[1], config.train.batch_size)
+  runs = [
+    heads.Run(rate, config.seed, wanted)
+    for rate, wanted in ((0.01, True), (0.001, False), (0.0001, True))
+  ]
+  for_gpu, for_cpu = (
+    heads.Heads(
+      config,
+      class_names=loaded.catalogue.class_names,
+      dropout_rate=0.2,
+      side_by_side=side_by_side,
+    ).fit(runs, data, parts, lambda done: None)
+    for side_by_side in (True, False)
+  )
+  for one, other in zip(for_gpu, for_cpu, strict=True):
+    assert one[1:] == other[1:]
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
+      one.params,
+      other.params,
+    )
+  assert for_cpu[1].epochs == 0 and for_cpu[0].epochs > 1
 
 
 def test_a_head_that_diverges_is_marked_and_keeps_its_best(config):
@@ -268,6 +295,14 @@ def test_rows_are_numbered_as_the_published_table():
   assert ours == published
 
 
+def test_published_misprints_are_not_compared_with():
+  figures = study_report.published()
+  assert 'test_loss' not in figures['NASNetLarge', 1, 0.01, 0.4]
+  assert not figures['NASNetLarge', 1, 0.0001, 0.4]
+  assert figures['InceptionResNetV2', 1, 0.0001, 0.0]['test_accuracy'] == 97.83
+  assert sum(map(len, figures.values())) == 24 * 9 - 1 - 9
+
+
 @pytest.mark.parametrize(
   ('key', 'value', 'words'),
   [
@@ -293,6 +328,13 @@ def test_wrong_values_are_named(key, value, words):
     ('data.order', 'split', 'balance_then_split'),
     ('data.image_size', 16, '75 or more'),
     ('study.nasnet_large.weights', 'missing.h5', 'no such file'),
+    (
+      'study.nasnet_large.weights',
+      str(ROOT / 'README.md'),
+      r'config\.study\.nasnet_large\.preprocess=backbone',
+    ),
+    ('study.nasnet_large.width', 0, r'config\.study\.nasnet_large\.width=0'),
+    ('train.batch_size', 1000, 'images are in no test part'),
   ],
 )
 def test_a_study_that_cannot_be_is_refused(config, tmp_path, key, value, words):
@@ -309,6 +351,7 @@ def finished(config, tmp_path_factory) -> pathlib.Path:
   config = ml_collections.ConfigDict(config.to_dict())
   config.study.learning_rates, config.study.dropout_rates = (0.01,), (0.2, 0.0)
   config.study.repeats, config.train.epochs = 2, 3
+  config.study.calibration_images = 0
   workdir = tmp_path_factory.mktemp('study')
   study.run(config, workdir)
   return workdir
@@ -356,10 +399,14 @@ def test_tables_hold_what_the_rows_do(finished):
   assert 'class="best"' in page and 'http' not in page
 
 
-def test_finished_rows_are_left_and_damaged_ones_named(finished, config):
+def test_finished_rows_are_left_and_damaged_ones_named(
+  finished, config, tmp_path
+):
+  finished = shutil.copytree(finished, tmp_path / 'w')
   config = ml_collections.ConfigDict(config.to_dict())
   config.study.learning_rates, config.study.dropout_rates = (0.01,), (0.2, 0.0)
   config.study.repeats, config.train.epochs = 2, 3
+  config.study.calibration_images = 0
   stamps = {p: p.stat().st_mtime_ns for p in (finished / 'rows').iterdir()}
   before = (finished / 'results.csv').read_text()
   lost = finished / 'rows/003.json'
@@ -380,16 +427,45 @@ def test_finished_rows_are_left_and_damaged_ones_named(finished, config):
   with pytest.raises(InputError, match='damaged'):
     study.run(config, finished)
   lost.write_text(whole)
-  # Rows of other images are not mixed with these.
-  lost.unlink()
-  other = finished / 'rows/002.json'
-  kept = other.read_text()
-  images = files.read_json(other)['of']['fingerprint']
-  other.write_text(kept.replace(images, images[::-1]))
-  with pytest.raises(InputError, match='of other images or weights'):
-    study.run(config, finished)
-  other.write_text(kept)
-  lost.write_text(whole)
+  # Rows of other images or weights are not mixed with these: of this backbone,
+  # or of one all of whose rows are there.
+  for number, what in (
+    (2, 'fingerprint'),
+    (2, 'weights_sha256'),
+    (5, 'fingerprint'),
+  ):
+    other = finished / f'rows/{number:03d}.json'
+    kept = other.read_text()
+    there = files.read_json(other)['of'][what]
+    other.write_text(kept.replace(there, there[::-1]))
+    lost.unlink()
+    with pytest.raises(InputError, match='of other images or weights'):
+      study.run(config, finished)
+    assert not lost.exists()
+    lost.write_text(whole)
+    if what == 'fingerprint':
+      with pytest.raises(InputError, match='rows of different images'):
+        study_report.write(finished)
+    other.write_text(kept)
   config.train.epochs = 4
   with pytest.raises(InputError, match=r'train\.epochs: 3 there, 4 now'):
     study.run(config, finished)
+
+
+def test_a_report_of_what_is_not_known_or_went_wrong(finished, tmp_path):
+  workdir = shutil.copytree(finished, tmp_path / 'w')
+  for path in (workdir / 'rows').iterdir():
+    row = files.read_json(path)
+    row['backbone'] |= {'flops_an_image': None, 'images_per_second': None}
+    if row['number'] == 0:
+      row['repeats'][1] |= {'diverged': True, 'best_epoch': 0}
+      for part in ('train', 'validation', 'test'):
+        row['repeats'][1][part]['loss'] = float('nan')
+        row['repeats'][0][part]['worst_class_recall'] = 1.0
+    files.write_json(path, row)
+  text = study_report.write(workdir).read_text()
+  # A head that diverged does not win, whatever its scores.
+  lines = [ln for ln in text.splitlines() if ln.startswith('| 0.01 | 0.2 |')]
+  assert lines and '| 1 |' in lines[0] and '**' not in lines[0]
+  assert 'is not trained as the published rows were' in text
+  assert 'theirs: imagenet' in text and 'theirs: 224' in text

@@ -11,14 +11,14 @@ is the original image. Two loading options and two orders make the protocols:
   every class is filled up by repeating indices. No image and no group is in
   two parts, and every training image is augmented alike, while training;
 * `split` is the same without the repeating;
-* `outside_study` is `split_then_balance` of what no test part of those two
-  holds, in either option: a backbone that was trained on it has seen none of
-  the images that the study tests on, whichever way it splits.
+* `outside_study` is `split_then_balance` without what a test part of those two
+  holds, in either option, which is its test part: a backbone that was trained
+  on it has seen none of the images that the study tests on, nor their copies,
+  whichever way it splits.
 """
 
 import itertools
 import json
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -265,7 +265,6 @@ def split_then_balance(
   option: int,
   target: int | None,
   trainable: np.ndarray | None = None,
-  tested: Iterable[int] = (),
 ) -> Split:
   """Splits originals by group, then fills the training part by repeating.
 
@@ -279,14 +278,13 @@ def split_then_balance(
       is filled up to 70 % of that. None fills up nothing.
     trainable: bool array, the originals that may be in the training part; None
       for all. The others of that part are in none.
-    tested: groups that belong to the test part, whatever its size.
 
   Returns:
     The split; validation and test hold every original once, all copy numbers
     are 0.
   """
   rng = _generator(key)
-  fixed = dict.fromkeys(map(int, tested), PARTS.index('test'))
+  fixed: dict[int, int] = {}
   if option == 2:
     held_out = _held_out(len(labels), True)
     indices = np.arange(len(labels))
@@ -341,7 +339,7 @@ def make(
     InputError: a class has too few images or groups to be in every part, or
       none at all.
   """
-  names, labels = catalogue.class_names, catalogue.labels
+  labels, names = catalogue.labels, catalogue.class_names
   empty = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
   if len(empty):
     raise InputError(
@@ -352,7 +350,7 @@ def make(
   groups = group_ids(catalogue, settings.grouping, settings.block)
   target = per_class(labels, len(names), settings.per_class)
 
-  def of_order(order: str, option: int, tested: Iterable[int] = ()) -> Split:
+  def of_order(order: str, option: int) -> Split:
     if order == 'balance_then_split':
       return balance_then_split(
         key, labels, num_classes=len(names), option=option, target=target
@@ -365,16 +363,25 @@ def make(
       option=option,
       target=None if order == 'split' else target,
       trainable=trainable,
-      tested=tested,
     )
 
-  tested: set[int] = set()
+  tested = np.zeros(len(labels), bool)
   if settings.order == 'outside_study':
     for order, option in itertools.product(STUDY_ORDERS, OPTIONS):
-      tested |= set(groups[of_order(order, option).test[:, 0]].tolist())
-  split = of_order(settings.order, settings.option, tested)
+      tested[of_order(order, option).test[:, 0]] = True
+    # With their twins, which no option keeps together with them.
+    pixels = np.array(catalogue.pixels)
+    tested = np.isin(pixels, pixels[tested])
+    trainable = ~tested if trainable is None else trainable & ~tested
+  split = of_order(settings.order, settings.option)
   if trainable is not None:
     split = split._replace(train=split.train[trainable[split.train[:, 0]]])
+  if tested.any():
+    originals = np.flatnonzero(tested).astype(np.int32)
+    split = split._replace(
+      validation=split.validation[~tested[split.validation[:, 0]]],
+      test=np.stack([originals, np.zeros_like(originals)], 1),
+    )
   for part, rows in zip(PARTS, split, strict=True):
     if part == 'train' and trainable is not None:
       # A class may have no such image; the caller says if none has.
