@@ -19,6 +19,7 @@ is the original image. Two loading options and two orders make the protocols:
 
 import itertools
 import json
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -316,6 +317,13 @@ def split_then_balance(
   )
 
 
+def _tested(catalogue: Catalogue, splits: Iterable[Split]) -> np.ndarray:
+  """Which images a test part holds, or copies or twins of them: bool (n,)."""
+  sources = np.concatenate([split.test[:, 0] for split in splits])
+  pixels = np.array(catalogue.pixels)
+  return np.isin(pixels, pixels[sources])
+
+
 def make(
   key: jax.Array,
   catalogue: Catalogue,
@@ -367,11 +375,8 @@ def make(
 
   tested = np.zeros(len(labels), bool)
   if settings.order == 'outside_study':
-    for order, option in itertools.product(STUDY_ORDERS, OPTIONS):
-      tested[of_order(order, option).test[:, 0]] = True
-    # With their twins, which no option keeps together with them.
-    pixels = np.array(catalogue.pixels)
-    tested = np.isin(pixels, pixels[tested])
+    studies = itertools.product(STUDY_ORDERS, OPTIONS)
+    tested = _tested(catalogue, (of_order(*study) for study in studies))
     trainable = ~tested if trainable is None else trainable & ~tested
   split = of_order(settings.order, settings.option)
   if trainable is not None:
