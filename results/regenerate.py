@@ -518,13 +518,16 @@ def render_models() -> str:
 def render_memory() -> str:
   """What a U-Net's training step keeps."""
   got = read('memory')
-  kept = {k: f'{v / 1e9:.1f} GB' for k, v in got['kept_bytes'].items()}
+  kept, compiled = (
+    {k: f'{v / 1e9:.1f} GB' for k, v in got[account].items()}
+    for account in ('kept_bytes', 'temporary_bytes')
+  )
   return (
     'A training step of the full-size U-Net (`configs/unet.py:study`, 224 px, '
     f'batch 32) keeps {kept["plain"]} of feature maps for the way back by '
-    f"JAX's count (XLA takes {got['temporary_bytes'] / 1e9:.1f} GB for it on a "
-    'CPU), '
-    f'{kept["checkpoint"]} with `--config.model.checkpoint=True`, '
+    f"JAX's count, {kept['checkpoint']} with `--config.model.checkpoint=True` "
+    f'(XLA compiles the step to {compiled["plain"]} and '
+    f'{compiled["checkpoint"]} of temporary memory), '
     f'{kept["accumulate 4"]} with `--config.train.accumulate=4`, '
     f'{kept["checkpoint, accumulate 4"]} with both, {kept["bfloat16"]} in '
     'bfloat16 (`python results/measure_memory.py`, '
