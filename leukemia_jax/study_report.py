@@ -331,9 +331,11 @@ def _result(
 def _costs(rows: list[dict[str, Any]]) -> Iterator[Block]:
   """Efficiency and scalability: backbones, heads, loading options."""
   yield 'h2', 'Cost'
-  # Rows whose features were in the cache know no speed.
-  known = sorted(rows, key=lambda r: r['backbone']['images_per_second'] or 0)
-  by_model = {row['model']: row['backbone'] for row in known}
+  by_model: dict[str, dict[str, Any]] = {}
+  for row in rows:
+    # Rows whose features were in the cache know no speed.
+    if not by_model.get(row['model'], {}).get('images_per_second'):
+      by_model[row['model']] = row['backbone']
   table = []
   for name, facts in by_model.items():
     heads = [
@@ -375,7 +377,7 @@ def _costs(rows: list[dict[str, Any]]) -> Iterator[Block]:
   memory = {row['option']: row['memory'] for row in rows}
   images = next(iter(memory.values()))['images_bytes']
   index = ' and '.join(
-    f'{facts["index_bytes"] / 1e3:.0f} kB (option {option})'
+    f'{facts["index_bytes"] / 1e3:.1f} kB (option {option})'
     for option, facts in sorted(memory.items())
   )
   yield (
