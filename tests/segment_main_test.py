@@ -114,6 +114,7 @@ def test_masks_drawn_by_hand_are_scored(trained, cache, drawn, tmp_path):
   assert result(tmp_path / 'c')['test'] != got['test']
 
 
+@pytest.mark.full
 def test_controls_without_cells_are_scored(trained, cache, tmp_path):
   source = save_pairs(tmp_path / 'set')
   for tree in ('images', 'masks'):
@@ -226,6 +227,7 @@ def test_missing_and_extra_masks(tmp_path):
   assert '1 images without a mask that can be used left out' in done.stdout
 
 
+@pytest.mark.full
 def test_a_mask_of_another_size(tmp_path):
   source = save_pairs(tmp_path / 'set')
   Image.new('L', (96, 90)).save(source / 'masks/2.png')

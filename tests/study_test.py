@@ -70,7 +70,10 @@ def heads_of(config, loaded, rate=0.0) -> heads.Heads:
   return heads.Heads(config, class_names=names, dropout_rate=rate)
 
 
-@pytest.mark.parametrize('loss', ['cross_entropy', 'keras_clipped'])
+@pytest.mark.parametrize(
+  'loss',
+  ['cross_entropy', pytest.param('keras_clipped', marks=pytest.mark.full)],
+)
 def test_a_row_is_a_training_run_with_a_frozen_backbone(config, tmp_path, loss):
   # Weights that tell images apart, in a file that both can start from.
   of_model, loaded, _ = loaded_with_features(config)
@@ -168,6 +171,8 @@ def keras_head(width, classes, rate, dtype):
   import keras
 
   keras.config.set_floatx(dtype)
+  # Layers made before have settled it, whatever floatx says.
+  keras.config.set_dtype_policy(dtype)
   model = keras.Sequential(
     [
       keras.layers.Input((width,)),
@@ -250,6 +255,7 @@ def test_a_head_is_keras_for_twenty_steps(dtype, rate, limit):
           assert np.abs(ours - start[layer.name][name]).max() > limit
   finally:
     keras.config.set_floatx('float32')
+    keras.config.set_dtype_policy('float32')
 
 
 def test_a_collapsed_softmax_scores_what_the_study_printed():
@@ -357,6 +363,7 @@ def finished(config, tmp_path_factory) -> pathlib.Path:
   return workdir
 
 
+@pytest.mark.full
 def test_tables_hold_what_the_rows_do(finished):
   lines = list(
     csv.DictReader(io.StringIO((finished / 'results.csv').read_text()))
@@ -399,6 +406,7 @@ def test_tables_hold_what_the_rows_do(finished):
   assert 'class="best"' in page and 'http' not in page
 
 
+@pytest.mark.full
 def test_finished_rows_are_left_and_damaged_ones_named(
   finished, config, tmp_path
 ):
@@ -452,6 +460,7 @@ def test_finished_rows_are_left_and_damaged_ones_named(
     study.run(config, finished)
 
 
+@pytest.mark.full
 def test_a_report_of_what_is_not_known_or_went_wrong(finished, tmp_path):
   workdir = shutil.copytree(finished, tmp_path / 'w')
   for path in (workdir / 'rows').iterdir():
