@@ -62,7 +62,8 @@ def main() -> None:
       before = checkpoints(killed)
       while checkpoints(killed) <= before and run.poll() is None:
         time.sleep(0.02)
-      wait = rng.uniform(0, 0.5)
+      # At once: of a small run the end is near.
+      wait = rng.uniform(0, 0.1)
     else:
       # Anywhere from the first import to about the end of what is left.
       wait = rng.uniform(0.1, 0.95) * seconds

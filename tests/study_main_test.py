@@ -68,7 +68,7 @@ def test_a_killed_study_ends_as_one_never_killed(whole, tmp_path):
   def finished() -> dict[pathlib.Path, int]:
     found = [
       *workdir.glob('rows/*.json'),
-      *tmp_path.glob('cache/features/*.f*'),
+      *tmp_path.glob('cache/features/[!.]*'),
     ]
     return {path: path.stat().st_mtime_ns for path in found}
 
