@@ -4,8 +4,10 @@ python main.py --workdir=runs/first
     trains a small network on synthetic smears, in minutes, on any laptop
 python main.py --workdir=runs/mine --config.data.source=path/to/folder_or.zip
     the same on your images, in <Class>/ folders or Original/<Class>/
+python main.py --workdir=runs/cells --config=configs/unet.py
+    trains a U-Net that finds white cells, on pairs of image and mask
 python main.py --workdir=runs/mine --mode=prepare --config.data.source=...
-    only checks the images, counts them and draws contact sheets
+    only checks images and masks, counts them and draws contact sheets
 python main.py --workdir=runs/scored --mode=evaluate --checkpoint=runs/mine
     scores a trained model, on its own data or another config.data.source
 python main.py --workdir=runs/study --mode=study --config=configs/study.py
