@@ -125,7 +125,8 @@ def test_an_image_that_is_no_square_is_keras(tmp_path):
 
 # Rounding turns a few ReLUs on or off, and batch norm makes that grow layer by
 # layer: at InceptionResNetV2's stem Keras' own float32 gradients are 12 % of
-# the largest off its float64 ones, ours 10 %. So the deep ones need float64.
+# the largest off its float64 ones, ours 10 %; at NASNet-Mobile's (64 px) Keras'
+# are 1.6 % off on some processors. So the deep ones need float64.
 PRECISIONS = {'float32': 1e-3, 'float64': 1e-9}
 
 
@@ -152,7 +153,6 @@ def precision(request, monkeypatch):
         ('unet_fpn', 32, False, 'float32'),
         ('nasnet_mobile', 33, True, 'float32'),
         ('nasnet_large', 33, True, 'float64'),
-        ('nasnet_mobile', 64, False, 'float32'),
         ('nasnet_mobile', 64, False, 'float64'),
         ('nasnet_large', 64, False, 'float64'),
         ('inception_resnet_v2', 97, False, 'float64'),
