@@ -2,10 +2,11 @@
 
     python results/regenerate.py --data=path/to/leukemia.zip
 
-runs main.py for each row of the results tables (about three quarters of an
-hour on two cores), keeps each result.json here, with the command that made it,
-and renders them into README.md between its markers. --only=NAME ... runs some
-of them, --render none. Nothing of an image is kept but the synthetic picture.
+runs main.py for each row of the results tables and for the studies (an hour and
+a half or more on two cores), keeps each result.json here, with the command that
+made it, and renders them into README.md between its markers. --only=NAME ...
+runs some of them, --render none. Nothing of an image is kept but the synthetic
+picture.
 """
 
 import argparse

@@ -298,16 +298,15 @@ def test_names_with_spaces_and_other_scripts(tmp_path, cache):
   assert (tmp_path / 'Lauf 1/classes.png').exists()
 
 
-@pytest.mark.parametrize('kills', [1, pytest.param(10, marks=pytest.mark.full)])
-def test_kills_change_nothing(tmp_path, cache, kills):
+def check_kills(folder: pathlib.Path, kills: int, *flags: str) -> None:
+  """Kills a short run again and again; it must end as one never killed."""
   done = subprocess.run(
     [
       sys.executable,
       str(ROOT / 'tests/kill_and_resume.py'),
       f'--kills={kills}',
-      f'--folder={tmp_path}',
-      cache,
-      *SMALL,
+      f'--folder={folder}',
+      *flags,
       '--config.train.epochs=3',
       '--config.train.checkpoint_steps=2',
     ],
@@ -317,6 +316,11 @@ def test_kills_change_nothing(tmp_path, cache, kills):
   )
   assert done.returncode == 0, done.stdout + done.stderr
   assert f'after {kills} kills: the same result' in done.stdout
+
+
+@pytest.mark.parametrize('kills', [1, pytest.param(10, marks=pytest.mark.full)])
+def test_kills_change_nothing(tmp_path, cache, kills):
+  check_kills(tmp_path, kills, cache, *SMALL)
 
 
 @pytest.mark.full

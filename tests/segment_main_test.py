@@ -2,13 +2,10 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from main_test import refused, result, run
+from main_test import check_kills, refused, result, run
 from PIL import Image
 
 from leukemia_jax.data import synthetic
@@ -168,23 +165,7 @@ def test_balanced_first_with_one_empty_mask_dropped(cache, tmp_path):
 
 @pytest.mark.full
 def test_a_kill_changes_nothing(tmp_path, cache):
-  done = subprocess.run(
-    [
-      sys.executable,
-      str(ROOT / 'tests/kill_and_resume.py'),
-      '--kills=2',
-      f'--folder={tmp_path}',
-      *SMALL,
-      cache,
-      '--config.train.epochs=3',
-      '--config.train.checkpoint_steps=2',
-    ],
-    capture_output=True,
-    text=True,
-    timeout=900,
-  )
-  assert done.returncode == 0, done.stdout + done.stderr
-  assert 'after 2 kills: the same result' in done.stdout
+  check_kills(tmp_path, 2, *SMALL, cache)
 
 
 def test_prepare_counts_what_masks_cover(cache, tmp_path):
