@@ -121,7 +121,7 @@ def get_config() -> ml_collections.ConfigDict:
   study.row = -1
   # Images outside of all test parts that set the batch norms' statistics of
   # backbones drawn by chance; 0 leaves them as drawn.
-  study.calibration_images = 512
+  study.calibration_images = 256
   # Each backbone's own values of config.model. With a run's workdir as weights
   # width and blocks follow from that run.
   for name, blocks in (

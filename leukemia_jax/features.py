@@ -9,9 +9,11 @@ costs one shard.
 import hashlib
 import importlib.metadata
 import io
+import os
 import pathlib
 import time
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +24,7 @@ from leukemia_jax import evaluate, models, progress
 from leukemia_jax import workdir as files
 from leukemia_jax.errors import InputError
 
-# Images a shard: 11 s of the largest backbone on two cores.
+# Images a shard: 17 s of the largest backbone on two cores.
 SHARD = 128
 _DIGEST = 32  # bytes of a SHA-256
 
@@ -123,6 +125,18 @@ def calibrate(
   return {**variables, 'batch_stats': mean}
 
 
+def _pace(batch_size: int) -> tuple[int, int]:
+  """Images a step, and steps at once.
+
+  A CPU's cores share the matrix products of one step well, but not what lies
+  between them. With a small step for each of two cores InceptionResNetV2 runs
+  1.5 times as fast as with one step of 32.
+  """
+  if jax.default_backend() == 'cpu':
+    return min(batch_size, 2), os.cpu_count() or 1
+  return batch_size, 2
+
+
 def _circumstances(batch_size: int) -> str:
   """What else decides a feature's last bits, or its meaning.
 
@@ -177,7 +191,7 @@ def extract(
     backbone: what makes them.
     images: uint8, shape (n, size, size, 3).
     cache: folder of shards; safe to delete.
-    batch_size: images a step; the last batch of a shard is filled up.
+    batch_size: most images a step; a shard's last batch is filled up.
 
   Returns:
     The features and their cost.
@@ -185,6 +199,7 @@ def extract(
   Raises:
     InputError: a feature is not finite.
   """
+  batch_size, at_once = _pace(batch_size)
   circumstances = _circumstances(batch_size)
   shards: dict[int, np.ndarray] = {}
   missing: dict[int, pathlib.Path] = {}
@@ -205,9 +220,13 @@ def extract(
     step = make_step(
       apply_fn=backbone.model.apply, preprocessing=backbone.preprocessing
     )
+
+    def features_of(batch: np.ndarray) -> np.ndarray:
+      filled = np.resize(batch, (batch_size, *batch.shape[1:]))
+      return np.asarray(step(variables, filled))[: len(batch)]
+
     # Compiled before the clock runs.
-    shape = (batch_size, *images.shape[1:])
-    jax.block_until_ready(step(variables, np.zeros(shape, np.uint8)))
+    features_of(np.zeros((1, *images.shape[1:]), np.uint8))
     started = time.perf_counter()
     for start in progress.track(missing, 'Computing features', len(missing)):
       pixels = np.asarray(images[start : start + SHARD])
@@ -215,12 +234,10 @@ def extract(
       if (found := _read(missing[start], len(pixels))) is not None:
         shards[start] = found
         continue
-      parts = []
-      for i in range(0, len(pixels), batch_size):
-        batch = pixels[i : i + batch_size]
-        filled = np.resize(batch, (batch_size, *batch.shape[1:]))
-        parts.append(step(variables, filled)[: len(batch)])
-      shards[start] = np.concatenate([np.asarray(part) for part in parts])
+      firsts = range(0, len(pixels), batch_size)
+      batches = [pixels[i : i + batch_size] for i in firsts]
+      with futures.ThreadPoolExecutor(at_once) as pool:
+        shards[start] = np.concatenate(list(pool.map(features_of, batches)))
       if not np.isfinite(shards[start]).all():
         raise InputError(
           'the features of a backbone are not finite: its weights do not fit '

@@ -102,8 +102,18 @@ def test_other_weights_pixels_or_scales_are_others(backbone, tmp_path):
   ):
     assert extract(other, what, tmp_path).computed == 8
   # Of another batch size the last bits may be others.
-  assert extract(made, pixels, tmp_path, batch_size=4).computed == 8
+  assert extract(made, pixels, tmp_path, batch_size=1).computed == 8
   assert extract(made, pixels, tmp_path).computed == 0
+
+
+def test_steps_at_once_change_no_bit(backbone, tmp_path, monkeypatch):
+  pixels = images(23)
+  made = []
+  for at_once in (1, 4):
+    monkeypatch.setattr(features, '_pace', lambda _, n=at_once: (2, n))
+    made.append(extract(backbone[0], pixels, tmp_path / str(at_once)))
+  assert [m.computed for m in made] == [23, 23]
+  np.testing.assert_array_equal(made[0].features, made[1].features)
 
 
 def test_features_that_are_not_finite_are_refused(
