@@ -122,6 +122,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Images outside of all test parts that set the batch norms' statistics of
   # backbones drawn by chance; 0 leaves them as drawn.
   study.calibration_images = 256
+  # Workdirs of finished segmentation runs whose scores the report joins.
+  study.segmentation = ()
   # Each backbone's own values of config.model. With a run's workdir as weights
   # width and blocks follow from that run.
   for name, blocks in (

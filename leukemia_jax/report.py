@@ -1,7 +1,8 @@
 """Result files to something a person reads: report.md with its figures."""
 
+import html
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from leukemia_jax import figures, segmentation
 from leukemia_jax import workdir as files
@@ -11,6 +12,13 @@ from leukemia_jax.errors import InputError
 NOT_A_DEVICE = (
   'Research software; not a medical device, and no basis for a diagnosis.'
 )
+_STYLE = """body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 96em;
+  padding: 0 1em; color: #222; }
+div { overflow-x: auto; }
+table { border-collapse: collapse; margin: 1em 0; font-size: 13px; }
+th, td { border: 1px solid #ccc; padding: .3em .6em; text-align: right; }
+th { background: #f2f2f2; }
+.best { font-weight: bold; background: #eef6ee; }"""
 _COLUMNS = (
   'accuracy',
   'loss',
@@ -34,6 +42,59 @@ def table(header: list[str], rows: list[list[str]]) -> str:
   """A Markdown table."""
   lines = [header, ['---'] * len(header), *rows]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + '\n'
+
+
+class Table(NamedTuple):
+  """A table with some of its rows in bold."""
+
+  header: list[str]
+  rows: list[list[str]]
+  bold: frozenset[int] = frozenset()
+
+
+# A part of a page: a heading or paragraph ('h1', 'h2' or 'p', text), or table.
+Block = tuple[str, str] | Table
+
+
+def markdown(blocks: list[Block]) -> str:
+  """A page in Markdown."""
+  lines = []
+  for block in blocks:
+    if isinstance(block, Table):
+      rows = [
+        [f'**{cell}**' for cell in row] if i in block.bold else row
+        for i, row in enumerate(block.rows)
+      ]
+      lines.append(table(block.header, rows))
+    else:
+      kind, text = block
+      marks = {'h1': '# ', 'h2': '## ', 'p': ''}
+      lines.append(f'{marks[kind]}{text}\n')
+  return '\n'.join(lines)
+
+
+def web_page(blocks: list[Block]) -> str:
+  """The same page in HTML, whole in itself."""
+  title = next(block[1] for block in blocks if block[0] == 'h1')
+  lines = [
+    '<!doctype html>',
+    '<html lang="en"><head><meta charset="utf-8">',
+    f'<title>{html.escape(str(title))}</title>',
+    f'<style>{_STYLE}</style></head><body>',
+  ]
+  for block in blocks:
+    if isinstance(block, Table):
+      cells = ''.join(f'<th>{html.escape(c)}</th>' for c in block.header)
+      lines.append(f'<div><table><tr>{cells}</tr>')
+      for i, row in enumerate(block.rows):
+        kind = ' class="best"' if i in block.bold else ''
+        cells = ''.join(f'<td>{html.escape(c)}</td>' for c in row)
+        lines.append(f'<tr{kind}>{cells}</tr>')
+      lines.append('</table></div>')
+    else:
+      kind, text = block
+      lines.append(f'<{kind}>{html.escape(text)}</{kind}>')
+  return '\n'.join([*lines, '</body></html>\n'])
 
 
 def _parts(result: dict[str, Any]) -> list[str]:

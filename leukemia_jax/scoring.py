@@ -73,7 +73,7 @@ def score_classes(
     )
   if 'train' in parts:
     colour = audit.colour_accuracy(
-      np.asarray(data.images),
+      audit.colour_features(np.asarray(data.images)),
       np.asarray(data.labels),
       parts['train'],
       parts['test'],

@@ -102,6 +102,10 @@ _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'study.repeats': _whole(1, 1000),
   'study.row': _whole(-1, 10**6),
   'study.calibration_images': _whole(0, 10**6),
+  'study.segmentation': (
+    '() or workdirs, each a text that is not empty',
+    lambda v: not isinstance(v, str) and all(_TEXT[1](path) for path in v),
+  ),
   'train.learning_rate': _POSITIVE,
   'train.epochs': _whole(1, 10**6),
   'train.batch_size': _whole(1, 2**16),

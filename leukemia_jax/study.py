@@ -26,7 +26,7 @@ from leukemia_jax import (
   weights,
 )
 from leukemia_jax import workdir as files
-from leukemia_jax.data import splits
+from leukemia_jax.data import audit, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.errors import InputError
 
@@ -101,12 +101,14 @@ class _Set(NamedTuple):
     catalogue: of the originals.
     split: by option.
     rows: row numbers in `data` by option, for the three parts.
+    colour: by option, what colours alone reach on its test part.
   """
 
   data: Dataset
   catalogue: Catalogue
   split: dict[int, splits.Split]
   rows: dict[int, list[np.ndarray]]
+  colour: dict[int, float]
 
 
 def _load(config: ml_collections.ConfigDict) -> _Set:
@@ -123,7 +125,15 @@ def _load(config: ml_collections.ConfigDict) -> _Set:
   by_option = {
     option: rows[i * count : (i + 1) * count] for i, option in enumerate(made)
   }
-  return _Set(data, catalogue, made, by_option)
+  colours = audit.colour_features(np.asarray(data.images))
+  labels = np.asarray(data.labels)
+  colour = {
+    option: audit.colour_accuracy(
+      colours, labels, np.unique(parts[0]), np.unique(parts[2])
+    )
+    for option, parts in by_option.items()
+  }
+  return _Set(data, catalogue, made, by_option, colour)
 
 
 def _backbone(
@@ -182,6 +192,7 @@ def _check(config: ml_collections.ConfigDict, rows: list[Row]) -> None:
       f'config.data.order={config.data.order}: a study takes '
       f'{" or ".join(splits.STUDY_ORDERS)}'
     )
+  study_report.segmentation_results(config.study.segmentation)
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -240,7 +251,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
         configs[name], workdir, loaded, extracted, of_model, missing, facts
       )
   with files.lock(workdir):
-    path = study_report.write(workdir)
+    path = study_report.write(workdir, config.study.segmentation)
   print(f'{len(wanted)} rows are finished; see {path}')
 
 
@@ -343,6 +354,7 @@ def _option_facts(
       'index_bytes': sum(part.nbytes for part in loaded.rows[option]),
     },
     'test': _test_images(loaded, option),
+    'baselines': {'colour_3_nearest_neighbours': loaded.colour[option]},
   }
 
 

@@ -1,16 +1,14 @@
 """The rows of a study to its tables: results.csv, report.md and report.html."""
 
 import csv
-import html
-import importlib.resources
 import io
 import pathlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from leukemia_jax import report, statistics
+from leukemia_jax import published_study, report, segmentation, statistics
 from leukemia_jax import workdir as files
 from leukemia_jax.errors import InputError
 
@@ -48,20 +46,6 @@ _PUBLISHED_AS = {
   'val_recall': 'recall',
   'val_f1': 'f1',
 }
-# A test loss that repeats the accuracy, and a row that is a copy of another.
-_MISPRINTED = {
-  ('NASNetLarge', 1, 0.01, 0.4): ('test_loss',),
-  ('NASNetLarge', 1, 0.0001, 0.4): tuple(name for name, *_ in _SCORES),
-}
-# What the published figures are of.
-_PUBLISHED_OF = {
-  'weights': 'imagenet',
-  'width': 1.0,
-  'image_size': 224,
-  'preprocess': 'unit',
-  'loss': 'keras_clipped',
-  'order': 'balance_then_split',
-}
 # Columns of the tables: name, heading.
 _COLUMNS = {
   'learning_rate': 'rate',
@@ -82,41 +66,12 @@ _COLUMNS = {
   'epochs': 'epochs',
   'diverged': 'diverged',
 }
-
-
-class Table(NamedTuple):
-  """A table with some of its rows in bold."""
-
-  header: list[str]
-  rows: list[list[str]]
-  bold: frozenset[int] = frozenset()
-
-
-# A heading, paragraph, or table of the report.
-Block = tuple[str, str] | Table
-
-
-def published() -> dict[tuple[str, int, float, float], dict[str, float]]:
-  """The study's printed figures, as they stand in its tables.
-
-  Returns:
-    Figures by column, by model, option, rate and dropout, without those that
-    are plainly misprinted.
-  """
-  file = importlib.resources.files('leukemia_jax') / 'published_study.csv'
-  figures = {}
-  for row in csv.DictReader(io.StringIO(file.read_text())):
-    key = (
-      row.pop('model'),
-      int(row.pop('loading_option')),
-      float(row.pop('learning_rate')),
-      float(row.pop('dropout')),
-    )
-    wrong = _MISPRINTED.get(key, ())
-    figures[key] = {
-      name: float(value) for name, value in row.items() if name not in wrong
-    }
-  return figures
+_MASK_COLUMNS = {
+  'dice': 'Dice',
+  'iou': 'IoU',
+  'border_f1': 'border F1',
+  'cell_f1': 'cell F1',
+}
 
 
 def _deviation(values: list[float]) -> float | None:
@@ -188,9 +143,9 @@ def _cell(
   return text
 
 
-def _grid_tables(lines: list[dict[str, Any]]) -> Iterator[Block]:
+def _grid_tables(lines: list[dict[str, Any]]) -> Iterator[report.Block]:
   """The study's tables: one a backbone and option."""
-  theirs = published()
+  theirs = published_study.figures()
   for model, option in sorted(
     {(line['model'], line['loading_option']) for line in lines}
   ):
@@ -205,7 +160,7 @@ def _grid_tables(lines: list[dict[str, Any]]) -> Iterator[Block]:
       key = (model, option, line['learning_rate'], line['dropout'])
       rows.append([_cell(c, line, theirs.get(key)) for c in _COLUMNS])
     header = list(_COLUMNS.values())
-    yield Table(header, rows, frozenset({_best(of_table)}))
+    yield report.Table(header, rows, frozenset({_best(of_table)}))
 
 
 def _right(row: dict[str, Any]) -> dict[int, bool]:
@@ -245,9 +200,27 @@ def winners(lines: list[dict[str, Any]]) -> list[int]:
   return [g[_best([lines[i] for i in g])] for g in groups.values()]
 
 
+def _verdict(lines: list[dict[str, Any]], ranked: list[int]) -> str:
+  """Who wins, and how many rows learnt nothing, in words."""
+  titles = [
+    f'{lines[i]["model"]} with loading option {lines[i]["loading_option"]} '
+    f'({lines[i]["test_worst_class_recall"]:.2f} % of the worst class and '
+    f'{lines[i]["test_accuracy"]:.2f} % of all test images rightly called)'
+    for i in ranked
+  ]
+  text = f'Best by validation: {titles[0]}'
+  if len(titles) > 1:
+    text += f'; then {", ".join(titles[1:])}'
+  blind = sum(line['test_worst_class_recall'] == 0 for line in lines)
+  return (
+    f'{text}. In {blind} of {len(lines)} rows no test image of some class is '
+    'called rightly.'
+  )
+
+
 def _result(
   rows: list[dict[str, Any]], lines: list[dict[str, Any]]
-) -> Iterator[Block]:
+) -> Iterator[report.Block]:
   """Which backbone and option win, by how much, and how sure that is."""
   chosen = winners(lines)
   yield 'h2', 'Result'
@@ -265,6 +238,7 @@ def _result(
         _cell('test_worst_class_recall', line, None),
         _cell('test_accuracy', line, None),
         f'{100 * low:.2f} to {100 * high:.2f}',
+        f'{100 * rows[i]["baselines"]["colour_3_nearest_neighbours"]:.2f}',
         str(test['images']),
       ]
     )
@@ -276,9 +250,12 @@ def _result(
     'worst class recall, %',
     'test accuracy, %',
     '95 % interval of the first repeat',
+    'colour 3-NN, %',
     'test images',
   ]
-  best = _best([lines[i] for i in chosen])
+  ranked = sorted(range(len(chosen)), key=lambda i: _rank(lines[chosen[i]]))
+  best = ranked[-1]
+  yield 'p', _verdict(lines, [chosen[i] for i in reversed(ranked)])
   yield (
     'p',
     'The best row of each backbone and option, and in bold the best of all: by '
@@ -286,9 +263,11 @@ def _result(
     'loss. Test scores choose nothing. A deviation (±) is that of heads from '
     'several seeds on one split and one backbone. Intervals are those of a '
     'share (Wilson). They, and the paired tests, treat images as independent, '
-    'which copies of one image and images of one patient are not.',
+    'which copies of one image and images of one patient are not. "Colour '
+    '3-NN" is the accuracy of 3-nearest-neighbours on the mean and deviation '
+    'of red, green and blue, on the same split.',
   )
-  yield Table(header, table, frozenset({best}))
+  yield report.Table(header, table, frozenset({best}))
   comparisons = []
   for a, one in enumerate(chosen):
     for other in chosen[a + 1 :]:
@@ -325,10 +304,10 @@ def _result(
       'second alone right',
       'p',
     ]
-    yield Table(header, comparisons)
+    yield report.Table(header, comparisons)
 
 
-def _costs(rows: list[dict[str, Any]]) -> Iterator[Block]:
+def _costs(rows: list[dict[str, Any]]) -> Iterator[report.Block]:
   """Efficiency and scalability: backbones, heads, loading options."""
   yield 'h2', 'Cost'
   by_model: dict[str, dict[str, Any]] = {}
@@ -371,7 +350,7 @@ def _costs(rows: list[dict[str, Any]]) -> Iterator[Block]:
     'seconds of all heads',
     'heads',
   ]
-  yield Table(header, table)
+  yield report.Table(header, table)
   devices = sorted({row['environment']['device'] for row in rows})
   yield 'p', f'Measured on: {"; ".join(devices)}.'
   memory = {row['option']: row['memory'] for row in rows}
@@ -388,17 +367,99 @@ def _costs(rows: list[dict[str, Any]]) -> Iterator[Block]:
   )
 
 
+def segmentation_results(workdirs: Sequence[str]) -> list[dict[str, Any]]:
+  """Reads the results of segmentation runs.
+
+  Args:
+    workdirs: of the runs.
+
+  Returns:
+    Their results.
+
+  Raises:
+    InputError: one is of no finished segmentation run.
+  """
+  results = []
+  for workdir in workdirs:
+    path = pathlib.Path(workdir).expanduser() / files.RESULT
+    result = files.read_json(path)
+    if not isinstance(result, dict) or result.get('task') != 'segmentation':
+      raise InputError(
+        f'config.study.segmentation: {path} is of no run that makes masks; '
+        'give the workdir of one, or ()'
+      )
+    results.append(result)
+  return results
+
+
+def _segmentation(results: list[dict[str, Any]]) -> Iterator[report.Block]:
+  """What segmentation runs reach, beside baselines and published figures."""
+  if not results:
+    return
+  yield 'h2', 'Segmentation'
+  yield (
+    'p',
+    'Scores of the test part, of all pixels together; borders are found within '
+    f'{segmentation.BORDER_TOLERANCE:g} px, cells at an IoU of '
+    f'{segmentation.OBJECT_IOU:g}. Soft scores take probabilities as they are, '
+    'as the published ones do, which stand in brackets.',
+  )
+  table = []
+  for result in results:
+    model, masks = result['model'], result['data']['masks']
+    data = (
+      f'{result["data"]["source"]}, {masks["rule"]}'
+      f'{", cleaned" if masks["cleaned"] else ""}'
+    )
+    title = (
+      f'{model["name"]}, {model["parameters"]:,} parameters, '
+      f'{model["image_size"]} px'
+    )
+    soft = [
+      f'{result["test"]["soft"][name]:.3f} ({theirs:.3f})'
+      for name, theirs in zip(
+        ('dice', 'iou'), published_study.SOFT_SCORES[model['name']], strict=True
+      )
+    ]
+    minutes = f'{result["cost"]["seconds"] / 60:.1f}'
+    rows = [(title, result['test'], [*soft, minutes])]
+    rows += [
+      (report.BASELINES[kind], scores, ['-', '-', '-'])
+      for kind, scores in result['baselines'].items()
+    ]
+    for title, scores, more in rows:
+      name, worst = min(
+        scores['by_class'].items(), key=lambda item: item[1]['dice']
+      )
+      own = [report.number(scores[column], 3) for column in _MASK_COLUMNS]
+      worst = f'{worst["dice"]:.3f} ({name})'
+      table.append([data, title, str(scores['images']), *own, worst, *more])
+  header = [
+    'data',
+    'masks by',
+    'test images',
+    *_MASK_COLUMNS.values(),
+    'worst class Dice',
+    'soft Dice',
+    'soft IoU',
+    'minutes',
+  ]
+  yield report.Table(header, table)
+
+
 def _unlike_published(row: dict[str, Any]) -> list[str]:
   """In what a row differs from those that the published figures are of."""
   here = row['backbone'] | row['data']
   return [
     f'{key.replace("_", " ")} {here[key]} (theirs: {value})'
-    for key, value in _PUBLISHED_OF.items()
+    for key, value in published_study.CONDITIONS.items()
     if here[key] != value
   ]
 
 
-def _introduction(rows: list[dict[str, Any]], wanted: int) -> Iterator[Block]:
+def _introduction(
+  rows: list[dict[str, Any]], wanted: int
+) -> Iterator[report.Block]:
   first = rows[0]
   data = first['data']
   yield 'h1', 'Backbones, loading options, rates and dropouts compared'
@@ -444,54 +505,6 @@ def _introduction(rows: list[dict[str, Any]], wanted: int) -> Iterator[Block]:
     )
 
 
-def _markdown(blocks: list[Block]) -> str:
-  lines = []
-  for block in blocks:
-    if isinstance(block, Table):
-      rows = [
-        [f'**{cell}**' for cell in row] if i in block.bold else row
-        for i, row in enumerate(block.rows)
-      ]
-      lines.append(report.table(block.header, rows))
-    else:
-      kind, text = block
-      marks = {'h1': '# ', 'h2': '## ', 'p': ''}
-      lines.append(f'{marks[kind]}{text}\n')
-  return '\n'.join(lines)
-
-
-_STYLE = """body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 96em;
-  padding: 0 1em; color: #222; }
-div { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1em 0; font-size: 13px; }
-th, td { border: 1px solid #ccc; padding: .3em .6em; text-align: right; }
-th { background: #f2f2f2; }
-.best { font-weight: bold; background: #eef6ee; }"""
-
-
-def _html(blocks: list[Block]) -> str:
-  title = next(block[1] for block in blocks if block[0] == 'h1')
-  lines = [
-    '<!doctype html>',
-    '<html lang="en"><head><meta charset="utf-8">',
-    f'<title>{html.escape(str(title))}</title>',
-    f'<style>{_STYLE}</style></head><body>',
-  ]
-  for block in blocks:
-    if isinstance(block, Table):
-      cells = ''.join(f'<th>{html.escape(c)}</th>' for c in block.header)
-      lines.append(f'<div><table><tr>{cells}</tr>')
-      for i, row in enumerate(block.rows):
-        kind = ' class="best"' if i in block.bold else ''
-        cells = ''.join(f'<td>{html.escape(c)}</td>' for c in row)
-        lines.append(f'<tr{kind}>{cells}</tr>')
-      lines.append('</table></div>')
-    else:
-      kind, text = block
-      lines.append(f'<{kind}>{html.escape(text)}</{kind}>')
-  return '\n'.join([*lines, '</body></html>\n'])
-
-
 def _csv(lines: list[dict[str, Any]]) -> str:
   stream = io.StringIO()
   writer = csv.DictWriter(stream, list(lines[0]), lineterminator='\n')
@@ -506,21 +519,25 @@ def _csv(lines: list[dict[str, Any]]) -> str:
   return stream.getvalue()
 
 
-def write(workdir: pathlib.Path) -> pathlib.Path:
+def write(
+  workdir: pathlib.Path, segmenters: Sequence[str] = ()
+) -> pathlib.Path:
   """Writes a study's tables from the rows that are finished.
 
   Args:
     workdir: the study's, with one row finished or more.
+    segmenters: workdirs of segmentation runs whose scores are joined.
 
   Returns:
     The path of report.md.
 
   Raises:
-    InputError: a row's file can't be read.
+    InputError: a row's file, or a run's result, can't be read.
   """
   config = files.read_json(workdir / files.CONFIG)
   paths = sorted((workdir / files.ROWS).glob('*.json'))
   rows = [files.read_json(path) for path in paths]
+  masks = segmentation_results(segmenters)
   try:
     study = config['study']
     axes = ('models', 'options', 'learning_rates', 'dropout_rates')
@@ -534,6 +551,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     blocks = [
       *_introduction(rows, wanted),
       *_result(rows, lines),
+      *_segmentation(masks),
       *_costs(rows),
       *_grid_tables(lines),
     ]
@@ -545,7 +563,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
       f'{error!r}; remove it and give the same command again'
     ) from error
   files.write(workdir / 'results.csv', _csv(lines))
-  files.write(workdir / 'report.html', _html(blocks))
+  files.write(workdir / 'report.html', report.web_page(blocks))
   path = workdir / 'report.md'
-  files.write(path, _markdown(blocks))
+  files.write(path, report.markdown(blocks))
   return path

@@ -19,9 +19,9 @@ LATEST = 'checkpoints/latest'
 BEST = 'checkpoints/best'
 ROWS = 'rows'
 
-# Where records are cached changes no number of a run; which row of a study is
-# asked for changes none of another row.
-_FREE_KEYS = ('data.cache_dir', 'study.row')
+# They change no number that is there: where records are cached, which row of a
+# study is asked for, and what is shown beside its rows.
+_FREE_KEYS = ('data.cache_dir', 'study.row', 'study.segmentation')
 
 
 def write(path: pathlib.Path, content: str | bytes) -> None:

@@ -10,11 +10,13 @@ picture.
 """
 
 import argparse
+import csv
 import functools
 import io
 import json
 import pathlib
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -98,16 +100,18 @@ _STUDY = (
   '{runs}/outside_inception_resnet_v2',
   '--config.study.nasnet_mobile.weights={runs}/outside_nasnet_mobile',
   '--config.study.repeats=3',
+  "--config.study.segmentation=('{runs}/unet_real','{runs}/unet_real_cleaned')",
 )
-STUDIES: dict[str, tuple[str, ...]] = {
-  'study_balance_then_split': _STUDY,
+STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {
+  'study_balance_then_split': (
+    "balanced then split (the study's order)",
+    _STUDY,
+  ),
   'study_split_then_balance': (
-    *_STUDY,
-    '--config.data.order=split_then_balance',
+    'split then balanced',
+    (*_STUDY, '--config.data.order=split_then_balance'),
   ),
 }
-# Soft Dice and soft IoU on its test part, as printed.
-_STUDY_SOFT = {'U-Net': (0.9184, 0.7241), 'U-Net + FPN': (0.9199, 0.7238)}
 _PROBE_SEEDS = 3
 
 
@@ -157,7 +161,11 @@ def study(data: pathlib.Path, folder: pathlib.Path) -> None:
   """Trains the backbones, then all rows in both orders; keeps the tables."""
   for name, flags in BACKBONES.items():
     execute(name, flags, data, folder)
-  for name, flags in STUDIES.items():
+  for name in SEGMENTATION:
+    # What is kept of a run stands in for it.
+    (folder / name).mkdir(exist_ok=True)
+    shutil.copy(HERE / f'{name}.json', folder / name / 'result.json')
+  for name, (_, flags) in STUDIES.items():
     execute(name, flags, data, folder)
     for suffix, file in (('csv', 'results.csv'), ('md', 'report.md')):
       text = (folder / name / file).read_text()
@@ -326,9 +334,11 @@ _SCORES = {
 
 def render_segmentation_soft() -> str:
   """The study's own forms of the scores beside its figures."""
+  from leukemia_jax import published_study
+
   soft = read('unet_real')['test']['soft']
-  dice, iou = _STUDY_SOFT['U-Net']
-  others = _STUDY_SOFT['U-Net + FPN']
+  dice, iou = published_study.SOFT_SCORES['unet']
+  others = published_study.SOFT_SCORES['unet_fpn']
   return (
     "By the study's forms, which take probabilities as they are, the small "
     f'U-Net reaches a Dice of {soft["dice"]:.3f} and an IoU of '
@@ -403,9 +413,77 @@ def render_set() -> str:
   )
 
 
+def _study_lines(name: str) -> list[dict[str, Any]]:
+  """The lines of a study's table, numbers as numbers."""
+  with (HERE / f'{name}.csv').open() as stream:
+    lines = list(csv.DictReader(stream))
+  return [
+    {k: v if k == 'model' or not v else float(v) for k, v in line.items()}
+    for line in lines
+  ]
+
+
+def render_study() -> str:
+  """The best rows of the studies."""
+  from leukemia_jax import report, study_report
+
+  rows = []
+  for name, (title, _) in STUDIES.items():
+    lines = _study_lines(name)
+    for i in study_report.winners(lines):
+      line = lines[i]
+      scores = [
+        f'{line[f"test_{score}"]:.1f} ± {line[f"test_{score}_std"]:.1f}'
+        for score in ('worst_class_recall', 'accuracy')
+      ]
+      rows.append(
+        [
+          f'[{title}](results/{name}.md)',
+          line['model'],
+          f'{line["loading_option"]:.0f}',
+          f'{line["learning_rate"]:g}',
+          f'{line["dropout"]:g}',
+          *scores,
+        ]
+      )
+  header = [
+    'order',
+    'backbone',
+    'option',
+    'rate',
+    'dropout',
+    'worst class recall, %',
+    'test accuracy, %',
+  ]
+  return report.table(header, rows)
+
+
+def render_study_cost() -> str:
+  """What the whole study takes at full size."""
+  got = read('study_cost')
+  models = ' and '.join(
+    f'{facts["images_per_second"]:.1f} images/s, then '
+    f'{facts["heads_seconds"]:.0f} s for its {facts["heads"]} heads ({name})'
+    for name, facts in got['models'].items()
+  )
+  return (
+    f'On two cores the whole study, {got["images"]:,} images at 224 px through '
+    'both published backbones and 48 heads on them, takes '
+    f'{got["seconds"] / 60:.0f} minutes and '
+    f'{got["peak_memory_bytes"] / 1e9:.1f} GB: {models}. With the backbone in '
+    'every step, as it was first done, the same epochs would take '
+    f'{got["every_epoch_seconds"] / 3600:.0f} hours (three steps timed and '
+    f'multiplied out), {got["ratio"]:.0f} times as long (random weights: '
+    'what is measured is time; `python results/measure_study.py`, '
+    '[results/study_cost.json](results/study_cost.json)).\n'
+  )
+
+
 def render_commands() -> str:
   """The command of each row."""
   lines = [read(name)['command'] for name in RUNS | SEGMENTATION]
+  lines += [shown_command(name, flags) for name, flags in BACKBONES.items()]
+  lines += [shown_command(name, flags) for name, (_, flags) in STUDIES.items()]
   return '```sh\n' + '\n'.join(lines) + '\n```\n'
 
 
@@ -465,6 +543,8 @@ RENDERED = {
   'segmentation': render_segmentation,
   'segmentation soft': render_segmentation_soft,
   'segmentation classes': render_segmentation_classes,
+  'study': render_study,
+  'study cost': render_study_cost,
   'first': render_first,
   'set': render_set,
   'table': render_table,

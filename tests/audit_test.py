@@ -94,7 +94,7 @@ def test_colour_baseline_by_hand():
   np.testing.assert_allclose(features[3, :3], images[3].mean((0, 1)))
   np.testing.assert_allclose(features[3, 3:], images[3].std((0, 1)))
   train, test = np.arange(20), np.arange(20, 40)
-  assert audit.colour_accuracy(images, labels, train, test) == 1.0
+  assert audit.colour_accuracy(features, labels, train, test) == 1.0
 
 
 def stained(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ FLOORS = [
     'jpeg',
     'figures',
     'statistics',
+    'published_study',
   },
   {'augment'},
   {'data', 'models'},

@@ -20,6 +20,7 @@ from leukemia_jax import (
   heads,
   metrics,
   models,
+  published_study,
   settings,
   study,
   study_report,
@@ -292,7 +293,7 @@ def test_clipped_loss_is_keras():
 def test_rows_are_numbered_as_the_published_table():
   rows = study.grid(default.get_config().study)
   assert [row.number for row in rows] == list(range(48))
-  published = list(study_report.published())
+  published = list(published_study.figures())
   ours = [
     (study_report._TITLES[r.model], r.option, r.learning_rate, r.dropout_rate)
     for r in rows
@@ -302,7 +303,7 @@ def test_rows_are_numbered_as_the_published_table():
 
 
 def test_published_misprints_are_not_compared_with():
-  figures = study_report.published()
+  figures = published_study.figures()
   assert 'test_loss' not in figures['NASNetLarge', 1, 0.01, 0.4]
   assert not figures['NASNetLarge', 1, 0.0001, 0.4]
   assert figures['InceptionResNetV2', 1, 0.0001, 0.0]['test_accuracy'] == 97.83
@@ -317,6 +318,7 @@ def test_published_misprints_are_not_compared_with():
     ('study.learning_rates', (0.1, 0.1), 'different'),
     ('study.dropout_rates', (1.0,), 'below 1'),
     ('study.row', -2, 'from -1'),
+    ('study.segmentation', 'runs/cells', 'or workdirs'),
     ('train.loss', 'mse', 'keras_clipped'),
   ],
 )
@@ -341,6 +343,7 @@ def test_wrong_values_are_named(key, value, words):
     ),
     ('study.nasnet_large.width', 0, r'config\.study\.nasnet_large\.width=0'),
     ('train.batch_size', 1000, 'images are in no test part'),
+    ('study.segmentation', ('missing',), 'no workdir of a finished run'),
   ],
 )
 def test_a_study_that_cannot_be_is_refused(config, tmp_path, key, value, words):
@@ -395,6 +398,8 @@ def test_tables_hold_what_the_rows_do(finished):
     '## NASNetLarge, loading option 2',
     '8 of 8 rows',
     'McNemar',
+    'Best by validation: ',
+    'colour 3-NN, %',
     # The published figure of rate 0.01, dropout 0.2 on option 1.
     '(96.67, ',
     'not a medical device',
@@ -458,6 +463,31 @@ def test_finished_rows_are_left_and_damaged_ones_named(
   config.train.epochs = 4
   with pytest.raises(InputError, match=r'train\.epochs: 3 there, 4 now'):
     study.run(config, finished)
+
+
+@pytest.mark.full
+def test_segmentation_runs_are_joined(finished, tmp_path):
+  workdir = shutil.copytree(finished, tmp_path / 'w')
+  runs = []
+  for name in ('unet_real', 'unet_real_cleaned'):
+    runs.append(tmp_path / name)
+    runs[-1].mkdir()
+    shutil.copy(ROOT / f'results/{name}.json', runs[-1] / files.RESULT)
+  study_report.write(workdir, [str(run) for run in runs])
+  text = (workdir / 'report.md').read_text()
+  for run in runs:
+    result = files.read_json(run / files.RESULT)
+    worst = result['test']['by_class']['Pro']['dice']
+    assert f'{result["test"]["dice"]:.3f}' in text
+    assert f'{worst:.3f} (Pro)' in text
+    rule = result['baselines']['colour_rule']
+    assert f'| colour rule | {rule["images"]} | {rule["dice"]:.3f} |' in text
+  # The published soft Dice beside ours.
+  assert '(0.918)' in text
+  # A run of another kind is refused.
+  shutil.copy(ROOT / 'results/synthetic.json', runs[0] / files.RESULT)
+  with pytest.raises(InputError, match='no run that makes masks'):
+    study_report.write(workdir, [str(run) for run in runs])
 
 
 @pytest.mark.full
