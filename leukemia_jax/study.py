@@ -303,6 +303,10 @@ def _run_heads(
     )
     for rate in {row.dropout_rate for row in wanted}
   }
+  by_option = {
+    option: facts | _option_facts(config, loaded, option)
+    for option in dict.fromkeys(row.option for row in wanted)
+  }
   with progress.bar() as shown:
     task = shown.add_task(
       f'Heads of {config.model.name}', total=len(wanted) * repeats * epochs
@@ -324,11 +328,10 @@ def _run_heads(
       parts = heads.parts_of(loaded.rows[option], config.train.batch_size)
       results = iter(by_rate[rate].run(runs, data, parts, advance))
       before += sum(run.wanted for run in runs) * epochs
-      of_option = facts | _option_facts(config, loaded, option)
       for row in group:
         if row in missing:
           own = [next(results) for _ in range(repeats)]
-          content = {**row._asdict(), **of_option, 'repeats': own}
+          content = {**row._asdict(), **by_option[option], 'repeats': own}
           with files.lock(workdir):
             files.write_json(_row_path(workdir, row), content)
 

@@ -212,10 +212,12 @@ def _verdict(lines: list[dict[str, Any]], ranked: list[int]) -> str:
   if len(titles) > 1:
     text += f'; then {", ".join(titles[1:])}'
   blind = sum(line['test_worst_class_recall'] == 0 for line in lines)
-  return (
-    f'{text}. In {blind} of {len(lines)} rows no test image of some class is '
-    'called rightly.'
-  )
+  if blind:
+    text += (
+      f'. In {blind} of {len(lines)} rows no test image of some class is called '
+      'rightly'
+    )
+  return f'{text}.'
 
 
 def _result(
@@ -331,7 +333,7 @@ def _costs(rows: list[dict[str, Any]]) -> Iterator[report.Block]:
         ', '.join(map(str, facts['blocks'])),
         f'{facts["image_size"]} px, {facts["dtype"]}',
         f'{facts["parameters"]:,}',
-        report.number(flops and flops / 1e9, 1),
+        f'{flops / 1e9:.3g}' if flops else '-',
         report.number(speed, 1),
         f'{facts["features"]:,}',
         f'{sum(heads):.0f}',

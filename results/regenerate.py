@@ -111,6 +111,10 @@ STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {
     'split then balanced',
     (*_STUDY, '--config.data.order=split_then_balance'),
   ),
+  'study_keras_clipped': (
+    "balanced then split, the study's clipped loss",
+    (*_STUDY, '--config.train.loss=keras_clipped'),
+  ),
 }
 _PROBE_SEEDS = 3
 
@@ -447,7 +451,7 @@ def render_study() -> str:
         ]
       )
   header = [
-    'order',
+    'study',
     'backbone',
     'option',
     'rate',
