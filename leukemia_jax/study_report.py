@@ -213,10 +213,7 @@ def _verdict(lines: list[dict[str, Any]], ranked: list[int]) -> str:
     text += f'; then {", ".join(titles[1:])}'
   blind = sum(line['test_worst_class_recall'] == 0 for line in lines)
   if blind:
-    text += (
-      f'. In {blind} of {len(lines)} rows no test image of some class is called '
-      'rightly'
-    )
+    text += f'. In {blind} of {len(lines)} rows some class is never found'
   return f'{text}.'
 
 
