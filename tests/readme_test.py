@@ -8,6 +8,8 @@ import sys
 import jax
 import numpy as np
 import pytest
+import rows
+import tables
 from conftest import ROOT
 
 from leukemia_jax import models
@@ -23,18 +25,13 @@ def load(path):
   return module
 
 
-@pytest.fixture(scope='module')
-def regenerate():
-  return load(ROOT / 'results/regenerate.py')
+def test_numbers_are_rendered_from_the_result_files():
+  assert tables.render(README) == README
 
 
-def test_numbers_are_rendered_from_the_result_files(regenerate):
-  assert regenerate.render(README) == README
-
-
-def test_result_files_say_how_they_were_made(regenerate):
+def test_result_files_say_how_they_were_made():
   fingerprints = set()
-  for name in regenerate.RUNS | regenerate.SEGMENTATION:
+  for name in rows.RUNS | rows.SEGMENTATION:
     got = json.loads((ROOT / f'results/{name}.json').read_text())
     assert got['command'].startswith('python main.py --workdir=')
     assert re.fullmatch('[0-9a-f]{64}', got['parameters_sha256'])
@@ -45,7 +42,7 @@ def test_result_files_say_how_they_were_made(regenerate):
   assert len(fingerprints) == 1
 
 
-def test_flags_and_files_exist(regenerate):
+def test_flags_and_files_exist():
   default = load(ROOT / 'configs/default.py').get_config()
   for key in re.findall(r'--config\.([\w.]+)', README):
     value = default
