@@ -7,13 +7,15 @@ import io
 # A row that is a copy of another, and a test loss that repeats the accuracy.
 _COPIED = ('NASNetLarge', 1, 0.0001, 0.4)
 _MISPRINTED = {('NASNetLarge', 1, 0.01, 0.4): ('test_loss',)}
-# Soft Dice and soft IoU on the test part, masks by grey>128.
+# Soft Dice and soft IoU on the test part, and what they are of.
+SOFT_CONDITIONS = '224 px, masks by grey>128'
 SOFT_SCORES = {'unet': (0.9184, 0.7241), 'unet_fpn': (0.9199, 0.7238)}
 # What the classifiers' figures are of.
 CONDITIONS = {
   'weights': 'imagenet',
   'width': 1.0,
   'image_size': 224,
+  'dtype': 'mixed float16',
   'preprocess': 'unit',
   'loss': 'keras_clipped',
   'order': 'balance_then_split',

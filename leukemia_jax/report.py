@@ -2,9 +2,10 @@
 
 import html
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from leukemia_jax import figures, segmentation
+from leukemia_jax import figures, published_study, segmentation
 from leukemia_jax import workdir as files
 from leukemia_jax.data import splits
 from leukemia_jax.errors import InputError
@@ -122,7 +123,7 @@ def _by_class(result: dict[str, Any]) -> str:
   return table(header, rows)
 
 
-_MASK_COLUMNS = {
+MASK_COLUMNS = {
   'dice': 'Dice',
   'iou': 'IoU',
   'accuracy': 'pixel accuracy',
@@ -138,14 +139,102 @@ _MASK_COLUMNS = {
 BASELINES = {'all_ground': 'all ground', 'colour_rule': 'colour rule'}
 
 
+def segmentation_blocks(workdirs: Sequence[str]) -> list[Block]:
+  """What segmentation runs reach, beside their baselines, for another's page.
+
+  Args:
+    workdirs: of finished segmentation runs.
+
+  Returns:
+    A heading, a paragraph and a table; nothing without runs.
+
+  Raises:
+    InputError: one is of no such run.
+  """
+  rows = []
+  for workdir in workdirs:
+    path = pathlib.Path(workdir).expanduser() / files.RESULT
+    result = files.read_json(path)
+    try:
+      if result['task'] != 'segmentation':
+        raise InputError(
+          f'config.study.segmentation: {path} is of no run that makes masks; '
+          'give the workdir of one, or ()'
+        )
+      rows += _joined_rows(result)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+      raise InputError(
+        f'config.study.segmentation: {path} is damaged, or of another version: '
+        f'{error!r}'
+      ) from error
+  if not rows:
+    return []
+  published = ', '.join(
+    f'{name} Dice {dice:.3f}, IoU {iou:.3f}'
+    for name, (dice, iou) in published_study.SOFT_SCORES.items()
+  )
+  header = [
+    'data and masks',
+    'masks by',
+    'test images',
+    *(MASK_COLUMNS[column] for column in _JOINED),
+    'worst class Dice',
+    'soft Dice',
+    'soft IoU',
+    'minutes',
+  ]
+  return [
+    ('h2', 'Segmentation'),
+    (
+      'p',
+      'Scores of the test part, of all pixels together; borders are found '
+      f'within {segmentation.BORDER_TOLERANCE:g} px, cells at an IoU of '
+      f'{segmentation.OBJECT_IOU:g}. Soft scores take probabilities as they '
+      f'are; published ({published_study.SOFT_CONDITIONS}): {published}.',
+    ),
+    Table(header, rows),
+  ]
+
+
+_JOINED = ('dice', 'iou', 'border_f1', 'cell_f1')
+
+
+def _joined_rows(result: dict[str, Any]) -> list[list[str]]:
+  """A run's model and baselines."""
+  model, data, masks = result['model'], result['data'], result['data']['masks']
+  of = (
+    f'{data["source"]}, {masks["rule"]}'
+    f'{", cleaned" if masks["cleaned"] else ""}'
+  )
+  title = (
+    f'{model["name"]}, {model["parameters"]:,} parameters, '
+    f'{model["image_size"]} px'
+  )
+  made = {title: result['test']} | {
+    BASELINES[kind]: scores for kind, scores in result['baselines'].items()
+  }
+  rows = []
+  for title, scores in made.items():
+    by_class = scores['by_class']
+    worst = min(by_class, key=lambda name: by_class[name]['dice'])
+    own = [number(scores[column], 3) for column in _JOINED]
+    own.append(f'{by_class[worst]["dice"]:.3f} ({worst})')
+    more = ['-', '-', '-']
+    if 'soft' in scores:
+      soft = [number(scores['soft'][name], 3) for name in ('dice', 'iou')]
+      more = [*soft, f'{result["cost"]["seconds"] / 60:.1f}']
+    rows.append([of, title, str(scores['images']), *own, *more])
+  return rows
+
+
 def _mask_row(title: list[str], scores: dict[str, Any]) -> list[str]:
   mean = [number(scores['mean'][key]) for key in ('dice', 'iou')]
-  values = [number(scores.get(column)) for column in _MASK_COLUMNS]
+  values = [number(scores.get(column)) for column in MASK_COLUMNS]
   return [*title, str(scores['images']), *values, *mean]
 
 
 def _mask_scores(result: dict[str, Any]) -> str:
-  columns = ['images', *_MASK_COLUMNS.values(), 'mean Dice', 'mean IoU']
+  columns = ['images', *MASK_COLUMNS.values(), 'mean Dice', 'mean IoU']
   rows = [_mask_row([part], result[part]) for part in _parts(result)]
   rows += [
     _mask_row([f'test: {BASELINES[name]}'], scores)

@@ -104,7 +104,7 @@ _ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
   'study.calibration_images': _whole(0, 10**6),
   'study.segmentation': (
     '() or workdirs, each a text that is not empty',
-    lambda v: not isinstance(v, str) and all(_TEXT[1](path) for path in v),
+    lambda v: all(map(_TEXT[1], v)),
   ),
   'train.learning_rate': _POSITIVE,
   'train.epochs': _whole(1, 10**6),

@@ -21,6 +21,7 @@ from leukemia_jax import (
   heads,
   models,
   progress,
+  report,
   settings,
   study_report,
   weights,
@@ -29,8 +30,6 @@ from leukemia_jax import workdir as files
 from leukemia_jax.data import audit, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.errors import InputError
-
-_WITHOUT_MOMENTUM = 0.0
 
 
 class Row(NamedTuple):
@@ -52,12 +51,7 @@ def grid(study: Any) -> list[Row]:
   Returns:
     The rows, from number 0 on.
   """
-  axes = (
-    study.models,
-    study.options,
-    study.learning_rates,
-    study.dropout_rates,
-  )
+  axes = [study[axis] for axis in study_report.AXES]
   return [Row(i, *row) for i, row in enumerate(itertools.product(*axes))]
 
 
@@ -151,8 +145,8 @@ def _backbone(
     )
     return features.Backbone(create(**fields), scale, identity, load)
   # What no test part holds, mixed: a batch of one class has other statistics.
-  tested = np.concatenate([s.test[:, 0] for s in loaded.split.values()])
-  free = np.setdiff1d(np.arange(len(loaded.catalogue.ids)), tested)
+  tested = splits.tested(loaded.catalogue, loaded.split.values())
+  free = np.flatnonzero(~tested)
   if len(free) < config.train.batch_size:
     raise InputError(
       f'config.study.calibration_images={count}: {len(free)} images are in no '
@@ -165,7 +159,7 @@ def _backbone(
 
   def calibrated() -> dict[str, Any]:
     return features.calibrate(
-      create(**fields | {'momentum': _WITHOUT_MOMENTUM}),
+      create(**fields | {'momentum': 0.0}),
       weights.backbone(config, loaded.catalogue.class_names),
       np.asarray(loaded.data.images[chosen]),
       preprocessing=scale,
@@ -192,7 +186,7 @@ def _check(config: ml_collections.ConfigDict, rows: list[Row]) -> None:
       f'config.data.order={config.data.order}: a study takes '
       f'{" or ".join(splits.STUDY_ORDERS)}'
     )
-  study_report.segmentation_results(config.study.segmentation)
+  report.segmentation_blocks(config.study.segmentation)
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -295,6 +289,8 @@ def _run_heads(
 ) -> None:
   """Trains the heads of one backbone that are missing, group by group."""
   data = Dataset(jnp.asarray(extracted.features), loaded.data.labels)
+  # Another process may have finished some meanwhile.
+  missing = [row for row in missing if not _row_path(workdir, row).exists()]
   repeats, epochs = config.study.repeats, config.train.epochs
   wanted = [row for row in rows if row in missing]
   by_rate = {
@@ -333,7 +329,8 @@ def _run_heads(
           own = [next(results) for _ in range(repeats)]
           content = {**row._asdict(), **by_option[option], 'repeats': own}
           with files.lock(workdir):
-            files.write_json(_row_path(workdir, row), content)
+            if not _row_path(workdir, row).exists():
+              files.write_json(_row_path(workdir, row), content)
 
 
 def _option_facts(
@@ -391,7 +388,7 @@ def _model_facts(
   # Not every device knows it before it has compiled the step.
   cost = lowered.cost_analysis() or lowered.compile().cost_analysis() or {}
   speed = None
-  if extracted.seconds:
+  if extracted.computed:
     speed = round(extracted.computed / extracted.seconds, 2)
   return {
     'backbone': {

@@ -2,13 +2,14 @@
 
 import csv
 import io
+import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from leukemia_jax import published_study, report, segmentation, statistics
+from leukemia_jax import models, published_study, report, statistics
 from leukemia_jax import workdir as files
 from leukemia_jax.errors import InputError
 
@@ -39,12 +40,18 @@ _MORE_SCORES = (
   ('val_worst_class_recall', 'validation', 'worst_class_recall', 100),
   ('test_worst_class_recall', 'test', 'worst_class_recall', 100),
 )
-_PARAMETERS = ('model', 'loading_option', 'learning_rate', 'dropout')
+# The axes of a study's grid, in `config.study`.
+AXES = ('models', 'options', 'learning_rates', 'dropout_rates')
+_PARAMETERS = ('learning_rate', 'dropout')
 # Where our columns stand beside published ones of other names.
 _PUBLISHED_AS = {
   'val_precision': 'precision',
   'val_recall': 'recall',
   'val_f1': 'f1',
+}
+# Digits that are shown, where not 2: of counts and of shares.
+_DIGITS = {'epochs': 0, 'diverged': 0} | {
+  name: 3 for name, _, _, factor in (*_SCORES, *_MORE_SCORES) if factor == 1
 }
 # Columns of the tables: name, heading.
 _COLUMNS = {
@@ -62,15 +69,10 @@ _COLUMNS = {
   'val_loss': 'validation loss x 100',
   'test_accuracy': 'test accuracy, %',
   'test_loss': 'test loss x 100',
+  'val_worst_class_recall': 'worst class recall (validation), %',
   'test_worst_class_recall': 'worst class recall (test), %',
   'epochs': 'epochs',
   'diverged': 'diverged',
-}
-_MASK_COLUMNS = {
-  'dice': 'Dice',
-  'iou': 'IoU',
-  'border_f1': 'border F1',
-  'cell_f1': 'cell F1',
 }
 
 
@@ -104,6 +106,8 @@ def summarise(row: dict[str, Any]) -> dict[str, Any]:
     'repeats': len(repeats),
     **deviations,
     'diverged': sum(r['diverged'] for r in repeats),
+    # Heads that never find some class of the test part.
+    'class_lost': sum(r['test']['worst_class_recall'] == 0 for r in repeats),
     'epochs': float(np.mean([r['epochs'] for r in repeats])),
     'seconds': float(np.mean([r['seconds'] for r in repeats])),
     'row': row['number'],
@@ -112,12 +116,14 @@ def summarise(row: dict[str, Any]) -> dict[str, Any]:
 
 def _rank(line: dict[str, Any]) -> tuple[float, ...]:
   """The study's rule, on validation: high accuracy in every class first."""
-  return (
+  scores = (
     -line['diverged'],
     line['val_worst_class_recall'],
     line['val_accuracy'],
     -line['val_loss'],
   )
+  # Equal means of several heads differ in their last bits.
+  return tuple(round(score, 9) for score in scores)
 
 
 def _best(lines: list[dict[str, Any]]) -> int:
@@ -131,15 +137,15 @@ def _cell(
   value = line[name]
   if name in _PARAMETERS:
     return f'{value:g}'
-  counts = ('epochs', 'diverged')
-  text = f'{value:.0f}' if name in counts else f'{value:.2f}'
+  digits = _DIGITS.get(name, 2)
+  text = f'{value:.{digits}f}'
   deviation = line.get(f'{name}_std')
   if deviation is not None:
-    text += f' ± {deviation:.2f}'
+    text += f' ± {deviation:.{digits}f}'
   theirs = _PUBLISHED_AS.get(name, name)
   # Their precision, recall and F1 stand beside ours of the same part.
   if figures and theirs in figures and name not in _PUBLISHED_AS.values():
-    text += f' ({figures[theirs]:.2f}, {value - figures[theirs]:+.2f})'
+    text += f' ({figures[theirs]:.2f}, {value - figures[theirs]:+.{digits}f})'
   return text
 
 
@@ -163,9 +169,9 @@ def _grid_tables(lines: list[dict[str, Any]]) -> Iterator[report.Block]:
     yield report.Table(header, rows, frozenset({_best(of_table)}))
 
 
-def _right(row: dict[str, Any]) -> dict[int, bool]:
-  """Whether each test image was called rightly in a row's first repeat."""
-  called = row['repeats'][0]['test']['called']
+def _right(row: dict[str, Any], repeat: int) -> dict[int, bool]:
+  """Whether each test image is called rightly by a head of a row."""
+  called = row['repeats'][repeat]['test']['called']
   return {
     image: truth == call
     for image, truth, call in zip(
@@ -174,14 +180,21 @@ def _right(row: dict[str, Any]) -> dict[int, bool]:
   }
 
 
-def _paired(one: dict[str, Any], other: dict[str, Any]) -> statistics.Paired:
-  """Compares two rows on the test images that both have."""
-  first, second = _right(one), _right(other)
-  common = sorted(first.keys() & second.keys())
-  return statistics.mcnemar(
-    np.array([first[i] for i in common], bool),
-    np.array([second[i] for i in common], bool),
-  )
+def _paired(
+  one: dict[str, Any], other: dict[str, Any]
+) -> list[statistics.Paired]:
+  """Compares two rows, repeat by repeat, on the test images of both."""
+  found = []
+  for repeat in range(min(len(one['repeats']), len(other['repeats']))):
+    first, second = _right(one, repeat), _right(other, repeat)
+    common = sorted(first.keys() & second.keys())
+    found.append(
+      statistics.mcnemar(
+        np.array([first[i] for i in common], bool),
+        np.array([second[i] for i in common], bool),
+      )
+    )
+  return found
 
 
 def winners(lines: list[dict[str, Any]]) -> list[int]:
@@ -200,21 +213,39 @@ def winners(lines: list[dict[str, Any]]) -> list[int]:
   return [g[_best([lines[i] for i in g])] for g in groups.values()]
 
 
-def _verdict(lines: list[dict[str, Any]], ranked: list[int]) -> str:
-  """Who wins, and how many rows learnt nothing, in words."""
-  titles = [
-    f'{lines[i]["model"]} with loading option {lines[i]["loading_option"]} '
-    f'({lines[i]["test_worst_class_recall"]:.2f} % of the worst class and '
-    f'{lines[i]["test_accuracy"]:.2f} % of all test images rightly called)'
-    for i in ranked
-  ]
-  text = f'Best by validation: {titles[0]}'
-  if len(titles) > 1:
-    text += f'; then {", ".join(titles[1:])}'
-  blind = sum(line['test_worst_class_recall'] == 0 for line in lines)
-  if blind:
-    text += f'. In {blind} of {len(lines)} rows some class is never found'
-  return f'{text}.'
+def _p_values(found: list[statistics.Paired]) -> str:
+  return ', '.join(f'{paired.p_value:.2g}' for paired in found)
+
+
+def _verdicts(
+  rows: list[dict[str, Any]], lines: list[dict[str, Any]], chosen: list[int]
+) -> Iterator[str]:
+  """Which backbone wins, by option, and how many heads learnt nothing."""
+  for option in dict.fromkeys(rows[i]['option'] for i in chosen):
+    of_option = [i for i in chosen if rows[i]['option'] == option]
+    first, *others = sorted(
+      of_option, key=lambda i: _rank(lines[i]), reverse=True
+    )
+    for other in others:
+      recall, accuracy = (
+        lines[first][score] - lines[other][score]
+        for score in ('test_worst_class_recall', 'test_accuracy')
+      )
+      yield (
+        f'Option {option}: by validation {lines[first]["model"]} is before '
+        f'{lines[other]["model"]}. On the test part it has {recall:+.2f} '
+        f'points of worst class recall and {accuracy:+.2f} of accuracy, p = '
+        f'{_p_values(_paired(rows[first], rows[other]))}.'
+      )
+  if lost := sum(line['class_lost'] for line in lines):
+    heads = sum(line['repeats'] for line in lines)
+    yield f'{lost} of {heads} heads never find some class of the test part.'
+
+
+def _interval(right: float, count: int) -> str:
+  """The interval of a share, in percent."""
+  low, high = statistics.wilson_interval(round(right * count), count)
+  return f'{100 * low:.1f} to {100 * high:.1f}'
 
 
 def _result(
@@ -223,77 +254,75 @@ def _result(
   """Which backbone and option win, by how much, and how sure that is."""
   chosen = winners(lines)
   yield 'h2', 'Result'
+  for verdict in _verdicts(rows, lines, chosen):
+    yield 'p', verdict
   table = []
   for i in chosen:
     test, line = rows[i]['repeats'][0]['test'], lines[i]
-    right = round(test['accuracy'] * test['images'])
-    low, high = statistics.wilson_interval(right, test['images'])
+    worst = min(test['by_class'].values(), key=lambda of: of['recall'])
     table.append(
       [
         line['model'],
+        *(_cell(name, line, None) for name in _PARAMETERS),
         str(line['loading_option']),
-        f'{line["learning_rate"]:g}',
-        f'{line["dropout"]:g}',
+        _cell('val_worst_class_recall', line, None),
         _cell('test_worst_class_recall', line, None),
+        _interval(worst['recall'], worst['images']),
         _cell('test_accuracy', line, None),
-        f'{100 * low:.2f} to {100 * high:.2f}',
+        _interval(test['accuracy'], test['images']),
         f'{100 * rows[i]["baselines"]["colour_3_nearest_neighbours"]:.2f}',
         str(test['images']),
       ]
     )
   header = [
     'backbone',
+    *(_COLUMNS[name] for name in _PARAMETERS),
     'option',
-    'rate',
-    'dropout',
-    'worst class recall, %',
+    _COLUMNS['val_worst_class_recall'],
+    _COLUMNS['test_worst_class_recall'],
+    'its 95 % interval',
     'test accuracy, %',
-    '95 % interval of the first repeat',
+    'its 95 % interval',
     'colour 3-NN, %',
     'test images',
   ]
-  ranked = sorted(range(len(chosen)), key=lambda i: _rank(lines[chosen[i]]))
-  best = ranked[-1]
-  yield 'p', _verdict(lines, [chosen[i] for i in reversed(ranked)])
+  best = _best([lines[i] for i in chosen])
   yield (
     'p',
     'The best row of each backbone and option, and in bold the best of all: by '
     'the worst class recall on validation, then validation accuracy, then '
-    'loss. Test scores choose nothing. A deviation (±) is that of heads from '
-    'several seeds on one split and one backbone. Intervals are those of a '
-    'share (Wilson). They, and the paired tests, treat images as independent, '
-    'which copies of one image and images of one patient are not. "Colour '
-    '3-NN" is the accuracy of 3-nearest-neighbours on the mean and deviation '
-    'of red, green and blue, on the same split.',
+    'loss. Test scores choose nothing; options are chosen from and scored on '
+    'images of their own. A deviation (±) is that of heads from several seeds '
+    'on one split and one backbone. Intervals are those of a share (Wilson), '
+    'of the first repeat. They, and the paired tests, treat images as '
+    'independent, which copies of one image and images of one patient are not. '
+    '"Colour 3-NN" is the accuracy of 3-nearest-neighbours on the mean and '
+    'deviation of red, green and blue, on the same split.',
   )
   yield report.Table(header, table, frozenset({best}))
   comparisons = []
-  for a, one in enumerate(chosen):
-    for other in chosen[a + 1 :]:
-      first, second = rows[one], rows[other]
-      same = (first['model'] == second['model']) + (
-        first['option'] == second['option']
-      )
-      if same != 1:
-        continue
-      found = _paired(first, second)
-      names = [
-        f'{lines[i]["model"]}, {rows[i]["option"]}' for i in (one, other)
+  for one, other in itertools.combinations(chosen, 2):
+    same = [
+      rows[one][axis] == rows[other][axis] for axis in ('model', 'option')
+    ]
+    if sum(same) != 1:
+      continue
+    found = _paired(rows[one], rows[other])
+    comparisons.append(
+      [
+        *(f'{lines[i]["model"]}, {rows[i]["option"]}' for i in (one, other)),
+        str(found[0].images),
+        ', '.join(str(paired.first_alone) for paired in found),
+        ', '.join(str(paired.second_alone) for paired in found),
+        _p_values(found),
       ]
-      comparisons.append(
-        [
-          *names,
-          str(found.images),
-          str(found.first_alone),
-          str(found.second_alone),
-          f'{found.p_value:.2g}',
-        ]
-      )
+    )
   if comparisons:
     yield (
       'p',
-      'Paired, on the test images that both have (first repeats; McNemar, '
-      'exact, not corrected for the number of tests):',
+      'Paired, repeat by repeat, on the test images that both have: few for '
+      'two options, too few to tell them apart (McNemar, exact, not corrected '
+      'for the number of tests):',
     )
     header = [
       'first',
@@ -366,94 +395,42 @@ def _costs(rows: list[dict[str, Any]]) -> Iterator[report.Block]:
   )
 
 
-def segmentation_results(workdirs: Sequence[str]) -> list[dict[str, Any]]:
-  """Reads the results of segmentation runs.
-
-  Args:
-    workdirs: of the runs.
-
-  Returns:
-    Their results.
-
-  Raises:
-    InputError: one is of no finished segmentation run.
-  """
-  results = []
-  for workdir in workdirs:
-    path = pathlib.Path(workdir).expanduser() / files.RESULT
-    result = files.read_json(path)
-    if not isinstance(result, dict) or result.get('task') != 'segmentation':
-      raise InputError(
-        f'config.study.segmentation: {path} is of no run that makes masks; '
-        'give the workdir of one, or ()'
-      )
-    results.append(result)
-  return results
-
-
-def _segmentation(results: list[dict[str, Any]]) -> Iterator[report.Block]:
-  """What segmentation runs reach, beside baselines and published figures."""
-  if not results:
-    return
-  yield 'h2', 'Segmentation'
-  yield (
-    'p',
-    'Scores of the test part, of all pixels together; borders are found within '
-    f'{segmentation.BORDER_TOLERANCE:g} px, cells at an IoU of '
-    f'{segmentation.OBJECT_IOU:g}. Soft scores take probabilities as they are, '
-    'as the published ones do, which stand in brackets.',
-  )
-  table = []
-  for result in results:
-    model, masks = result['model'], result['data']['masks']
-    data = (
-      f'{result["data"]["source"]}, {masks["rule"]}'
-      f'{", cleaned" if masks["cleaned"] else ""}'
-    )
-    title = (
-      f'{model["name"]}, {model["parameters"]:,} parameters, '
-      f'{model["image_size"]} px'
-    )
-    soft = [
-      f'{result["test"]["soft"][name]:.3f} ({theirs:.3f})'
-      for name, theirs in zip(
-        ('dice', 'iou'), published_study.SOFT_SCORES[model['name']], strict=True
-      )
-    ]
-    minutes = f'{result["cost"]["seconds"] / 60:.1f}'
-    rows = [(title, result['test'], [*soft, minutes])]
-    rows += [
-      (report.BASELINES[kind], scores, ['-', '-', '-'])
-      for kind, scores in result['baselines'].items()
-    ]
-    for title, scores, more in rows:
-      name, worst = min(
-        scores['by_class'].items(), key=lambda item: item[1]['dice']
-      )
-      own = [report.number(scores[column], 3) for column in _MASK_COLUMNS]
-      worst = f'{worst["dice"]:.3f} ({name})'
-      table.append([data, title, str(scores['images']), *own, worst, *more])
-  header = [
-    'data',
-    'masks by',
-    'test images',
-    *_MASK_COLUMNS.values(),
-    'worst class Dice',
-    'soft Dice',
-    'soft IoU',
-    'minutes',
-  ]
-  yield report.Table(header, table)
-
-
-def _unlike_published(row: dict[str, Any]) -> list[str]:
-  """In what a row differs from those that the published figures are of."""
+def _unlike_published(row: dict[str, Any]) -> str:
+  """In what a backbone's rows differ from the published ones, in words."""
+  name = _TITLES[row['model']]
+  if name not in {model for model, *_ in published_study.figures()}:
+    return f'{name} is not in the published tables.'
+  blocks = models.create(row['model'], num_classes=0).backbone.blocks
+  theirs = published_study.CONDITIONS | {'blocks': list(blocks)}
   here = row['backbone'] | row['data']
-  return [
+  differences = [
     f'{key.replace("_", " ")} {here[key]} (theirs: {value})'
-    for key, value in published_study.CONDITIONS.items()
+    for key, value in theirs.items()
     if here[key] != value
   ]
+  return (
+    f'{name} is not trained as the published rows were, so differences from '
+    f'them are of that too: {"; ".join(differences)}.'
+  )
+
+
+def _seen(rows: list[dict[str, Any]]) -> Iterator[report.Block]:
+  """What a backbone has learnt of images that its heads are judged by."""
+  seen = {}
+  for row in rows:
+    for part, count in (row['held_out_seen_by_weights'] or {}).items():
+      if count:
+        title = f'{_TITLES[row["model"]]}, option {row["option"]}: {part}'
+        of = sum(row['data']['counts'][part].values())
+        seen[title] = f'{title}, {count} of {of}'
+  if seen:
+    yield (
+      'p',
+      'The weights of a backbone have learnt from images by which heads are '
+      f'chosen or scored ({"; ".join(seen.values())}; copies not counted): '
+      'scores of such a part are too good, and a choice by them '
+      'favours what learnt them.',
+    )
 
 
 def _introduction(
@@ -471,30 +448,9 @@ def _introduction(
     'and the difference; published precision, recall and F1 are of validation. '
     'Bold: the best row by validation.',
   )
-  unlike = {_TITLES[r['model']]: _unlike_published(r) for r in rows}
-  for name, differences in unlike.items():
-    if differences:
-      yield (
-        'p',
-        f'{name} is not trained as the published rows were, so differences '
-        f'from them are of that too: {"; ".join(differences)}.',
-      )
-  seen = {
-    part: sum(
-      row['held_out_seen_by_weights'][part]
-      for row in rows
-      if row['held_out_seen_by_weights']
-    )
-    for part in ('validation', 'test')
-  }
-  if any(seen.values()):
-    yield (
-      'p',
-      'The weights of a backbone have learnt from images of the '
-      + ' and '.join(part for part, count in seen.items() if count)
-      + ' part: its scores are too good, and a choice by them favours what '
-      'learnt them.',
-    )
+  for row in {row['model']: row for row in rows}.values():
+    yield 'p', _unlike_published(row)
+  yield from _seen(rows)
   if data['order'] == 'balance_then_split':
     yield (
       'p',
@@ -536,21 +492,21 @@ def write(
   config = files.read_json(workdir / files.CONFIG)
   paths = sorted((workdir / files.ROWS).glob('*.json'))
   rows = [files.read_json(path) for path in paths]
-  masks = segmentation_results(segmenters)
+  masks = report.segmentation_blocks(segmenters)
   try:
-    study = config['study']
-    axes = ('models', 'options', 'learning_rates', 'dropout_rates')
-    wanted = int(np.prod([len(study[axis]) for axis in axes]))
-    if len({row['of']['fingerprint'] for row in rows}) != 1:
+    wanted = int(np.prod([len(config['study'][axis]) for axis in AXES]))
+    images = {row['of']['fingerprint'] for row in rows}
+    weights = {(row['model'], row['of']['weights_sha256']) for row in rows}
+    if len(images) != 1 or len(weights) != len(dict(weights)):
       raise InputError(
-        f'{workdir / files.ROWS} holds rows of different images; give a new '
-        '--workdir'
+        f'{workdir / files.ROWS} holds rows of different images or weights; '
+        'give a new --workdir'
       )
     lines = [summarise(row) for row in rows]
     blocks = [
       *_introduction(rows, wanted),
       *_result(rows, lines),
-      *_segmentation(masks),
+      *masks,
       *_costs(rows),
       *_grid_tables(lines),
     ]

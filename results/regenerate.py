@@ -1,12 +1,12 @@
-"""Makes every number and picture of the README again.
+"""Makes the README's tables and pictures again.
 
     python results/regenerate.py --data=path/to/leukemia.zip
 
 runs main.py for each row of the results tables and for the studies (an hour and
 a half or more on two cores), keeps each result.json here, with the command that
 made it, and renders them into README.md between its markers. --only=NAME ...
-runs some of them, --render none. Nothing of an image is kept but the synthetic
-picture.
+runs some of them, --render none; the measure_*.py beside it make what is said
+of speed and memory. Nothing of an image is kept but the synthetic picture.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def keep(name: str, content: dict[str, Any]) -> None:
 
 def run(name: str, data: pathlib.Path | None, folder: pathlib.Path) -> None:
   """Trains one row of the table and keeps its result."""
-  _, flags = (RUNS | SEGMENTATION)[name]
+  _, flags = (RUNS | SEGMENTATION | BACKBONES)[name]
   execute(name, flags, data, folder)
   result = json.loads((folder / name / 'result.json').read_text())
   keep(name, {'command': shown_command(name, flags)} | result)
@@ -67,9 +67,9 @@ def execute(
 
 
 def study(data: pathlib.Path, folder: pathlib.Path) -> None:
-  """Trains the backbones, then all rows in both orders; keeps the tables."""
-  for name, flags in BACKBONES.items():
-    execute(name, flags, data, folder)
+  """Trains the backbones, then all rows of each study; keeps the tables."""
+  for name in BACKBONES:
+    run(name, data, folder)
   for name in SEGMENTATION:
     # What is kept of a run stands in for it.
     (folder / name).mkdir(exist_ok=True)
@@ -77,8 +77,22 @@ def study(data: pathlib.Path, folder: pathlib.Path) -> None:
   for name, (_, flags) in STUDIES.items():
     execute(name, flags, data, folder)
     for suffix, file in (('csv', 'results.csv'), ('md', 'report.md')):
-      text = (folder / name / file).read_text()
-      (HERE / f'{name}.{suffix}').write_text(text)
+      shutil.copy(folder / name / file, HERE / f'{name}.{suffix}')
+    rows = [
+      json.loads(path.read_text())
+      for path in sorted((folder / name / 'rows').glob('*.json'))
+    ]
+    keep(
+      name,
+      {
+        'command': shown_command(name, flags),
+        'rows': len(rows),
+        'data': rows[0]['data'],
+        'fingerprint': rows[0]['of']['fingerprint'],
+        'weights_sha256': {r['model']: r['of']['weights_sha256'] for r in rows},
+        'environment': rows[0]['environment'],
+      },
+    )
 
 
 def probe(data: pathlib.Path) -> None:

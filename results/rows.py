@@ -56,10 +56,10 @@ SEGMENTATION: dict[str, tuple[str, tuple[str, ...]]] = {
   ),
 }
 # Trained on no image that a test part of the study holds, in either order.
-BACKBONES: dict[str, tuple[str, ...]] = {
+BACKBONES: dict[str, tuple[str, tuple[str, ...]]] = {
   f'outside_{name}': (
-    *_small(name, width),
-    '--config.data.order=outside_study',
+    "real images, outside of the studies' test parts",
+    (*_small(name, width), '--config.data.order=outside_study'),
   )
   for name, width in (('inception_resnet_v2', 0.25), ('nasnet_mobile', 0.5))
 }
@@ -102,4 +102,5 @@ def command(
 def shown_command(name: str, flags: tuple[str, ...]) -> str:
   """The command of a run, for a person to type."""
   parts = command(name, flags, 'leukemia.zip', 'runs')
-  return f'python {" ".join(map(shlex.quote, parts))}'
+  quoted = [f'"{p}"' if "'" in p else shlex.quote(p) for p in parts]
+  return f'python {" ".join(quoted)}'

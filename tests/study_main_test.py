@@ -14,7 +14,8 @@ from conftest import ROOT
 from main_test import refused, run
 
 SMALL = [
-  '--config.synthetic.scale=0.03',
+  # Features of a backbone fill three files.
+  '--config.synthetic.scale=0.08',
   '--config.data.image_size=75',
   '--config.study.inception_resnet_v2.width=0.05',
   '--config.study.inception_resnet_v2.blocks=(1,1,1)',
@@ -92,10 +93,11 @@ def test_a_killed_study_ends_as_one_never_killed(whole, tmp_path):
 
 
 @pytest.mark.full
-def test_rows_of_several_processes_make_one_table(whole, cache, tmp_path):
-  workdir = tmp_path / 'w'
+def test_rows_of_several_processes_make_one_table(whole, tmp_path):
+  workdir, cache = tmp_path / 'w', f'--config.data.cache_dir={tmp_path}/cache'
+  # Two want the same row, and all share features that none has.
   several = [
-    start(*command(workdir, cache, row=f':{row}')) for row in (0, 7, 8)
+    start(*command(workdir, cache, row=f':{row}')) for row in (0, 7, 7, 8)
   ]
   for process in several:
     output, _ = process.communicate(timeout=500)

@@ -318,7 +318,7 @@ def test_published_misprints_are_not_compared_with():
     ('study.learning_rates', (0.1, 0.1), 'different'),
     ('study.dropout_rates', (1.0,), 'below 1'),
     ('study.row', -2, 'from -1'),
-    ('study.segmentation', 'runs/cells', 'or workdirs'),
+    ('study.segmentation', ('',), 'or workdirs'),
     ('train.loss', 'mse', 'keras_clipped'),
   ],
 )
@@ -366,6 +366,52 @@ def finished(config, tmp_path_factory) -> pathlib.Path:
   return workdir
 
 
+def test_winners_are_chosen_on_validation_alone():
+  def line(model, option, worst, accuracy, loss, test, diverged=0):
+    return {
+      'model': model,
+      'loading_option': option,
+      'diverged': diverged,
+      'val_worst_class_recall': worst,
+      'val_accuracy': accuracy,
+      'val_loss': loss,
+      'test_worst_class_recall': test,
+      'test_accuracy': test,
+    }
+
+  lines = [
+    line('a', 1, 90, 99, 1, test=99),
+    line('a', 1, 95, 96 + 1e-13, 9, test=50),
+    line('a', 1, 95, 96, 8, test=40),
+    line('a', 1, 99, 99, 0, test=99, diverged=1),
+    line('b', 1, 80, 99, 1, test=99),
+    line('a', 2, 70, 71, 1, test=1),
+    line('a', 2, 70, 70, 0, test=99),
+  ]
+  # Worst class first, then accuracy, then loss; test scores choose nothing.
+  assert study_report.winners(lines) == [2, 4, 5]
+
+
+def test_pairs_are_of_the_images_that_both_have():
+  def row(images, labels, *called):
+    return {
+      'test': {'images': images, 'labels': labels},
+      'repeats': [{'test': {'called': c}} for c in called],
+    }
+
+  # Images 4 to 7 are common: the first alone is right on 4, 5 and 6.
+  one = row([1, 4, 5, 6, 7], [0, 0, 1, 2, 3], [9, 0, 1, 2, 9], [9] * 5)
+  other = row([4, 5, 6, 7, 8], [0, 1, 2, 3, 0], [9, 9, 9, 3, 0], [9] * 5)
+  found = study_report._paired(one, other)
+  assert [paired[:3] for paired in found] == [(4, 3, 1), (4, 0, 0)]
+  # Exact, by hand: 2 * (1 + 4) / 2^4.
+  assert [paired.p_value for paired in found] == [0.625, 1.0]
+  assert [paired[1:3] for paired in study_report._paired(other, one)] == [
+    (1, 3),
+    (0, 0),
+  ]
+
+
 @pytest.mark.full
 def test_tables_hold_what_the_rows_do(finished):
   lines = list(
@@ -398,7 +444,7 @@ def test_tables_hold_what_the_rows_do(finished):
     '## NASNetLarge, loading option 2',
     '8 of 8 rows',
     'McNemar',
-    'Best by validation: ',
+    'Option 1: by validation ',
     'colour 3-NN, %',
     # The published figure of rate 0.01, dropout 0.2 on option 1.
     '(96.67, ',
@@ -482,12 +528,24 @@ def test_segmentation_runs_are_joined(finished, tmp_path):
     assert f'{worst:.3f} (Pro)' in text
     rule = result['baselines']['colour_rule']
     assert f'| colour rule | {rule["images"]} | {rule["dice"]:.3f} |' in text
-  # The published soft Dice beside ours.
-  assert '(0.918)' in text
+  assert 'masks by grey>128): unet Dice 0.918' in text
   # A run of another kind is refused.
   shutil.copy(ROOT / 'results/synthetic.json', runs[0] / files.RESULT)
   with pytest.raises(InputError, match='no run that makes masks'):
     study_report.write(workdir, [str(run) for run in runs])
+  files.write_json(runs[0] / files.RESULT, {'task': 'segmentation'})
+  with pytest.raises(InputError, match='unet_real/result.json is damaged'):
+    study_report.write(workdir, [str(run) for run in runs])
+
+
+def lost(workdir: pathlib.Path) -> int:
+  """How many heads have a class of the test part that none is called."""
+  rows = [files.read_json(path) for path in (workdir / 'rows').iterdir()]
+  return sum(
+    repeat['test']['worst_class_recall'] == 0
+    for row in rows
+    for repeat in row['repeats']
+  )
 
 
 @pytest.mark.full
@@ -501,6 +559,7 @@ def test_a_report_of_what_is_not_known_or_went_wrong(finished, tmp_path):
       for part in ('train', 'validation', 'test'):
         row['repeats'][1][part]['loss'] = float('nan')
         row['repeats'][0][part]['worst_class_recall'] = 1.0
+        row['repeats'][1][part]['worst_class_recall'] = 0.0
     files.write_json(path, row)
   text = study_report.write(workdir).read_text()
   # A head that diverged does not win, whatever its scores.
@@ -508,3 +567,5 @@ def test_a_report_of_what_is_not_known_or_went_wrong(finished, tmp_path):
   assert lines and '| 1 |' in lines[0] and '**' not in lines[0]
   assert 'is not trained as the published rows were' in text
   assert 'theirs: imagenet' in text and 'theirs: 224' in text
+  assert 'blocks [1, 1, 1] (theirs: [10, 20, 10])' in text
+  assert f'{lost(workdir)} of 16 heads never find some class' in text

@@ -317,7 +317,7 @@ def split_then_balance(
   )
 
 
-def _tested(catalogue: Catalogue, splits: Iterable[Split]) -> np.ndarray:
+def tested(catalogue: Catalogue, splits: Iterable[Split]) -> np.ndarray:
   """Which images a test part holds, or copies or twins of them: bool (n,)."""
   sources = np.concatenate([split.test[:, 0] for split in splits])
   pixels = np.array(catalogue.pixels)
@@ -373,18 +373,18 @@ def make(
       trainable=trainable,
     )
 
-  tested = np.zeros(len(labels), bool)
+  held_out = np.zeros(len(labels), bool)
   if settings.order == 'outside_study':
     studies = itertools.product(STUDY_ORDERS, OPTIONS)
-    tested = _tested(catalogue, (of_order(*study) for study in studies))
-    trainable = ~tested if trainable is None else trainable & ~tested
+    held_out = tested(catalogue, (of_order(*study) for study in studies))
+    trainable = ~held_out if trainable is None else trainable & ~held_out
   split = of_order(settings.order, settings.option)
   if trainable is not None:
     split = split._replace(train=split.train[trainable[split.train[:, 0]]])
-  if tested.any():
-    originals = np.flatnonzero(tested).astype(np.int32)
+  if held_out.any():
+    originals = np.flatnonzero(held_out).astype(np.int32)
     split = split._replace(
-      validation=split.validation[~tested[split.validation[:, 0]]],
+      validation=split.validation[~held_out[split.validation[:, 0]]],
       test=np.stack([originals, np.zeros_like(originals)], 1),
     )
   for part, rows in zip(PARTS, split, strict=True):
