@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.figure
 import matplotlib.ticker
@@ -51,6 +51,66 @@ def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> bytes:
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
+  return _png(figure)
+
+
+class Panel(NamedTuple):
+  """One plot of `error_by_rate`.
+
+  Attributes:
+    title: what stands above it.
+    series: by name, in the legend's order: learning rates, wrong images in
+      percent, their deviations, and a reference's figures (nan for none).
+    baseline: of wrong images in percent; gets a dotted line.
+  """
+
+  title: str
+  series: dict[str, np.ndarray]
+  baseline: float
+
+
+def error_by_rate(panels: Sequence[Panel], reference: str) -> bytes:
+  """Wrong images by learning rate: a plot a panel, a line a series.
+
+  Args:
+    panels: one or more; each series has shape (4, n).
+    reference: what the fourth numbers of series are called; shown as rings.
+
+  Returns:
+    A PNG file's bytes.
+  """
+  columns = min(2, len(panels))
+  rows = -(-len(panels) // columns)
+  figure = matplotlib.figure.Figure(figsize=(5.4 * columns, 3.6 * rows))
+  every = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+  for axes in every[len(panels) :]:
+    axes.set_visible(False)
+  for axes, panel in zip(every, panels, strict=False):
+    for i, (name, (x, y, deviation, theirs)) in enumerate(panel.series.items()):
+      # Side by side, so that bars do not hide one another.
+      x = x * 1.08 ** (i - (len(panel.series) - 1) / 2)
+      colour = f'C{i}'
+      axes.errorbar(
+        x, y, deviation, color=colour, marker='.', capsize=2, label=name
+      )
+      axes.plot(
+        x, theirs, color=colour, marker='o', fillstyle='none', linestyle=''
+      )
+    axes.plot([], [], 'o', color='grey', fillstyle='none', label=reference)
+    axes.axhline(
+      panel.baseline, color='grey', linestyle=':', label='colour 3-NN'
+    )
+    axes.set_xscale('log')
+    # Whole percents are far from those of a network that learnt nothing.
+    axes.set_yscale('symlog', linthresh=1)
+    axes.set_ylim(0, 100)
+    axes.set_yticks([0, 1, 2, 5, 10, 25, 75], [*'0125', '10', '25', '75'])
+    axes.set_xlabel('learning rate')
+    axes.set_ylabel('wrong test images, %')
+    axes.set_title(panel.title, fontsize=10)
+    axes.grid(alpha=0.3)
+  every[0].legend(fontsize=8)
+  figure.tight_layout()
   return _png(figure)
 
 

@@ -1,5 +1,6 @@
 """Result files to something a person reads: report.md with its figures."""
 
+import base64
 import html
 import pathlib
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ _STYLE = """body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 96em;
   padding: 0 1em; color: #222; }
 div { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1em 0; font-size: 13px; }
+img { max-width: 100%; }
 th, td { border: 1px solid #ccc; padding: .3em .6em; text-align: right; }
+td { white-space: nowrap; }
 th { background: #f2f2f2; }
 .best { font-weight: bold; background: #eef6ee; }"""
 _COLUMNS = (
@@ -53,12 +56,21 @@ class Table(NamedTuple):
   bold: frozenset[int] = frozenset()
 
 
-# A part of a page: a heading or paragraph ('h1', 'h2' or 'p', text), or table.
-Block = tuple[str, str] | Table
+class Figure(NamedTuple):
+  """A picture: its file's name beside the page, what it shows, and a PNG."""
+
+  name: str
+  title: str
+  image: bytes
+
+
+# A part of a page: a heading or paragraph ('h1', 'h2' or 'p', text), a table or
+# a figure.
+Block = tuple[str, str] | Table | Figure
 
 
 def markdown(blocks: list[Block]) -> str:
-  """A page in Markdown."""
+  """A page in Markdown; its figures are files beside it."""
   lines = []
   for block in blocks:
     if isinstance(block, Table):
@@ -67,6 +79,8 @@ def markdown(blocks: list[Block]) -> str:
         for i, row in enumerate(block.rows)
       ]
       lines.append(table(block.header, rows))
+    elif isinstance(block, Figure):
+      lines.append(f'![{block.title}]({block.name})\n')
     else:
       kind, text = block
       marks = {'h1': '# ', 'h2': '## ', 'p': ''}
@@ -92,6 +106,12 @@ def web_page(blocks: list[Block]) -> str:
         cells = ''.join(f'<td>{html.escape(c)}</td>' for c in row)
         lines.append(f'<tr{kind}>{cells}</tr>')
       lines.append('</table></div>')
+    elif isinstance(block, Figure):
+      image = base64.b64encode(block.image).decode()
+      lines.append(
+        f'<img alt="{html.escape(block.title)}" '
+        f'src="data:image/png;base64,{image}">'
+      )
     else:
       kind, text = block
       lines.append(f'<{kind}>{html.escape(text)}</{kind}>')

@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from leukemia_jax import models, published_study, report, statistics
+from leukemia_jax import (
+  figures,
+  models,
+  published_study,
+  report,
+  statistics,
+)
 from leukemia_jax import workdir as files
 from leukemia_jax.errors import InputError
 
@@ -131,7 +137,7 @@ def _best(lines: list[dict[str, Any]]) -> int:
 
 
 def _cell(
-  name: str, line: dict[str, Any], figures: dict[str, float] | None
+  name: str, line: dict[str, Any], printed: dict[str, float] | None
 ) -> str:
   """A value with its deviation, and the published one with the difference."""
   value = line[name]
@@ -144,8 +150,8 @@ def _cell(
     text += f' ± {deviation:.{digits}f}'
   theirs = _PUBLISHED_AS.get(name, name)
   # Their precision, recall and F1 stand beside ours of the same part.
-  if figures and theirs in figures and name not in _PUBLISHED_AS.values():
-    text += f' ({figures[theirs]:.2f}, {value - figures[theirs]:+.{digits}f})'
+  if printed and theirs in printed and name not in _PUBLISHED_AS.values():
+    text += f' ({printed[theirs]:.2f}, {value - printed[theirs]:+.{digits}f})'
   return text
 
 
@@ -167,6 +173,34 @@ def _grid_tables(lines: list[dict[str, Any]]) -> Iterator[report.Block]:
       rows.append([_cell(c, line, theirs.get(key)) for c in _COLUMNS])
     header = list(_COLUMNS.values())
     yield report.Table(header, rows, frozenset({_best(of_table)}))
+
+
+def _picture(
+  rows: list[dict[str, Any]], lines: list[dict[str, Any]]
+) -> Iterator[report.Block]:
+  """All rows at a glance."""
+  theirs = published_study.figures()
+  panels: dict[str, figures.Panel] = {}
+  for row, line in zip(rows, lines, strict=True):
+    key = (line['model'], line['loading_option'])
+    title = f'{key[0]}, loading option {key[1]}'
+    colour = row['baselines']['colour_3_nearest_neighbours']
+    panel = panels.setdefault(
+      title, figures.Panel(title, {}, 100 - 100 * colour)
+    )
+    figure = theirs.get((*key, line['learning_rate'], line['dropout']), {})
+    point = [
+      [line['learning_rate']],
+      [100 - line['test_accuracy']],
+      [line['test_accuracy_std'] or 0.0],
+      [100 - figure.get('test_accuracy', np.nan)],
+    ]
+    name = f'dropout {line["dropout"]:g}'
+    before = panel.series.get(name, np.zeros((4, 0)))
+    panel.series[name] = np.concatenate([before, point], 1)
+  image = figures.error_by_rate(list(panels.values()), 'published')
+  title = 'Wrong test images by learning rate, dropout, backbone and option'
+  yield report.Figure('rates.png', title, image)
 
 
 def _right(row: dict[str, Any], repeat: int) -> dict[int, bool]:
@@ -506,6 +540,7 @@ def write(
     blocks = [
       *_introduction(rows, wanted),
       *_result(rows, lines),
+      *_picture(rows, lines),
       *masks,
       *_costs(rows),
       *_grid_tables(lines),
@@ -518,6 +553,9 @@ def write(
       f'{error!r}; remove it and give the same command again'
     ) from error
   files.write(workdir / 'results.csv', _csv(lines))
+  for block in blocks:
+    if isinstance(block, report.Figure):
+      files.write(workdir / block.name, block.image)
   files.write(workdir / 'report.html', report.web_page(blocks))
   path = workdir / 'report.md'
   files.write(path, report.markdown(blocks))

@@ -44,6 +44,12 @@ def keep(name: str, content: dict[str, Any]) -> None:
   (HERE / f'{name}.json').write_text(text)
 
 
+def keep_picture(name: str, image: Image.Image) -> None:
+  """Writes one picture, in a hundred colours: noise packs badly."""
+  path = HERE / f'{name}.png'
+  image.convert('RGB').quantize(100).save(path, optimize=True)
+
+
 def run(name: str, data: pathlib.Path | None, folder: pathlib.Path) -> None:
   """Trains one row of the table and keeps its result."""
   _, flags = (RUNS | SEGMENTATION | BACKBONES)[name]
@@ -76,8 +82,12 @@ def study(data: pathlib.Path, folder: pathlib.Path) -> None:
     shutil.copy(HERE / f'{name}.json', folder / name / 'result.json')
   for name, (_, flags) in STUDIES.items():
     execute(name, flags, data, folder)
-    for suffix, file in (('csv', 'results.csv'), ('md', 'report.md')):
-      shutil.copy(folder / name / file, HERE / f'{name}.{suffix}')
+    shutil.copy(folder / name / 'results.csv', HERE / f'{name}.csv')
+    page = (folder / name / 'report.md').read_text()
+    page = page.replace('(rates.png)', f'({name}.png)')
+    (HERE / f'{name}.md').write_text(page)
+    with Image.open(folder / name / 'rates.png') as drawn:
+      keep_picture(name, drawn)
     rows = [
       json.loads(path.read_text())
       for path in sorted((folder / name / 'rows').glob('*.json'))
@@ -147,9 +157,7 @@ def cleaning() -> None:
     rows.append((synthetic.CLASSES[label], [image, *shown]))
   sheet = figures.contact_sheet(rows, '')
   with Image.open(io.BytesIO(sheet)) as drawn:
-    drawn.convert('RGB').quantize(100).save(
-      HERE / 'cleaning.png', optimize=True
-    )
+    keep_picture('cleaning', drawn)
 
 
 def picture(folder: pathlib.Path) -> None:
@@ -169,8 +177,7 @@ def picture(folder: pathlib.Path) -> None:
   with Image.open(folder / 'picture/classes.png') as sheet:
     sheet = sheet.convert('RGB')
     sheet.thumbnail((760, 760))
-    # Sensor noise packs badly: a hundred colours show all there is to see.
-    sheet.quantize(100).save(HERE / 'smears.png', optimize=True)
+    keep_picture('smears', sheet)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 from configs import default
 from leukemia_jax import (
@@ -467,6 +468,10 @@ def test_tables_hold_what_the_rows_do(finished):
   # Every table of one is in the other.
   assert page.count('<table>') == text.count('\n| --- |')
   assert 'class="best"' in page and 'http' not in page
+  # The picture is in the one, and beside the other.
+  assert '<img alt="Wrong test images' in page and '](rates.png)' in text
+  with Image.open(finished / 'rates.png') as image:
+    assert image.format == 'PNG'
 
 
 @pytest.mark.full
