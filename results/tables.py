@@ -11,6 +11,16 @@ from rows import BACKBONES, RUNS, SEGMENTATION, STUDIES
 from leukemia_jax import published_study, report, study_report
 
 HERE = pathlib.Path(__file__).parent
+# Of masks; `report` has their headings.
+_SCORES = (
+  'dice',
+  'iou',
+  'border_f1',
+  'hausdorff_95',
+  'one_empty',
+  'cell_f1',
+  'cell_count_error',
+)
 
 
 @functools.cache
@@ -74,19 +84,13 @@ def render_segmentation() -> str:
     for kind, baseline in got['baselines'].items():
       row = _scores_row('', report.BASELINES[kind], baseline)
       rows.append([*row, ''])
-  header = ['data', 'masks by', *_SCORES.values(), 'minutes']
+  header = [
+    'data',
+    'masks by',
+    *(report.MASK_COLUMNS[s] for s in _SCORES),
+    'minutes',
+  ]
   return report.table(header, rows)
-
-
-_SCORES = {
-  'dice': 'Dice',
-  'iou': 'IoU',
-  'border_f1': 'border F1',
-  'hausdorff_95': '95 % Hausdorff, px',
-  'one_empty': 'one mask empty',
-  'cell_f1': 'cell F1',
-  'cell_count_error': 'cell count error',
-}
 
 
 def render_segmentation_soft() -> str:
