@@ -60,7 +60,7 @@ class Panel(NamedTuple):
   Attributes:
     title: what stands above it.
     series: by name, in the legend's order: learning rates, wrong images in
-      percent, their deviations, and a reference's figures (nan for none).
+      percent, their deviations, and the published ones (nan for none).
     baseline: of wrong images in percent; gets a dotted line.
   """
 
@@ -69,16 +69,17 @@ class Panel(NamedTuple):
   baseline: float
 
 
-def error_by_rate(panels: Sequence[Panel], reference: str) -> bytes:
+def error_by_rate(panels: Sequence[Panel]) -> bytes:
   """Wrong images by learning rate: a plot a panel, a line a series.
 
   Args:
-    panels: one or more; each series has shape (4, n).
-    reference: what the fourth numbers of series are called; shown as rings.
+    panels: one or more; each series has shape (4, n). Published numbers are
+      rings.
 
   Returns:
     A PNG file's bytes.
   """
+  ticks = [0, 1, 2, 5, 10, 25, 75]
   columns = min(2, len(panels))
   rows = -(-len(panels) // columns)
   figure = matplotlib.figure.Figure(figsize=(5.4 * columns, 3.6 * rows))
@@ -86,7 +87,9 @@ def error_by_rate(panels: Sequence[Panel], reference: str) -> bytes:
   for axes in every[len(panels) :]:
     axes.set_visible(False)
   for axes, panel in zip(every, panels, strict=False):
-    for i, (name, (x, y, deviation, theirs)) in enumerate(panel.series.items()):
+    for i, (name, (x, y, deviation, published)) in enumerate(
+      panel.series.items()
+    ):
       # Side by side, so that bars do not hide one another.
       x = x * 1.08 ** (i - (len(panel.series) - 1) / 2)
       colour = f'C{i}'
@@ -94,9 +97,9 @@ def error_by_rate(panels: Sequence[Panel], reference: str) -> bytes:
         x, y, deviation, color=colour, marker='.', capsize=2, label=name
       )
       axes.plot(
-        x, theirs, color=colour, marker='o', fillstyle='none', linestyle=''
+        x, published, color=colour, marker='o', fillstyle='none', linestyle=''
       )
-    axes.plot([], [], 'o', color='grey', fillstyle='none', label=reference)
+    axes.plot([], [], 'o', color='grey', fillstyle='none', label='published')
     axes.axhline(
       panel.baseline, color='grey', linestyle=':', label='colour 3-NN'
     )
@@ -104,7 +107,7 @@ def error_by_rate(panels: Sequence[Panel], reference: str) -> bytes:
     # Whole percents are far from those of a network that learnt nothing.
     axes.set_yscale('symlog', linthresh=1)
     axes.set_ylim(0, 100)
-    axes.set_yticks([0, 1, 2, 5, 10, 25, 75], [*'0125', '10', '25', '75'])
+    axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.set_xlabel('learning rate')
     axes.set_ylabel('wrong test images, %')
     axes.set_title(panel.title, fontsize=10)

@@ -155,6 +155,8 @@ MASK_COLUMNS = {
   'cell_f1': 'cell F1',
   'cell_count_error': 'cell count error',
 }
+# Those that another's page shows.
+_JOINED = ('dice', 'iou', 'border_f1', 'cell_f1')
 # What the masks that a model's are compared with are called.
 BASELINES = {'all_ground': 'all ground', 'colour_rule': 'colour rule'}
 
@@ -214,9 +216,6 @@ def segmentation_blocks(workdirs: Sequence[str]) -> list[Block]:
     ),
     Table(header, rows),
   ]
-
-
-_JOINED = ('dice', 'iou', 'border_f1', 'cell_f1')
 
 
 def _joined_rows(result: dict[str, Any]) -> list[list[str]]:

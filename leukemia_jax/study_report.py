@@ -198,7 +198,7 @@ def _picture(
     name = f'dropout {line["dropout"]:g}'
     before = panel.series.get(name, np.zeros((4, 0)))
     panel.series[name] = np.concatenate([before, point], 1)
-  image = figures.error_by_rate(list(panels.values()), 'published')
+  image = figures.error_by_rate(list(panels.values()))
   title = 'Wrong test images by learning rate, dropout, backbone and option'
   yield report.Figure('rates.png', title, image)
 
@@ -283,10 +283,9 @@ def _interval(right: float, count: int) -> str:
 
 
 def _result(
-  rows: list[dict[str, Any]], lines: list[dict[str, Any]]
+  rows: list[dict[str, Any]], lines: list[dict[str, Any]], chosen: list[int]
 ) -> Iterator[report.Block]:
   """Which backbone and option win, by how much, and how sure that is."""
-  chosen = winners(lines)
   yield 'h2', 'Result'
   for verdict in _verdicts(rows, lines, chosen):
     yield 'p', verdict
@@ -334,6 +333,12 @@ def _result(
     'deviation of red, green and blue, on the same split.',
   )
   yield report.Table(header, table, frozenset({best}))
+
+
+def _comparisons(
+  rows: list[dict[str, Any]], lines: list[dict[str, Any]], chosen: list[int]
+) -> Iterator[report.Block]:
+  """Pairs of the best rows that differ in backbone or option alone."""
   comparisons = []
   for one, other in itertools.combinations(chosen, 2):
     same = [
@@ -537,9 +542,11 @@ def write(
         'give a new --workdir'
       )
     lines = [summarise(row) for row in rows]
+    chosen = winners(lines)
     blocks = [
       *_introduction(rows, wanted),
-      *_result(rows, lines),
+      *_result(rows, lines, chosen),
+      *_comparisons(rows, lines, chosen),
       *_picture(rows, lines),
       *masks,
       *_costs(rows),

@@ -29,10 +29,6 @@ def test_numbers_are_rendered_from_the_result_files():
   assert tables.render(README) == README
 
 
-def flags_of(name: str) -> tuple[str, ...]:
-  return (rows.BACKBONES | rows.STUDIES)[name][1]
-
-
 def test_result_files_say_how_they_were_made():
   fingerprints = set()
   for name in rows.RUNS | rows.SEGMENTATION:
@@ -42,10 +38,10 @@ def test_result_files_say_how_they_were_made():
     if 'real' in name:
       fingerprints.add(got['data']['fingerprint'])
       assert got['data']['images'] == 3256
-  for name in rows.BACKBONES | rows.STUDIES:
+  for name, (_, flags) in (rows.BACKBONES | rows.STUDIES).items():
     got = json.loads((ROOT / f'results/{name}.json').read_text())
     # Changed flags are not shown beside what others made.
-    assert got['command'] == rows.shown_command(name, flags_of(name))
+    assert got['command'] == rows.shown_command(name, flags)
     fingerprints.add(got.get('fingerprint') or got['data']['fingerprint'])
   # All real rows are of one and the same set.
   assert len(fingerprints) == 1
