@@ -1,6 +1,6 @@
 """Every key, with what it means: a small network on synthetic smears.
 
-    python main.py --workdir=/tmp/leukemia_run
+    python main.py --workdir=runs/first
 
 trains in under four minutes on two cores and gets above 90 % on the patients
 of the test part. The other files here are deltas on this one. Any key can be
@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
   data.image_size = 112
   # Factor on that: evaluate a set whose cells are twice as large with 0.5.
   data.scale = 1.0
-  # Where prepared records are kept, by content; safe to delete.
+  # Where prepared records are stored, by content; safe to delete.
   data.cache_dir = '~/.cache/leukemia_jax'
   # What a bad image does: 'error' lists all of them, 'skip' leaves them out.
   data.on_bad_image = 'error'
@@ -37,9 +37,9 @@ def get_config() -> ml_collections.ConfigDict:
   # 'split_then_balance' splits originals by group, repeats what is rare and
   # augments while training. 'balance_then_split' is the study's: augmented
   # copies first, so copies of one image land in training and in test. 'split'
-  # repeats and copies nothing. 'outside_study' trains on what no test part of
-  # the first two holds: for a backbone whose features a study then uses.
-  data.order = 'split_then_balance'
+  # repeats and copies nothing. 'disjoint_from_study_tests' trains on what no
+  # test part of the first two holds: for a backbone that a study then uses.
+  data.protocol = 'split_then_balance'
   # What must not be torn apart: 'record' (a patient where known, else equal
   # images), 'blocks' (runs of consecutive files, a proxy for patients), 'none'.
   data.grouping = 'record'
@@ -56,8 +56,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Leave images whose mask is empty out of the training part.
   data.drop_empty_masks = False
   # Diameter of the smallest cell, as a share of image_size: scores of cells
-  # leave specks out, and part cells that touch, by it. Published: 13 of 224 px
-  # and more, some cut off at the border.
+  # leave specks out, and separate cells that touch, by it. In the published
+  # images it is 13 of 224 px and more, some cut off at the border.
   data.smallest_cell = 0.036
   # The class of healthy samples, for benign-versus-malignant scores.
   data.benign_class = 'Benign'
@@ -100,10 +100,10 @@ def get_config() -> ml_collections.ConfigDict:
   model.blocks = (1, 1, 1)
   # How often a U-Net halves the image; 0 for all others.
   model.depth = 0
-  # A U-Net's: batch norm after its convolutions; and gradient checkpointing,
-  # which computes feature maps again on the way back instead of keeping them.
+  # A U-Net's: batch norm after its convolutions; and rematerialisation, which
+  # computes activations again in the backward pass instead of storing them.
   model.batch_norm = False
-  model.checkpoint = False
+  model.remat = False
   # Of the batch norms' statistics; Keras has 0.99, short runs need less.
   model.momentum = 0.9
   # 'float32' or 'bfloat16' computation; parameters and head are float32.
@@ -120,7 +120,7 @@ def get_config() -> ml_collections.ConfigDict:
   # One row of the grid of those four, from 0 on; -1 for all.
   study.row = -1
   # Images outside of all test parts that set the batch norms' statistics of
-  # backbones drawn by chance; 0 leaves them as drawn.
+  # backbones with random weights; 0 leaves them as drawn.
   study.calibration_images = 256
   # Workdirs of finished segmentation runs whose scores the report joins.
   study.segmentation = ()

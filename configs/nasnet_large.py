@@ -8,8 +8,7 @@ the study's: a head on ImageNet's features.
 """
 
 import ml_collections
-
-from configs import inception_resnet_v2
+from leukemia_jax.configs import inception_resnet_v2
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -7,8 +7,7 @@ For a CPU make it smaller, as the commands in the README do.
 """
 
 import ml_collections
-
-from configs import nasnet_large
+from leukemia_jax.configs import nasnet_large
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -6,14 +6,13 @@
       --config.study.nasnet_large.weights=imagenet
 
 trains all rows; --config=configs/study.py:17 trains row 17 alone, into the same
-tables. --config.data.order=split_then_balance splits before it balances, so
+tables. --config.data.protocol=split_then_balance splits before it balances, so
 that no image is in two parts. As it was first done: --config.train.loss=
 keras_clipped and, for each backbone, --config.study.NAME.preprocess=unit.
 """
 
 import ml_collections
-
-from configs import default
+from leukemia_jax.configs import default
 
 
 def get_config(row: str = '-1') -> ml_collections.ConfigDict:
@@ -24,7 +23,7 @@ def get_config(row: str = '-1') -> ml_collections.ConfigDict:
   except ValueError:
     raise ValueError(f'{row!r} is no number of a row') from None
   config.data.image_size = 224
-  config.data.order = 'balance_then_split'
+  config.data.protocol = 'balance_then_split'
   config.augment.fill = 'constant'
   config.train.epochs = 60
   return config

@@ -1,18 +1,17 @@
 """U-Net on pairs of image and mask.
 
-    python main.py --config=configs/unet.py --workdir=/tmp/unet_run
+    python main.py --config=configs/unet.py --workdir=runs/unet
 
 trains a small one on synthetic smears in under six minutes on two cores and
 gets a Dice above 0.9 on the patients of the test part.
 
-    python main.py --config=configs/unet.py:study --workdir=/tmp/unet_study
+    python main.py --config=configs/unet.py:study --workdir=runs/unet_study
 
 is the study's: 34.5 million parameters, 224 px, 35 epochs; it wants a GPU.
 """
 
 import ml_collections
-
-from configs import default
+from leukemia_jax.configs import default
 
 
 def get_config(size: str = 'small') -> ml_collections.ConfigDict:
@@ -23,7 +22,7 @@ def get_config(size: str = 'small') -> ml_collections.ConfigDict:
   config = default.get_config()
   # The study splits all images at once; none is repeated: no class is learnt.
   config.data.option = 2 if study else 1
-  config.data.order = 'split'
+  config.data.protocol = 'split'
   config.model.name = 'unet'
   config.model.blocks = ()
   config.model.depth = 4

@@ -1,13 +1,12 @@
 """U-Net with feature pyramids; else as configs/unet.py.
 
-    python main.py --config=configs/unet_fpn.py --workdir=/tmp/unet_fpn_run
+    python main.py --config=configs/unet_fpn.py --workdir=runs/unet_fpn
 
 The study's size, 38.1 million parameters: --config=configs/unet_fpn.py:study
 """
 
 import ml_collections
-
-from configs import unet
+from leukemia_jax.configs import unet
 
 
 def get_config(size: str = 'small') -> ml_collections.ConfigDict:

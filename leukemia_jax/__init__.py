@@ -1,3 +1,3 @@
-"""Leukemia classification from blood-smear images, in JAX."""
+"""Leukemia classification and segmentation from blood smears, in JAX."""
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'

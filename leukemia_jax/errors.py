@@ -4,5 +4,5 @@
 class InputError(ValueError):
   """Bad input: says what is wrong, where (file, key, value), and what to do.
 
-  `main.py` prints it as one error and exits with status 1.
+  The command line prints it as one error and exits with status 1.
   """

@@ -36,5 +36,5 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
   Yields:
     The items.
   """
-  with bar() as shown:
-    yield from shown.track(items, total=total, description=description)
+  with bar() as running:
+    yield from running.track(items, total=total, description=description)

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import tempfile
+from typing import Any
 
 # Before the first import of jax and keras.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -20,6 +21,31 @@ from PIL import Image
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 ROOT = pathlib.Path(__file__).parents[1]
+
+
+def catalogue(labels, groups=None, ids=None) -> Any:
+  """A catalogue of images that nobody reads."""
+  from leukemia_jax.data import dataset
+
+  count = len(labels)
+  names = tuple(f'class {i}' for i in range(int(max(labels)) + 1))
+  return dataset.Catalogue(
+    class_names=names,
+    labels=np.asarray(labels, np.int32),
+    ids=ids or tuple(f'{names[y]}/{i}.png' for i, y in enumerate(labels)),
+    pixel_hashes=tuple(map(str, range(count))),
+    groups=tuple(groups)
+    if groups is not None
+    else tuple(map(str, range(count))),
+    fingerprint='f',
+    coverage=np.full(count, np.nan),
+    num_masks=0,
+    num_multicolour_masks=0,
+    mask_side=0,
+    skipped=(),
+    bad_masks=(),
+    unpaired=(),
+  )
 
 
 def save_images(
@@ -47,9 +73,9 @@ def cache(tmp_path_factory) -> str:
 @pytest.fixture(scope='session')
 def smear() -> np.ndarray:
   """A synthetic field, uint8 (224, 224, 3)."""
-  from leukemia_jax.data import synthetic
+  from leukemia_jax.data import smear_cells, synthetic
 
   image, _ = synthetic.render_image(
-    jax.random.key(3), 0, 2, 0, spec=synthetic.SmearSpec()
+    jax.random.key(3), 0, 2, 0, spec=smear_cells.SmearSpec()
   )
   return image

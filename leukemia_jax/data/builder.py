@@ -12,7 +12,7 @@ import io
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from leukemia_jax import progress
-from leukemia_jax.data import decode, source, synthetic
+from leukemia_jax.data import decode, smear_cells, source, synthetic
 from leukemia_jax.errors import InputError
 
 # The one split a prepared set has ('all' is reserved by TFDS).
@@ -38,8 +38,8 @@ class Checked:
     label: index of its class.
     image: the image file's bytes.
     mask: the mask file's bytes; empty if there is none that can be used.
-    pixels: hash of the decoded image; equal images of unknown patients form a
-      group, and it shows an image again in another set.
+    pixel_hash: hash of the decoded image; equal images of unknown patients form
+      a group, and it shows an image again in another set.
     group: the patient, where known.
     bad_mask: what is wrong with its mask, if something is.
   """
@@ -48,7 +48,7 @@ class Checked:
   label: int
   image: bytes
   mask: bytes
-  pixels: str
+  pixel_hash: str
   group: str = ''
   bad_mask: 'Bad | None' = None
 
@@ -141,8 +141,8 @@ def _to_png(pixels: np.ndarray) -> bytes:
 
 
 def _synthetic_jobs(scale: float, seed: int) -> list[Job]:
-  labels, patients = synthetic.cast(scale)
-  key, spec = jax.random.key(seed), synthetic.SmearSpec()
+  labels, patients = synthetic.assign_patients(scale)
+  key, spec = jax.random.key(seed), smear_cells.SmearSpec()
 
   def job(index: int) -> Job:
     label, patient = int(labels[index]), int(patients[index])
@@ -183,7 +183,7 @@ def _in_order(jobs: list[Job]) -> Iterator[Checked | Bad]:
 class Smears(tfds.core.GeneratorBasedBuilder):
   """Smear images with label, id, group and, where there is one, a mask."""
 
-  VERSION = tfds.core.Version('1.3.0')
+  VERSION = tfds.core.Version('1.4.0')
 
   def __init__(
     self,
@@ -220,7 +220,7 @@ class Smears(tfds.core.GeneratorBasedBuilder):
           'label': tfds.features.ClassLabel(names=list(self._class_names)),
           'id': tfds.features.Text(),
           'group': tfds.features.Text(),
-          'pixels': tfds.features.Text(),
+          'pixel_hash': tfds.features.Text(),
         }
       ),
       metadata=tfds.core.MetadataDict(),
@@ -234,7 +234,7 @@ class Smears(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
     digest, bad, bad_masks = hashlib.sha256(), [], []
     first_with: dict[str, str] = {}
-    kept = 0
+    count = 0
     results = progress.track(
       _in_order(self._jobs), 'Preparing images', len(self._jobs)
     )
@@ -244,24 +244,26 @@ class Smears(tfds.core.GeneratorBasedBuilder):
         continue
       if checked.bad_mask:
         bad_masks.append(str(checked.bad_mask))
-      group = checked.group or first_with.setdefault(checked.pixels, checked.id)
+      group = checked.group or first_with.setdefault(
+        checked.pixel_hash, checked.id
+      )
       name = self._class_names[checked.label]
       for part in (checked.id, name, checked.image, checked.mask):
         part = part.encode() if isinstance(part, str) else part
         digest.update(hashlib.sha256(part).digest())
       yield (
-        kept,
+        count,
         {
           'image': checked.image,
           'mask': checked.mask,
           'label': checked.label,
           'id': checked.id,
           'group': group,
-          'pixels': checked.pixels,
+          'pixel_hash': checked.pixel_hash,
         },
       )
-      kept += 1
-    if bad and (self._on_bad_image == 'error' or not kept):
+      count += 1
+    if bad and (self._on_bad_image == 'error' or not count):
       raise unusable(
         f'{self._source_name}: {len(bad)} of {len(self._jobs)} images cannot '
         'be used',
@@ -272,12 +274,72 @@ class Smears(tfds.core.GeneratorBasedBuilder):
     self.info.metadata['bad_masks'] = bad_masks
 
 
-def prepare(settings: Any, synthetic_settings: Any) -> pathlib.Path:
+class SourceSpec(NamedTuple):
+  """What a set is made of, and what is refused of it; see `config.data`.
+
+  Attributes:
+    source: 'synthetic', 'kaggle' or a path.
+    cache_dir: where records are stored, by content.
+    on_bad_image: 'error', or 'skip' to leave bad images out.
+    max_pixels: limit on an image's width x height.
+    max_bytes: limit on what a zip may unpack to.
+    synthetic_scale: factor on the size of the synthetic set.
+    synthetic_seed: the synthetic set's seed.
+  """
+
+  source: str
+  cache_dir: str
+  on_bad_image: str
+  max_pixels: int
+  max_bytes: int
+  synthetic_scale: float
+  synthetic_seed: int
+
+
+class _Contents(NamedTuple):
+  """What a source holds, none of it read yet.
+
+  Attributes:
+    key: changes when the set does.
+    class_names: names of the labels 0, 1, ...
+    unpaired: images and masks without their counterpart.
+    jobs: one an image.
+  """
+
+  key: str
+  class_names: tuple[str, ...]
+  unpaired: tuple[str, ...]
+  jobs: list[Job]
+
+
+def _list_source(spec: SourceSpec) -> _Contents:
+  if spec.source == 'synthetic':
+    scale, seed = spec.synthetic_scale, spec.synthetic_seed
+    # The rendering code is part of what identifies a synthetic set.
+    code = b''.join(
+      pathlib.Path(module.__file__ or '').read_bytes()
+      for module in (synthetic, smear_cells)
+    )
+    key = hashlib.sha256(repr((scale, seed)).encode() + code).hexdigest()
+    jobs = _synthetic_jobs(scale, seed)
+    return _Contents(key, synthetic.CLASSES, (), jobs)
+  listing = source.open_source(spec.source, max_bytes=spec.max_bytes)
+  # Whether bad files or large ones are refused is part of the result.
+  limits = (spec.on_bad_image, spec.max_pixels)
+  key = hashlib.sha256(repr((listing.key(), limits)).encode()).hexdigest()
+
+  def job(item: source.Item) -> Job:
+    return lambda: _check_item(item, spec.max_pixels)
+
+  jobs = [job(item) for item in listing.items]
+  return _Contents(key, listing.class_names, listing.unpaired, jobs)
+
+
+def prepare(spec: SourceSpec) -> pathlib.Path:
   """Builds the records of a source, unless they are there already.
 
   Args:
-    settings: `config.data`.
-    synthetic_settings: `config.synthetic`.
+    spec: the source.
 
   Returns:
     The folder of the prepared set, for `dataset.load`. It gets this name when
@@ -286,35 +348,17 @@ def prepare(settings: Any, synthetic_settings: Any) -> pathlib.Path:
   Raises:
     InputError: the source can't be used, or the cache can't be written.
   """
-  if settings.source == 'synthetic':
-    scale, seed = synthetic_settings.scale, synthetic_settings.seed
-    # The rendering code is part of what identifies a synthetic set.
-    code = pathlib.Path(synthetic.__file__).read_bytes()
-    key = hashlib.sha256(repr((scale, seed)).encode() + code).hexdigest()
-    class_names: tuple[str, ...] = synthetic.CLASSES
-    unpaired: tuple[str, ...] = ()
-    jobs = _synthetic_jobs(scale, seed)
-  else:
-    found = source.open_source(settings.source, max_bytes=settings.max_bytes)
-    # Whether bad files or large ones are refused is part of the result.
-    limits = (settings.on_bad_image, settings.max_pixels)
-    key = hashlib.sha256(repr((found.key(), limits)).encode()).hexdigest()
-    class_names, unpaired = found.class_names, found.unpaired
-
-    def job(item: source.Item) -> Job:
-      return lambda: _check_item(item, settings.max_pixels)
-
-    jobs = [job(item) for item in found.items]
-  cache = pathlib.Path(os.path.expanduser(settings.cache_dir), key[:20])
+  contents = _list_source(spec)
+  cache = pathlib.Path(os.path.expanduser(spec.cache_dir), contents.key[:20])
   tfds.disable_progress_bar()
   builder = Smears(
-    jobs=jobs,
-    class_names=class_names,
-    source_name=settings.source,
-    on_bad_image=settings.on_bad_image,
+    jobs=contents.jobs,
+    class_names=contents.class_names,
+    source_name=spec.source,
+    on_bad_image=spec.on_bad_image,
     data_dir=str(cache),
   )
-  builder.info.metadata['unpaired'] = list(unpaired)
+  builder.info.metadata['unpaired'] = list(contents.unpaired)
   # TFDS announces itself on standard output.
   try:
     with contextlib.redirect_stdout(io.StringIO()):
@@ -327,7 +371,7 @@ def prepare(settings: Any, synthetic_settings: Any) -> pathlib.Path:
       return pathlib.Path(builder.data_dir)
     # The array_record writer has RuntimeErrors for a disk that is full.
     raise InputError(
-      f'cannot write records to config.data.cache_dir={settings.cache_dir}: '
+      f'cannot write records to config.data.cache_dir={spec.cache_dir}: '
       f'{str(error).splitlines()[0][:300]}; make room there, or name another '
       'folder'
     ) from error

@@ -9,8 +9,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,15 @@ from leukemia_jax.data import builder, decode
 from leukemia_jax.data import masks as mask_files
 
 _COPY_BATCH = 32
+
+
+class AugmentFn(Protocol):
+  """Maps (key, image) to an image, and (key, image, mask) to both."""
+
+  def __call__(
+    self, key: jax.Array, image: jax.Array, mask: jax.Array | None = None, /
+  ) -> Any:
+    """Augments one image; see `transforms.augment.augment`."""
 
 
 class Dataset(NamedTuple):
@@ -38,6 +46,22 @@ class Dataset(NamedTuple):
   labels: jax.Array
   masks: jax.Array | None = None
 
+  @property
+  def targets(self) -> jax.Array:
+    """What a model learns: masks if there are any, else labels."""
+    return self.labels if self.masks is None else self.masks
+
+  def take(self, indices: jax.Array | np.ndarray) -> 'Dataset':
+    """Some images of the set, as a batch."""
+    return jax.tree.map(lambda leaf: leaf[indices], self)
+
+  def augmented(self, augment: AugmentFn, keys: jax.Array) -> 'Dataset':
+    """Augments every image of a batch, with its mask, by a key of its own."""
+    if self.masks is None:
+      return self._replace(images=jax.vmap(augment)(keys, self.images))
+    images, masks = jax.vmap(augment)(keys, self.images, self.masks)
+    return self._replace(images=images, masks=masks)
+
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
@@ -48,12 +72,13 @@ class Catalogue:
     labels: int32, shape (n,).
     ids: path of each image in its source.
     groups: name of each image's group (patient, or set of equal images).
-    pixels: hash of each image's pixels at their own size.
+    pixel_hashes: hash of each image's pixels at their own size.
     fingerprint: SHA-256 over all files, their ids and classes.
-    coverage: float, shape (n,): share of each image that its mask calls cells;
-      NaN without a mask, or where masks were not read.
-    masks: number of images that have a mask.
-    many_coloured: number of masks of more than two colours, of those read.
+    coverage: float, shape (n,): share of each image that its mask marks as
+      cells; NaN without a mask, or where masks were not read.
+    num_masks: number of images that have a mask.
+    num_multicolour_masks: number of masks of more than two colours, of those
+      read.
     mask_side: median of the masks' shorter sides, px; 0 where none was read.
     skipped: bad files that were left out.
     bad_masks: masks that can't be used, each with the reason.
@@ -64,11 +89,11 @@ class Catalogue:
   labels: np.ndarray
   ids: tuple[str, ...]
   groups: tuple[str, ...]
-  pixels: tuple[str, ...]
+  pixel_hashes: tuple[str, ...]
   fingerprint: str
   coverage: np.ndarray
-  masks: int
-  many_coloured: int
+  num_masks: int
+  num_multicolour_masks: int
   mask_side: int
   skipped: tuple[str, ...]
   bad_masks: tuple[str, ...]
@@ -78,14 +103,14 @@ class Catalogue:
 def load(
   directory: pathlib.Path,
   image_size: int,
-  mask_settings: mask_files.Settings | None = None,
+  mask_reading: mask_files.Reading | None = None,
 ) -> tuple[Dataset, Catalogue]:
   """Reads a prepared set, every image decoded and scaled.
 
   Args:
     directory: from `builder.prepare`.
     image_size: side of the images, px; see `decode.to_size`.
-    mask_settings: how to read the masks; None leaves them alone.
+    mask_reading: how to read the masks; None leaves them alone.
 
   Returns:
     Images, labels and masks on the device, and the catalogue, in one order. An
@@ -97,7 +122,7 @@ def load(
   )
   images = np.empty((len(records), image_size, image_size, 3), np.uint8)
   masks = None
-  if mask_settings is not None:
+  if mask_reading is not None:
     masks = np.zeros((*images.shape[:3], 1), np.uint8)
   coverage = np.full(len(records), np.nan)
 
@@ -107,32 +132,34 @@ def load(
     image = decode.decode(record['image'], max_pixels=2**62)
     images[index] = decode.to_size(image, image_size)
     coloured, side = False, 0
-    if masks is not None and mask_settings is not None and record['mask']:
+    if masks is not None and mask_reading is not None and record['mask']:
       mask = decode.decode(record['mask'], max_pixels=2**62, is_mask=True)
-      masks[index] = mask_files.read(mask, image_size, mask_settings)
+      masks[index] = mask_files.read(mask, image_size, mask_reading)
       coverage[index] = masks[index].mean()
       coloured, side = mask.getcolors(2) is None, min(mask.size)
-    texts = (record[key].decode() for key in ('id', 'group', 'pixels'))
+    texts = (record[key].decode() for key in ('id', 'group', 'pixel_hash'))
     return record['label'], *texts, bool(record['mask']), coloured, side
 
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    rows = list(
+    entries = list(
       progress.track(
         pool.map(read, range(len(records))), 'Loading images', len(records)
       )
     )
-  labels, ids, groups, pixels, masked, coloured, sides = zip(*rows, strict=True)
+  labels, ids, groups, hashes, masked, coloured, sides = zip(
+    *entries, strict=True
+  )
   metadata = prepared.info.metadata
   catalogue = Catalogue(
     class_names=tuple(prepared.info.features['label'].names),
     labels=np.array(labels, np.int32),
     ids=ids,
     groups=groups,
-    pixels=pixels,
+    pixel_hashes=hashes,
     fingerprint=metadata['fingerprint'],
     coverage=coverage,
-    masks=sum(masked),
-    many_coloured=sum(coloured),
+    num_masks=sum(masked),
+    num_multicolour_masks=sum(coloured),
     mask_side=int(np.median([side for side in sides if side] or [0])),
     skipped=tuple(metadata['skipped']),
     bad_masks=tuple(metadata['bad_masks']),
@@ -147,29 +174,30 @@ def load(
 
 
 def select(
-  dataset: Dataset, catalogue: Catalogue, rows: np.ndarray
+  dataset: Dataset, catalogue: Catalogue, indices: np.ndarray
 ) -> tuple[Dataset, Catalogue]:
   """Some images of a set, as a set of their own.
 
   Args:
     dataset: the images.
     catalogue: of the set.
-    rows: int array, row numbers.
+    indices: int array, which images.
 
   Returns:
-    Images and catalogue in the order given, with the whole set's fingerprint.
+    Images and catalogue in the order of the indices, with the fingerprint of
+    the whole set.
   """
 
   def chosen(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(texts[i] for i in rows)
+    return tuple(texts[i] for i in indices)
 
-  return jax.tree.map(lambda leaf: leaf[rows], dataset), dataclasses.replace(
+  return dataset.take(indices), dataclasses.replace(
     catalogue,
-    labels=catalogue.labels[rows],
-    coverage=catalogue.coverage[rows],
+    labels=catalogue.labels[indices],
+    coverage=catalogue.coverage[indices],
     ids=chosen(catalogue.ids),
     groups=chosen(catalogue.groups),
-    pixels=chosen(catalogue.pixels),
+    pixel_hashes=chosen(catalogue.pixel_hashes),
   )
 
 
@@ -185,7 +213,7 @@ def with_copies(
   dataset: Dataset,
   copies: np.ndarray,
   key: jax.Array,
-  augment: Callable[..., Any],
+  augment: AugmentFn,
 ) -> Dataset:
   """Appends augmented copies of some images, made once ("offline").
 
@@ -196,31 +224,27 @@ def with_copies(
     augment: maps (key, image) to an image, and (key, image, mask) to both.
 
   Returns:
-    The originals, then the copies in the order given.
+    The originals, then the copies in the order of `copies`.
   """
   if not len(copies):
     return dataset
 
   @jax.jit
-  def make(dataset: Dataset, rows: jax.Array) -> Dataset:
-    keys = jax.vmap(functools.partial(copy_key, key))(rows[:, 0], rows[:, 1])
-    source = jax.tree.map(lambda leaf: leaf[rows[:, 0]], dataset)
-    if source.masks is None:
-      return source._replace(images=jax.vmap(augment)(keys, source.images))
-    images, masks = jax.vmap(augment)(keys, source.images, source.masks)
-    return source._replace(images=images, masks=masks)
+  def make(dataset: Dataset, pairs: jax.Array) -> Dataset:
+    keys = jax.vmap(functools.partial(copy_key, key))(pairs[:, 0], pairs[:, 1])
+    return dataset.take(pairs[:, 0]).augmented(augment, keys)
 
-  # One shape for all batches: the last is filled up with its first rows.
+  # One shape for all batches: the last is filled up with its first pairs.
   filled = np.resize(copies, (-(-len(copies) // _COPY_BATCH) * _COPY_BATCH, 2))
   batches = filled.reshape(-1, _COPY_BATCH, 2)
-  made = [
-    make(dataset, rows)
-    for rows in progress.track(batches, 'Making copies', len(batches))
+  copied = [
+    make(dataset, pairs)
+    for pairs in progress.track(batches, 'Making copies', len(batches))
   ]
   return jax.tree.map(
     lambda old, *new: jnp.concatenate(
       [old, jnp.concatenate(new)[: len(copies)]]
     ),
     dataset,
-    *made,
+    *copied,
   )

@@ -28,8 +28,8 @@ def _to_rgb(image: Image.Image, is_mask: bool) -> Image.Image:
   transparent = ('P', 'LA', 'PA', 'La', 'RGBA', 'RGBa')
   if image.mode in transparent or 'transparency' in image.info:
     image = image.convert('RGBA')
-    ground = Image.new('RGBA', image.size, 'black' if is_mask else 'white')
-    image = Image.alpha_composite(ground, image)
+    background = Image.new('RGBA', image.size, 'black' if is_mask else 'white')
+    image = Image.alpha_composite(background, image)
   return image.convert('RGB')
 
 
@@ -39,12 +39,12 @@ def decode(
   """Decodes a file to an upright 8-bit RGB image of its own size.
 
   Grey is repeated over the channels; palettes are resolved; what is
-  transparent shows white, as a smear's ground does; CMYK is converted by
+  transparent shows white, as a smear's background does; CMYK is converted by
   Pillow's formula; 16-bit grey is scaled to 8 bits (value / 257), 16-bit
   colour by Pillow; floating-point grey is refused; an EXIF orientation is
   applied; of several frames the first is taken.
 
-  In a mask what is transparent is black, as the ground of a cut-out is, and
+  In a mask what is transparent is black, as the background of a cut-out is, and
   16-bit grey is cut off at 255: its values may be labels from 1 on.
 
   Args:

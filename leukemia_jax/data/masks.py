@@ -1,5 +1,6 @@
 """Masks of cells: from what an image set ships to 0 and 1, and cleaned."""
 
+import dataclasses
 import re
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ _THINNEST = 5
 _BROKEN_EMPTY, _BROKEN_COVERAGE, _TURNED_COVERAGE = 0.1, 0.25, 0.6
 
 
-class Settings(NamedTuple):
+class Reading(NamedTuple):
   """How masks are read; see `config.data`.
 
   Attributes:
@@ -41,7 +42,7 @@ def is_rule(text: str) -> bool:
 
 
 def binarise(image: Image.Image, rule: str) -> np.ndarray:
-  """Tells cells from ground in a mask as it was shipped.
+  """Tells cells from background in a mask as it was shipped.
 
   Args:
     image: Pillow image in mode RGB.
@@ -66,16 +67,16 @@ def _without_small(mask: np.ndarray, minimum_area: int) -> np.ndarray:
   """Drops 4-connected components of fewer pixels."""
   labels, count = ndimage.label(mask)
   sizes = np.bincount(labels.ravel(), minlength=count + 1)
-  kept = sizes >= minimum_area
-  kept[0] = False
-  return kept[labels]
+  large = sizes >= minimum_area
+  large[0] = False
+  return large[labels]
 
 
 def clean(mask: np.ndarray, *, minimum_area: int) -> np.ndarray:
   """Repairs a mask that a colour threshold made.
 
-  Holes under `minimum_area` are filled (larger ones are ground, within rims of
-  red cells or between white ones), the mask is opened by a disc 5 px wide,
+  Holes under `minimum_area` are filled (larger ones are background, within rims
+  of red cells or between white ones), the mask is opened by a disc 5 px wide,
   which takes rims away, and specks under `minimum_area` are dropped.
 
   Args:
@@ -95,21 +96,21 @@ def clean(mask: np.ndarray, *, minimum_area: int) -> np.ndarray:
   return _without_small(opened, minimum_area)
 
 
-def read(image: Image.Image, size: int, settings: Settings) -> np.ndarray:
+def read(image: Image.Image, size: int, reading: Reading) -> np.ndarray:
   """Makes a mask for an image that `decode.to_size` scales.
 
   Args:
     image: the mask file, a Pillow image in mode RGB.
     size: side of the result, px.
-    settings: rule and cleaning, applied at the mask's own size.
+    reading: rule and cleaning, applied at the mask's own size.
 
   Returns:
     uint8 array of shape (size, size, 1), 0 or 1: where a cell covers half of a
     pixel or more.
   """
-  mask = binarise(image, settings.rule)
-  if settings.clean:
-    mask = clean(mask, minimum_area=settings.minimum_area)
+  mask = binarise(image, reading.rule)
+  if reading.clean:
+    mask = clean(mask, minimum_area=reading.minimum_area)
   return _to_size(mask, size).astype(np.uint8)[..., None]
 
 
@@ -139,7 +140,8 @@ def clean_scaled(
   return _to_size(clean(large, minimum_area=minimum_area), len(mask))
 
 
-class ClassCoverage(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ClassCoverage:
   """Masks of one class: their number, mean share of cells, empty ones."""
 
   masks: int
@@ -160,29 +162,31 @@ def by_class(
   Returns:
     One entry a class; a mask is empty under `EMPTY_SHARE`.
   """
-  rows = []
+  summaries = []
   for label in range(num_classes):
     shares = coverage[labels == label]
     shares = shares[~np.isnan(shares)]
     mean = float(shares.mean()) if len(shares) else 0.0
     empty = int((shares < EMPTY_SHARE).sum())
-    rows.append(ClassCoverage(len(shares), mean, empty))
-  return rows
+    summaries.append(ClassCoverage(len(shares), mean, empty))
+  return summaries
 
 
-def warnings(rows: list[ClassCoverage], names: tuple[str, ...]) -> list[str]:
+def warnings(
+  summaries: list[ClassCoverage], names: tuple[str, ...]
+) -> list[str]:
   """Says in plain words which classes' masks look broken.
 
   Args:
-    rows: from `by_class`.
+    summaries: from `by_class`.
     names: names of the classes.
 
   Returns:
     One sentence a class that needs one.
   """
   texts = []
-  usual = float(np.median([row.mean for row in rows]))
-  for name, row in zip(names, rows, strict=True):
+  usual = float(np.median([row.mean for row in summaries]))
+  for name, row in zip(names, summaries, strict=True):
     flaws = []
     if row.empty > _BROKEN_EMPTY * row.masks:
       flaws.append(f'{row.empty} of {row.masks} are empty')
@@ -194,7 +198,7 @@ def warnings(rows: list[ClassCoverage], names: tuple[str, ...]) -> list[str]:
     if row.mean > _TURNED_COVERAGE:
       texts.append(
         f'the masks of {name} cover {row.mean:.1%} of their images: is '
-        'config.data.mask_rule right, or are cells and ground exchanged?'
+        'config.data.mask_rule right, or are cells and background swapped?'
       )
     if flaws:
       texts.append(

@@ -108,8 +108,8 @@ def _folder_files(root: pathlib.Path) -> tuple[list[File], list[str]]:
       )
     if not path.is_file():
       raise InputError(f'{path} is no plain file, or leads nowhere; remove it')
-    found = path.stat()
-    stamp = f'{found.st_size} {found.st_mtime_ns}'
+    status = path.stat()
+    stamp = f'{status.st_size} {status.st_mtime_ns}'
     files.append(File(name, stamp, path.read_bytes))
   return files, folders
 
@@ -255,9 +255,9 @@ def from_files(name: str, files: list[File], folders: list[str]) -> Source:
     # Pairs without classes, as drawn by hand: all of them are one.
     classes[root.rstrip('/').rpartition('/')[2]] = _below(files, root)
   if not all(classes.values()) or len(classes) < (1 if mask_root else 2):
-    found = f'only the folder {next(iter(classes))!r}' if classes else 'none'
+    listed = f'only the folder {next(iter(classes))!r}' if classes else 'none'
     raise InputError(
-      f'{name}: needs at least two class folders, found {found}; expected '
+      f'{name}: needs at least two class folders, found {listed}; expected '
       'Original/<Class>/<images> (with Segmented/<Class>/ for masks) or '
       '<Class>/<images>, or to segment images/ and masks/'
     )
@@ -289,6 +289,46 @@ def from_files(name: str, files: list[File], folders: list[str]) -> Source:
   return Source(names, tuple(items), tuple(unpaired))
 
 
+def locate(name: str) -> pathlib.Path | None:
+  """The path of a source; nothing is read or fetched.
+
+  Args:
+    name: `config.data.source`.
+
+  Returns:
+    The path; None for 'synthetic' and 'kaggle'.
+
+  Raises:
+    InputError: there is nothing at the path.
+  """
+  if name in ('synthetic', 'kaggle'):
+    return None
+  path = pathlib.Path(os.path.expanduser(name))
+  if not path.exists():
+    raise InputError(
+      f'config.data.source={name}: there is no such file or folder; it takes a '
+      'folder, a .zip, "synthetic" or "kaggle"'
+    )
+  return path
+
+
+def _fetch_kaggle() -> pathlib.Path:
+  """Downloads the published set, unless it is there already."""
+  try:
+    import kagglehub
+  except ImportError:
+    raise InputError(
+      "config.data.source=kaggle needs: pip install 'leukemia_jax[kaggle]'"
+    ) from None
+  try:
+    return pathlib.Path(kagglehub.dataset_download(KAGGLE_DATASET))
+  except Exception as error:
+    raise InputError(
+      f'Kaggle did not give {KAGGLE_DATASET}: {error}; download it by hand '
+      'and give its path as config.data.source'
+    ) from None
+
+
 def open_source(name: str, *, max_bytes: int) -> Source:
   """Lists a folder, a zip or the Kaggle data set.
 
@@ -304,27 +344,7 @@ def open_source(name: str, *, max_bytes: int) -> Source:
     InputError: the path is missing, is no folder or zip, is unsafe, or holds
       no class folders.
   """
-  if name == 'kaggle':
-    try:
-      import kagglehub
-    except ImportError:
-      raise InputError(
-        "config.data.source=kaggle needs: pip install 'leukemia_jax[kaggle]'"
-      ) from None
-    try:
-      path = pathlib.Path(kagglehub.dataset_download(KAGGLE_DATASET))
-    except Exception as error:
-      raise InputError(
-        f'Kaggle did not give {KAGGLE_DATASET}: {error}; download it by hand '
-        'and give its path as config.data.source'
-      ) from None
-  else:
-    path = pathlib.Path(os.path.expanduser(name))
-  if not path.exists():
-    raise InputError(
-      f'config.data.source={name}: there is no such file or folder; it takes a '
-      'folder, a .zip, "synthetic" or "kaggle"'
-    )
+  path = locate(name) or _fetch_kaggle()
   try:
     files, folders = (
       _folder_files(path) if path.is_dir() else _zip_files(path, max_bytes)

@@ -1,7 +1,7 @@
 """Training, validation and test parts: pure functions of labels, groups, key.
 
 A part is an int array of shape (n, 2) of (source index, copy number); copy 0
-is the original image. Two loading options and two orders make the protocols:
+is the original image. Two loading options and these protocols are known:
 
 * option 1 splits every class by itself (the study's 700 / 150 / 150 of 1,000),
   option 2 splits all images at once (70 / 15 / 15 %);
@@ -11,30 +11,27 @@ is the original image. Two loading options and two orders make the protocols:
   every class is filled up by repeating indices. No image and no group is in
   two parts, and every training image is augmented alike, while training;
 * `split` is the same without the repeating;
-* `outside_study` is `split_then_balance` without what a test part of those two
-  holds, in either option, which is its test part: a backbone that was trained
-  on it has seen none of the images that the study tests on, nor their copies,
-  whichever way it splits.
+* `disjoint_from_study_tests` is `split_then_balance` without what a test part
+  of the first two protocols holds, in either option; that is its test part. A
+  backbone that was trained on it has seen none of the images that the study
+  tests on, nor their copies, whichever way it splits.
 """
 
 import itertools
-import json
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from leukemia_jax.data import grouping
 from leukemia_jax.data.dataset import Catalogue
-from leukemia_jax.data.source import natural_key
 from leukemia_jax.errors import InputError
 
 PARTS = ('train', 'validation', 'test')
 OPTIONS = (1, 2)
-STUDY_ORDERS = ('split_then_balance', 'balance_then_split')
-ORDERS = (*STUDY_ORDERS, 'split', 'outside_study')
-GROUPINGS = ('record', 'blocks', 'none')
-
+STUDY_PROTOCOLS = ('split_then_balance', 'balance_then_split')
+PROTOCOLS = (*STUDY_PROTOCOLS, 'split', 'disjoint_from_study_tests')
 # The study's numbers: images a class is filled up to, of a set of that size.
 STUDY_PER_CLASS = 1000
 STUDY_SIZE = 3256
@@ -48,6 +45,24 @@ class Split(NamedTuple):
   train: np.ndarray
   validation: np.ndarray
   test: np.ndarray
+
+
+class Protocol(NamedTuple):
+  """How a set is split; see `config.data` for the values.
+
+  Attributes:
+    name: one of `PROTOCOLS`.
+    option: 1 splits by class, 2 globally.
+    grouping: see `grouping.group_ids`.
+    block: see `grouping.group_ids`.
+    per_class: images that every class is filled up to; 0 chooses.
+  """
+
+  name: str
+  option: int
+  grouping: str
+  block: int
+  per_class: int
 
 
 def _generator(key: jax.Array) -> np.random.Generator:
@@ -89,48 +104,6 @@ def per_class(labels: np.ndarray, num_classes: int, wanted: int = 0) -> int:
   return wanted or max(largest, scaled)
 
 
-def group_ids(catalogue: Catalogue, grouping: str, block: int) -> np.ndarray:
-  """Numbers the groups that must not be torn apart.
-
-  Args:
-    catalogue: of the set.
-    grouping: 'record' takes each record's group (a patient, or images with
-      equal pixels); 'blocks' joins runs of `block` consecutive files of a
-      class, a proxy for patients where they are unknown, and keeps equal images
-      together; 'none' puts every image in a group of its own.
-    block: length of a run.
-
-  Returns:
-    int32 array, one group number an image.
-  """
-  count = len(catalogue.ids)
-  if grouping == 'none':
-    return np.arange(count, dtype=np.int32)
-  _, groups = np.unique(np.array(catalogue.groups), return_inverse=True)
-  if grouping == 'record':
-    return groups.astype(np.int32)
-  blocks = np.empty(count, np.int64)
-  start = 0
-  for label in range(len(catalogue.class_names)):
-    members = np.flatnonzero(catalogue.labels == label)
-    order = sorted(members, key=lambda i: natural_key(catalogue.ids[i]))
-    blocks[order] = start + np.arange(len(order)) // block
-    start += -(-len(order) // block)
-  # Blocks that share a group become one: union by the smallest number.
-  root = np.arange(start)
-
-  def find(b: int) -> int:
-    while root[b] != b:
-      b = root[b]
-    return b
-
-  first_block: dict[int, int] = {}
-  for group, b in zip(groups, blocks, strict=True):
-    one, other = find(first_block.setdefault(int(group), int(b))), find(int(b))
-    root[max(one, other)] = min(one, other)
-  return np.array([find(int(b)) for b in blocks], np.int32)
-
-
 def _choose(sizes: list[int], wanted: int, leave: int = 0) -> list[int]:
   """Positions of items whose sizes sum as near to `wanted` as they can.
 
@@ -156,9 +129,9 @@ def _choose(sizes: list[int], wanted: int, leave: int = 0) -> list[int]:
       total -= sizes[i - 1]
   if len(sizes) - len(chosen) >= leave:
     return chosen
-  kept = sorted(range(len(sizes)), key=lambda i: sizes[i])[:-leave]
-  kept.sort()
-  return [kept[i] for i in _choose([sizes[i] for i in kept], wanted)]
+  smaller = sorted(range(len(sizes)), key=lambda i: sizes[i])[:-leave]
+  smaller.sort()
+  return [smaller[i] for i in _choose([sizes[i] for i in smaller], wanted)]
 
 
 def _split_groups(
@@ -207,19 +180,21 @@ def copies_for(
     int32 array of shape (m, 2): source index and copy number, from 1. Sources
     go round a shuffled class, so copies spread evenly.
   """
-  rng, rows = _generator(key), []
+  rng, pairs = _generator(key), []
   for label in range(num_classes):
     members = rng.permutation(np.flatnonzero(labels == label))
     numbers = np.arange(max(0, target - len(members)))
     sources = members[numbers % len(members)]
-    rows.append(np.stack([sources, 1 + numbers // len(members)], 1))
-  return np.concatenate(rows).astype(np.int32)
+    pairs.append(np.stack([sources, 1 + numbers // len(members)], 1))
+  return np.concatenate(pairs).astype(np.int32)
 
 
-def _cut(rows: np.ndarray, held_out: int, rng: np.random.Generator):
-  rows = rows[rng.permutation(len(rows))]
-  train = len(rows) - 2 * held_out
-  return rows[:train], rows[train : train + held_out], rows[train + held_out :]
+def _cut(
+  pairs: np.ndarray, held_out: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  pairs = pairs[rng.permutation(len(pairs))]
+  first, second = len(pairs) - 2 * held_out, len(pairs) - held_out
+  return pairs[:first], pairs[first:second], pairs[second:]
 
 
 def balance_then_split(
@@ -230,7 +205,7 @@ def balance_then_split(
   option: int,
   target: int,
 ) -> Split:
-  """The study's order: fills classes by copies, then splits; leaks.
+  """The study's protocol: fills classes by copies, then splits; leaks.
 
   Args:
     key: PRNG key.
@@ -240,18 +215,18 @@ def balance_then_split(
     target: images a class is filled up to.
 
   Returns:
-    The split; rows with a copy number above 0 are augmented copies.
+    The split; pairs with a copy number above 0 are augmented copies.
   """
   copy_rows_key, split_key = jax.random.split(key)
   copies = copies_for(labels, num_classes, target, copy_rows_key)
   originals = np.stack([np.arange(len(labels)), np.zeros(len(labels), int)], 1)
-  rows = np.concatenate([originals, copies]).astype(np.int32)
+  pairs = np.concatenate([originals, copies]).astype(np.int32)
   rng = _generator(split_key)
   if option == 2:
-    return Split(*_cut(rows, _held_out(len(rows), True), rng))
+    return Split(*_cut(pairs, _held_out(len(pairs), True), rng))
   cuts = []
   for label in range(num_classes):
-    of_class = rows[labels[rows[:, 0]] == label]
+    of_class = pairs[labels[pairs[:, 0]] == label]
     cuts.append(_cut(of_class, _held_out(len(of_class), False), rng))
   joined = [np.concatenate(part) for part in zip(*cuts, strict=True)]
   return Split(*(part[rng.permutation(len(part))] for part in joined))
@@ -320,23 +295,23 @@ def split_then_balance(
 def tested(catalogue: Catalogue, splits: Iterable[Split]) -> np.ndarray:
   """Which images a test part holds, or copies or twins of them: bool (n,)."""
   sources = np.concatenate([split.test[:, 0] for split in splits])
-  pixels = np.array(catalogue.pixels)
-  return np.isin(pixels, pixels[sources])
+  hashes = np.array(catalogue.pixel_hashes)
+  return np.isin(hashes, hashes[sources])
 
 
 def make(
   key: jax.Array,
   catalogue: Catalogue,
-  settings: Any,
+  protocol: Protocol,
   *,
   trainable: np.ndarray | None = None,
 ) -> Split:
-  """Splits a set as `config.data` says.
+  """Splits a set.
 
   Args:
     key: PRNG key.
     catalogue: of the set.
-    settings: `config.data`: option, order, grouping, block, per_class.
+    protocol: how.
     trainable: bool array, shape (n,), images that may be in the training part;
       None for all.
 
@@ -355,11 +330,11 @@ def make(
       f'({len(catalogue.skipped)} bad images were left out); mend some of its '
       'files or remove its folder'
     )
-  groups = group_ids(catalogue, settings.grouping, settings.block)
-  target = per_class(labels, len(names), settings.per_class)
+  groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)
+  target = per_class(labels, len(names), protocol.per_class)
 
-  def of_order(order: str, option: int) -> Split:
-    if order == 'balance_then_split':
+  def by_protocol(name: str, option: int) -> Split:
+    if name == 'balance_then_split':
       return balance_then_split(
         key, labels, num_classes=len(names), option=option, target=target
       )
@@ -369,16 +344,16 @@ def make(
       groups,
       num_classes=len(names),
       option=option,
-      target=None if order == 'split' else target,
+      target=None if name == 'split' else target,
       trainable=trainable,
     )
 
   held_out = np.zeros(len(labels), bool)
-  if settings.order == 'outside_study':
-    studies = itertools.product(STUDY_ORDERS, OPTIONS)
-    held_out = tested(catalogue, (of_order(*study) for study in studies))
+  if protocol.name == 'disjoint_from_study_tests':
+    studies = itertools.product(STUDY_PROTOCOLS, OPTIONS)
+    held_out = tested(catalogue, (by_protocol(*study) for study in studies))
     trainable = ~held_out if trainable is None else trainable & ~held_out
-  split = of_order(settings.order, settings.option)
+  split = by_protocol(protocol.name, protocol.option)
   if trainable is not None:
     split = split._replace(train=split.train[trainable[split.train[:, 0]]])
   if held_out.any():
@@ -387,69 +362,54 @@ def make(
       validation=split.validation[~held_out[split.validation[:, 0]]],
       test=np.stack([originals, np.zeros_like(originals)], 1),
     )
-  for part, rows in zip(PARTS, split, strict=True):
-    if part == 'train' and trainable is not None:
-      # A class may have no such image; the caller says if none has.
-      continue
-    counts = np.bincount(labels[rows[:, 0]], minlength=len(names))
-    if not counts.all():
-      label = int(np.argmin(counts))
-      of_class = groups[labels == label]
-      raise InputError(
-        f'class {names[label]!r} has no image in the {part} part: its '
-        f'{len(of_class)} images in {len(set(of_class))} groups are too few '
-        'to split. Add images'
-        + ('' if settings.option == 1 else ', or give config.data.option=1')
-        + (
-          ''
-          if settings.grouping == 'none'
-          else ', or accept leaks with config.data.grouping=none'
-        )
-      )
+  # Without some images a class may have none to train on; the caller says if
+  # no class has.
+  checked = PARTS if trainable is None else PARTS[1:]
+  _check_classes(split, checked, catalogue, groups, protocol)
   return split
 
 
-def unique(rows: np.ndarray) -> np.ndarray:
-  """The distinct rows of a part, in order of source and copy."""
-  return np.unique(rows, axis=0)
+def _check_classes(
+  split: Split,
+  parts: tuple[str, ...],
+  catalogue: Catalogue,
+  groups: np.ndarray,
+  protocol: Protocol,
+) -> None:
+  """Refuses a split with a part that lacks a class."""
+  labels, names = catalogue.labels, catalogue.class_names
+  for part in parts:
+    sources = getattr(split, part)[:, 0]
+    counts = np.bincount(labels[sources], minlength=len(names))
+    if counts.all():
+      continue
+    label = int(np.argmin(counts))
+    of_class = groups[labels == label]
+    hints = ''
+    if protocol.option != 1:
+      hints += ', or give config.data.option=1'
+    if protocol.grouping != 'none':
+      hints += ', or accept leaks with config.data.grouping=none'
+    raise InputError(
+      f'class {names[label]!r} has no image in the {part} part: its '
+      f'{len(of_class)} images in {len(set(of_class))} groups are too few '
+      f'to split. Add images{hints}'
+    )
 
 
-def to_json(split: Split, catalogue: Catalogue) -> str:
-  """A split as text, with what identifies the set that it belongs to."""
-  parts = {name: rows.tolist() for name, rows in zip(PARTS, split, strict=True)}
-  return json.dumps(
-    {
-      'fingerprint': catalogue.fingerprint,
-      'pixels': catalogue.pixels,
-      'parts': parts,
-    }
-  )
+def unique(pairs: np.ndarray) -> np.ndarray:
+  """The distinct pairs of a part, in order of source and copy."""
+  return np.unique(pairs, axis=0)
 
 
-def from_json(saved: dict[str, Any]) -> tuple[Split, str]:
-  """Reads what `to_json` wrote: the split and the set's fingerprint.
-
-  Args:
-    saved: the JSON, parsed.
-
-  Returns:
-    The split and the fingerprint.
-
-  Raises:
-    KeyError, TypeError: it is no such JSON.
-  """
-  parts = (np.array(saved['parts'][p], np.int32).reshape(-1, 2) for p in PARTS)
-  return Split(*parts), saved['fingerprint']
-
-
-def learnt_from(saved: dict[str, Any]) -> set[str]:
-  """Pixel hashes of the images that a model was trained or chosen on.
-
-  Args:
-    saved: what `to_json` wrote, parsed.
-
-  Returns:
-    The hashes of its training and validation images.
-  """
-  rows = saved['parts']['train'] + saved['parts']['validation']
-  return {saved['pixels'][index] for index, _ in rows}
+def part_counts(
+  split: Split, catalogue: Catalogue
+) -> dict[str, dict[str, int]]:
+  """Number of images by part and class, repeated ones counted again."""
+  names = catalogue.class_names
+  counts = {}
+  for part, pairs in split._asdict().items():
+    labels = catalogue.labels[pairs[:, 0]]
+    by_class = np.bincount(labels, minlength=len(names))
+    counts[part] = dict(zip(names, by_class.tolist(), strict=True))
+  return counts

@@ -66,12 +66,12 @@ def cells(blocks: tuple[int, int, int]) -> list[tuple[str, Cell, float]]:
   Returns:
     For each its name, its table and the factor on the number of filters.
   """
-  found = [('stem_1', REDUCTION, 0.25), ('stem_2', REDUCTION, 0.5)]
+  table = [('stem_1', REDUCTION, 0.25), ('stem_2', REDUCTION, 0.5)]
   for stage, count in enumerate(blocks):
     if stage:
-      found.append((f'reduction_{stage}', REDUCTION, 2.0**stage))
-    found += [(f'normal_{stage}_{i}', NORMAL, 2.0**stage) for i in range(count)]
-  return found
+      table.append((f'reduction_{stage}', REDUCTION, 2.0**stage))
+    table += [(f'normal_{stage}_{i}', NORMAL, 2.0**stage) for i in range(count)]
+  return table
 
 
 def _halving_padding(
@@ -248,10 +248,10 @@ class NASNet(nn.Module):
     )(x.astype(self.dtype))
     last, before = norm(name='stem_norm')(x), None
     for name, cell, factor in cells(self.blocks):
-      made = NASNetCell(
+      output = NASNetCell(
         cell, int(filters * factor), norm, self.dtype, name=name
       )(last, before)
       if not (name.startswith('reduction') and self.skip_reduction):
         before = last
-      last = made
+      last = output
     return nn.relu(last)

@@ -27,8 +27,8 @@ class UNet(nn.Module):
     depth: number of times that the image is halved, and filters doubled.
     batch_norm: whether one follows each 3x3 convolution of the two paths.
     momentum: of the batch norms' statistics.
-    checkpoint: keep no feature map inside a pair of convolutions for the way
-      back, but compute it again there: less memory, more time.
+    remat: store no activation inside a pair of convolutions for the backward
+      pass, but compute it again there: less memory, more time.
     dtype: dtype of the computation; parameters and logits are float32.
   """
 
@@ -38,7 +38,7 @@ class UNet(nn.Module):
   depth: int = 4
   batch_norm: bool = False
   momentum: float = 0.99
-  checkpoint: bool = False
+  remat: bool = False
   dtype: Dtype = jnp.float32
 
   minimum_size = 1
@@ -76,7 +76,7 @@ class UNet(nn.Module):
         x = nn.relu(x)
       return x
 
-    return (nn.remat(double) if self.checkpoint else double)(self, x)
+    return (nn.remat(double) if self.remat else double)(self, x)
 
   def _pyramid(
     self, skip: jax.Array, deeper: jax.Array | None, level: int

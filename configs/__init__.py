@@ -1,0 +1,1 @@
+"""Experiments as config files; also installed as `leukemia_jax.configs`."""

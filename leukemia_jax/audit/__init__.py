@@ -1,0 +1,1 @@
+"""What simple numbers already give away of a set."""

@@ -1,0 +1,196 @@
+"""A config's parts: keys, inputs, augmentation, model, objective.
+
+Each command calls `inputs`, and `network` if it runs a model; nothing reads the
+config again behind them.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from leukemia_jax import models
+from leukemia_jax.data import masks, splits
+from leukemia_jax.data.builder import SourceSpec
+from leukemia_jax.data.dataset import AugmentFn
+from leukemia_jax.data.input_pipeline import InputSpec
+from leukemia_jax.metrics.losses import Objective
+from leukemia_jax.transforms.augment import augment
+
+
+class Keys(NamedTuple):
+  """One PRNG key for each use, all from the run's seed."""
+
+  split: jax.Array
+  copies: jax.Array
+  init: jax.Array
+  train: jax.Array
+
+
+def make_keys(seed: int) -> Keys:
+  """Derives the keys of a run from `config.seed`."""
+  return Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))
+
+
+class Inputs(NamedTuple):
+  """What turns a source into a data set and its split.
+
+  Attributes:
+    keys: of the run.
+    spec: what is read, and how it is split.
+    augment: maps (key, image) to an image, and (key, image, mask) to both.
+  """
+
+  keys: Keys
+  spec: InputSpec
+  augment: AugmentFn
+
+
+def inputs(config: ConfigDict, targets: str) -> Inputs:
+  """Takes a config's `seed`, `data`, `synthetic` and `augment`.
+
+  Args:
+    config: the experiment.
+    targets: what its model learns: 'classes' or 'masks'.
+
+  Returns:
+    The inputs.
+  """
+  data = config.data
+  spec = InputSpec(
+    source=SourceSpec(
+      source=data.source,
+      cache_dir=data.cache_dir,
+      on_bad_image=data.on_bad_image,
+      max_pixels=data.max_pixels,
+      max_bytes=data.max_bytes,
+      synthetic_scale=config.synthetic.scale,
+      synthetic_seed=config.synthetic.seed,
+    ),
+    image_size=max(1, round(data.image_size * data.scale)),
+    targets=targets,
+    mask_reading=masks.Reading(
+      data.mask_rule, data.clean_masks, data.clean_minimum_area
+    ),
+    drop_empty_masks=data.drop_empty_masks,
+    protocol=splits.Protocol(
+      data.protocol, data.option, data.grouping, data.block, data.per_class
+    ),
+  )
+  augmentation = functools.partial(augment, **config.augment.to_dict())
+  return Inputs(make_keys(config.seed), spec, augmentation)
+
+
+class Network(NamedTuple):
+  """A model and how it learns.
+
+  Attributes:
+    model: from `models.create`.
+    preprocessing: see `transforms.preprocess`; None for features.
+    objective: what it minimises.
+    confusion: maps (logits, targets, sample weight) to counts by true class
+      (row) and predicted class (column).
+    num_classes: side of those counts; 2 for masks, background and cells.
+  """
+
+  model: Any
+  preprocessing: str | None
+  objective: Objective
+  confusion: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+  num_classes: int
+
+
+def network(
+  config: ConfigDict,
+  num_outputs: int,
+  *,
+  objective: Objective,
+  confusion: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+) -> Network:
+  """Takes a config's `model`.
+
+  Args:
+    config: the experiment.
+    num_outputs: classes, or 1 for masks.
+    objective: of the task.
+    confusion: of the task.
+
+  Returns:
+    The network.
+  """
+  return Network(
+    create_model(config, num_outputs),
+    config.model.preprocess,
+    objective,
+    confusion,
+    max(2, num_outputs),
+  )
+
+
+def backbone_fields(model: ConfigDict) -> dict[str, Any]:
+  """The fields of `config.model` without a head; see `models.create`."""
+  fields = {
+    'width': model.width,
+    'dtype': jnp.dtype(model.dtype),
+    'momentum': model.momentum,
+  }
+  if model.name in models.UNETS:
+    return fields | {
+      'depth': model.depth,
+      'batch_norm': model.batch_norm,
+      'remat': model.remat,
+    }
+  return fields | {'blocks': tuple(model.blocks)}
+
+
+def create_model(
+  config: ConfigDict, num_outputs: int
+) -> models.Classifier | models.UNet:
+  """The model of a config.
+
+  Args:
+    config: the experiment.
+    num_outputs: classes, or 1 for masks.
+
+  Returns:
+    The module; see `models.create`.
+  """
+  fields = backbone_fields(config.model)
+  if config.model.name in models.BACKBONES:
+    fields |= {
+      'dropout_rate': config.model.dropout_rate,
+      'freeze_backbone': config.train.freeze_backbone,
+    }
+  return models.create(config.model.name, num_classes=num_outputs, **fields)
+
+
+class Scoring(NamedTuple):
+  """How predictions are scored.
+
+  Attributes:
+    batch_size: images a step.
+    benign_class: the healthy class, or ''.
+    smallest_cell: diameter, px.
+    mixing_key: PRNG key that mixes images before batches of the soft Dice.
+    mask_reading: how the set's masks are read.
+  """
+
+  batch_size: int
+  benign_class: str
+  smallest_cell: float
+  mixing_key: jax.Array
+  mask_reading: masks.Reading
+
+
+def scoring(config: ConfigDict, inputs: Inputs) -> Scoring:
+  """Takes how a config's predictions are scored."""
+  return Scoring(
+    batch_size=config.train.batch_size,
+    benign_class=config.data.benign_class,
+    smallest_cell=config.data.smallest_cell * config.data.image_size,
+    mixing_key=inputs.keys.split,
+    mask_reading=inputs.spec.mask_reading,
+  )

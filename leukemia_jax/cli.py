@@ -1,0 +1,256 @@
+"""Leukemia from blood-smear images: prepare, train, evaluate, study.
+
+COMMAND --workdir=runs/first
+    trains a small network on synthetic smears, in minutes, on any laptop
+COMMAND --workdir=runs/mine --config.data.source=path/to/folder_or.zip
+    the same on your images, in <Class>/ folders or Original/<Class>/
+COMMAND --workdir=runs/cells --config=configs/unet.py
+    trains a U-Net that finds white cells, on pairs of image and mask
+COMMAND --workdir=runs/mine --mode=prepare --config.data.source=...
+    only checks images and masks, counts them and draws contact sheets
+COMMAND --workdir=runs/scored --mode=evaluate --checkpoint=runs/mine
+    scores a trained model, on its own data or another config.data.source
+COMMAND --workdir=runs/study --mode=study --config=configs/study.py
+    compares backbones, loading options, rates and dropouts: 48 runs at once
+
+Any key of a config is set by --config.KEY=VALUE, as in
+--config.train.learning_rate=0.0003 or "--config.model.blocks=(1, 1, 1)";
+configs/default.py lists all keys, with what they mean.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import io
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from leukemia_jax import __version__
+from leukemia_jax.config import check_config, check_paths
+from leukemia_jax.errors import InputError
+
+# Modules of `leukemia_jax.commands`, each imported when it is asked for.
+MODES = ('prepare', 'train', 'evaluate', 'study')
+_FLAGS = ('workdir', 'mode', 'config', 'checkpoint')
+
+
+def _fail(message: str) -> NoReturn:
+  """Ends with one error, no traceback, status 1."""
+  print(f'error: {message}', file=sys.stderr)
+  sys.exit(1)
+
+
+def _config_folder() -> pathlib.Path:
+  """The configs that were installed with the package."""
+  spec = importlib.util.find_spec('leukemia_jax.configs')
+  if spec is None or spec.origin is None:
+    return pathlib.Path(__file__).parents[1] / 'configs'
+  return pathlib.Path(spec.origin).parent
+
+
+def _config_path(argument: str) -> str:
+  """The file of --config=FILE or FILE:ARGUMENT, of the user or installed."""
+  name, colon, rest = argument.partition(':')
+  path = pathlib.Path(name)
+  try:
+    if not path.is_file():
+      path = _config_folder() / path.name
+    if path.is_file() and path.suffix == '.py':
+      return f'{path}{colon}{rest}'
+  except (OSError, ValueError):
+    pass  # No path at all; said below.
+  known = ', '.join(sorted(p.name for p in _config_folder().glob('[!_]*.py')))
+  _fail(
+    f'--config={argument[:200]}: there is no such .py file; there are {known}'
+  )
+
+
+def _config_first(argv: Sequence[str]) -> list[str]:
+  """The command line with --config before its overrides, in --x=y form."""
+  config, others, waiting = '', [], list(argv[1:])
+  while waiting:
+    argument = waiting.pop(0)
+    name, equals, value = argument.partition('=')
+    if name not in ('--config', '-config'):
+      others.append(argument)
+    elif equals or waiting:
+      config = value if equals else waiting.pop(0)
+    else:
+      _fail('--config needs a value, as in --config=configs/unet.py')
+  first = [f'--config={_config_path(config)}'] if config else []
+  return [argv[0], *first, *others]
+
+
+def _flatten(config: ConfigDict, prefix: str = '') -> list[str]:
+  keys: list[str] = []
+  for key, value in config.items():
+    is_section = isinstance(value, ConfigDict)
+    keys += _flatten(value, f'{prefix}{key}.') if is_section else [prefix + key]
+  return keys
+
+
+def _initials(key: str) -> str:
+  return ''.join(word[:1] for word in key.rpartition('.')[2].split('_'))
+
+
+def _unknown_key(argv: Sequence[str]) -> str:
+  """What is wrong with the first override of no known key; '' if none is."""
+  path = _config_folder() / 'default.py'
+  spec = importlib.util.spec_from_file_location('default_config', path)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  keys = _flatten(module.get_config())
+  for argument in argv:
+    name = argument.lstrip('-').removeprefix('no').partition('=')[0]
+    key = name.removeprefix('config.')
+    if not name.startswith('config.') or key in keys:
+      continue
+    leaf = key.rpartition('.')[2]
+    near = [k for k in keys if k.startswith(f'{key}.')]
+    near += [k for k in keys if k.rpartition('.')[2] == leaf]
+    abbreviated = [k for k in keys if _initials(k) == leaf]
+    # A key of the section that was named comes first.
+    section = key.rpartition('.')[0]
+    near += sorted(abbreviated, key=lambda k: k.rpartition('.')[0] != section)
+    near += difflib.get_close_matches(key, keys, 3, 0.6)
+    leaves = difflib.get_close_matches(
+      leaf, [k.rpartition('.')[2] for k in keys]
+    )
+    near += [k for k in keys if k.rpartition('.')[2] in leaves]
+    hint = ', '.join(f'config.{k}' for k in list(dict.fromkeys(near))[:6])
+    return (
+      f'there is no key config.{key}'
+      + (f'; did you mean {hint}?' if near else '')
+      + f' (all keys: {path})'
+    )
+  return ''
+
+
+def _print_help() -> NoReturn:
+  command = pathlib.Path(sys.argv[0]).name
+  command = f'python {command}' if command.endswith('.py') else command
+  print((__doc__ or '').replace('COMMAND', command))
+  print('Flags:')
+  for name in _FLAGS:
+    flag = flags.FLAGS[name]
+    print(f'  --{name}: {flag.help}')
+  print('  --help, --version: print this text, or the version')
+  sys.exit(0)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  """Parses the command line, or ends with one clear error."""
+  if '--version' in argv:
+    print(f'leukemia_jax {__version__}')
+    sys.exit(0)
+  flags.DEFINE_string(
+    'workdir', None, 'folder for everything that this command makes'
+  )
+  flags.DEFINE_enum(
+    'mode', 'train', MODES, f'{", ".join(MODES)}; train if left away'
+  )
+  flags.DEFINE_string(
+    'checkpoint', None, 'workdir of the run that --mode=evaluate scores'
+  )
+  argv = _config_first(argv)
+  wants_help = bool({'-h', '--help', '-help', '--helpfull'} & set(argv))
+  try:
+    config_flags.DEFINE_config_file(
+      'config',
+      str(_config_folder() / 'default.py'),
+      'file of the experiment, FILE.py or FILE.py:ARGUMENT; see configs/',
+      sys_argv=argv[:1] if wants_help else argv,
+    )
+    rest = flags.FLAGS(argv[:1] if wants_help else argv)
+    config = flags.FLAGS.config
+  except (AttributeError, KeyError) as error:
+    _fail(_unknown_key(argv[1:]) or f'--config: {error}')
+  except flags.Error as error:
+    # A section is no key either.
+    _fail(_unknown_key(argv[1:]) or f'{error} (--help lists the flags)')
+  except KeyboardInterrupt:
+    _fail('stopped')
+  except BaseException as error:
+    # A file of the user's: whatever it raises is said in one line.
+    _fail(f'--config: {type(error).__name__}: {error}')
+  if wants_help:
+    _print_help()
+  if not isinstance(config, ConfigDict):
+    _fail('--config: get_config must return a ConfigDict')
+  if rest[1:]:
+    _fail(f'unexpected {" ".join(rest[1:])}; flags start with --')
+  return rest
+
+
+def _check_flags() -> None:
+  """Refuses flags that don't go together."""
+  given = flags.FLAGS
+  if not given.workdir:
+    raise InputError(
+      '--workdir is missing: a folder for what this makes, as in '
+      '--workdir=runs/first'
+    )
+  if (given.mode == 'evaluate') != bool(given.checkpoint):
+    raise InputError(
+      '--mode=evaluate and --checkpoint=<workdir of a training run> go together'
+    )
+  if given.mode == 'evaluate' and given['config'].present:
+    raise InputError(
+      "--mode=evaluate takes the trained model's own config; leave --config "
+      'away, single keys can be given as --config.key=value'
+    )
+
+
+def _check_place(workdir: pathlib.Path, source: str) -> None:
+  """Refuses a workdir whose files would be taken for images next time."""
+  folder = pathlib.Path(source)
+  if folder.is_dir() and workdir.resolve().is_relative_to(folder.resolve()):
+    raise InputError(
+      f'--workdir={workdir} lies in config.data.source={source}; give a folder '
+      'outside the images'
+    )
+
+
+def _dispatch() -> None:
+  """Runs the mode that the flags name; what it needs is imported only then."""
+  _check_flags()
+  given = flags.FLAGS
+  config, workdir = given.config, pathlib.Path(given.workdir)
+  check_paths(config)
+  _check_place(workdir, config.data.source)
+  # An evaluation's config is the trained run's, with these overrides.
+  args: tuple[Any, ...] = (config, workdir)
+  if given.mode == 'evaluate':
+    overrides = config_flags.get_override_values(given['config'])
+    args = (overrides, workdir, pathlib.Path(given.checkpoint))
+  else:
+    check_config(config)
+  importlib.import_module(f'leukemia_jax.commands.{given.mode}').run(*args)
+
+
+def _main(_: Sequence[str]) -> None:
+  """Turns what goes wrong into one error, in any terminal."""
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='replace')
+  logging.set_verbosity(logging.FATAL)
+  try:
+    _dispatch()
+  except InputError as error:
+    _fail(str(error))
+  except OSError as error:
+    where = error.filename or flags.FLAGS.workdir
+    _fail(f'{where}: {error.strerror or error}')
+  except KeyboardInterrupt:
+    _fail('stopped; give the same command to resume from the last checkpoint')
+
+
+def main() -> None:
+  """The command `leukemia-jax`, and main.py."""
+  app.run(_main, flags_parser=_parse)

@@ -1,0 +1,1 @@
+"""One file a mode of the command line, each with a function `run`."""

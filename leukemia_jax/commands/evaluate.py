@@ -1,0 +1,175 @@
+"""--mode=evaluate: scores a trained model on its own set or on any other."""
+
+import dataclasses
+import pathlib
+import time
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from leukemia_jax import build, tasks
+from leukemia_jax.build import Inputs
+from leukemia_jax.commands import report
+from leukemia_jax.config import check_config, keys
+from leukemia_jax.data import input_pipeline, splits
+from leukemia_jax.data.dataset import Catalogue, Dataset
+from leukemia_jax.errors import InputError
+from leukemia_jax.evaluation.scored import Fitted, Subject
+from leukemia_jax.workdir import checkpoint, claim, result, saved
+from leukemia_jax.workdir.result import Result
+
+
+def run(
+  overrides: dict[str, Any], workdir: pathlib.Path, run_folder: pathlib.Path
+) -> None:
+  """Scores a trained model on its own set or on any other.
+
+  On the set that it was trained on, its own three parts are scored. On any
+  other, all images are the test part, except those that are pixel for pixel
+  among its training or validation images: they are left out and counted.
+
+  Args:
+    overrides: values by config key; without `data.source` the model's own
+      source is scored. Only keys that leave the model as it is are taken.
+    workdir: where the result goes.
+    run_folder: the workdir of the training run.
+
+  Raises:
+    InputError: a path or key can't be used, the classes aren't the model's,
+      or the model's own source has changed.
+  """
+  started = time.perf_counter()
+  if workdir.resolve().is_relative_to(run_folder.resolve()):
+    raise InputError(
+      f'--workdir={workdir} lies in --checkpoint={run_folder}; give another '
+      'folder for the scores'
+    )
+  trained = saved.load_trained(run_folder)
+  config = _evaluation_config(trained.config, overrides)
+  path = str(run_folder.resolve())
+  claim.check(workdir, 'evaluate', config, checkpoint=path)
+  task = tasks.for_model(config.model.name)
+  inputs = build.inputs(config, task.targets)
+  originals, catalogue = input_pipeline.load(inputs.spec)
+  names = task.class_names(
+    config.data.source,
+    catalogue.class_names,
+    tuple(trained.result.data.classes),
+  )
+  numbers = [names.index(name) for name in catalogue.class_names]
+  labels = jnp.asarray(numbers, jnp.int32)[originals.labels]
+  dataset, parts, left_out = _parts_to_score(
+    inputs,
+    run_folder,
+    overrides,
+    originals._replace(labels=labels),
+    catalogue,
+  )
+  claim.claim(workdir, 'evaluate', config, checkpoint=path)
+  network = build.network(
+    config,
+    trained.result.model.num_outputs,
+    objective=task.objective(config.train),
+    confusion=task.confusion,
+  )
+  scored = task.score(
+    Subject(
+      network,
+      trained.variables,
+      names,
+      dataset,
+      catalogue,
+      parts,
+      build.scoring(config, inputs),
+      _fitted(trained.result),
+    )
+  )
+  data = dataclasses.replace(
+    result.data_record(config, catalogue),
+    classes=list(names),
+    masks=result.mask_record(inputs.spec, catalogue),
+    left_out_as_trained_on=left_out,
+  )
+  finished = result.Result(
+    task=task.name,
+    model=trained.result.model,
+    data=data,
+    parameters_sha256=checkpoint.fingerprint(trained.variables),
+    test=scored.parts['test'],
+    validation=scored.parts.get('validation'),
+    train=scored.parts.get('train'),
+    baselines=scored.baselines,
+    threshold=scored.threshold,
+    checkpoint=run_folder.resolve().name,
+    cost=result.cost(started),
+    **vars(result.environment()),
+  )
+  report.finish(workdir, finished, task.page, scored)
+
+
+def _evaluation_config(
+  config: ConfigDict, overrides: dict[str, Any]
+) -> ConfigDict:
+  """A trained run's config with the keys that an evaluation may change."""
+  allowed = [name for name, key in keys().items() if key.evaluation]
+  for key in overrides:
+    if key not in allowed:
+      raise InputError(
+        f"config.{key} is the trained model's own and cannot be given with "
+        f'--mode=evaluate; these can: {", ".join(allowed)}'
+      )
+  config = ConfigDict(config.to_dict())
+  config.update_from_flattened_dict(overrides)
+  check_config(config)
+  return config
+
+
+def _fitted(trained: Result) -> Fitted | None:
+  """What the training run chose, if it segments."""
+  rule = trained.baselines.rule
+  if trained.threshold is None or rule is None:
+    return None
+  return Fitted(trained.threshold, rule)
+
+
+def _parts_to_score(
+  inputs: Inputs,
+  run_folder: pathlib.Path,
+  overrides: dict[str, Any],
+  originals: Dataset,
+  catalogue: Catalogue,
+) -> tuple[Dataset, dict[str, np.ndarray], int]:
+  """What an evaluation scores: a run's own parts, or all of another set.
+
+  Returns:
+    The set, with the copies that the run's parts hold; indices by part; and how
+    many images were left out because the model was trained on them.
+  """
+  split, fingerprint, learnt = saved.read_split(run_folder)
+  if fingerprint == catalogue.fingerprint:
+    dataset, indices = input_pipeline.materialise(
+      split, originals, key=inputs.keys.copies, augment=inputs.augment
+    )
+    parts = dict(zip(splits.PARTS, map(np.unique, indices), strict=True))
+    return dataset, parts, 0
+  source = inputs.spec.source.source
+  is_same_source = 'data.source' not in overrides and not any(
+    key.startswith('synthetic.') for key in overrides
+  )
+  if is_same_source:
+    raise InputError(
+      f'{source} has changed since {run_folder} was trained on it; give '
+      'config.data.source to score it as another set'
+    )
+  hashes = catalogue.pixel_hashes
+  new = [i for i, value in enumerate(hashes) if value not in learnt]
+  left_out = len(hashes) - len(new)
+  if not new:
+    raise InputError(
+      f'{source} holds nothing but images that the model was trained on'
+    )
+  if left_out:
+    print(f'{left_out} images left out: the model was trained on them')
+  return originals, {'test': np.array(new, np.int32)}, left_out

@@ -1,0 +1,158 @@
+"""--mode=train: trains a model and scores it on its three parts."""
+
+import dataclasses
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from leukemia_jax import build, tasks
+from leukemia_jax.build import Inputs
+from leukemia_jax.commands import report
+from leukemia_jax.data import input_pipeline, splits
+from leukemia_jax.data.dataset import Catalogue, Dataset
+from leukemia_jax.data.splits import Split
+from leukemia_jax.errors import InputError
+from leukemia_jax.evaluation.scored import Subject
+from leukemia_jax.training import initial_weights, loop, setup
+from leukemia_jax.workdir import RESULT, SPLIT, checkpoint, claim, result, saved
+from leukemia_jax.workdir.result import MaskRecord, SplitRecord
+
+
+def run(config: ConfigDict, workdir: pathlib.Path) -> None:
+  """Trains a model and scores it on its three parts.
+
+  Args:
+    config: the experiment.
+    workdir: where everything of the run goes. A run that was cut off is resumed
+      from its latest checkpoint; a finished one is left as it is.
+
+  Raises:
+    InputError: the data or the workdir can't be used, or the loss diverged.
+  """
+  started = time.perf_counter()
+  config = initial_weights.resolve_preprocess(config)
+  claim.check(workdir, 'train', config)
+  task = tasks.for_model(config.model.name)
+  if (workdir / RESULT).exists():
+    finished = result.read(workdir)
+    path = report.write_report(workdir, finished, task.page, None)
+    print(f'this run is finished: see {path}')
+    return
+  inputs = build.inputs(config, task.targets)
+  originals, catalogue = input_pipeline.load(inputs.spec)
+  split = _resume_split(workdir, inputs, catalogue)
+  masks = _mask_record(inputs, catalogue, split)
+  num_outputs = task.num_outputs(len(catalogue.class_names))
+  network = build.network(
+    config,
+    num_outputs,
+    objective=task.objective(config.train),
+    confusion=task.confusion,
+  )
+  state = setup.first_state(
+    config, network, inputs, catalogue.class_names, workdir
+  )
+  seen = initial_weights.seen_images(config.model.weights, split, catalogue)
+  # Only now: a mistyped path must not keep the workdir from the right one.
+  claim.claim(workdir, 'train', config)
+  saved.write_split(workdir, split, catalogue)
+  dataset, indices = _materialise(inputs, split, originals)
+  prepared = time.perf_counter() - started
+  outcome = loop.fit(
+    state,
+    setup.learner(config.train, network, inputs, task.extra_scores),
+    loop.TrainingData(dataset, indices[0], indices[1]),
+    key=inputs.keys.train,
+    schedule=setup.schedule(config.train),
+    workdir=workdir,
+  )
+  scored = task.score(
+    Subject(
+      network,
+      outcome.variables,
+      catalogue.class_names,
+      dataset,
+      catalogue,
+      # Repeated training images count once.
+      dict(zip(splits.PARTS, map(np.unique, indices), strict=True)),
+      build.scoring(config, inputs),
+    )
+  )
+  data = dataclasses.replace(
+    result.data_record(config, catalogue),
+    split=_split_record(inputs),
+    counts=splits.part_counts(split, catalogue),
+    held_out_seen_by_weights=seen,
+    masks=masks,
+  )
+  finished = result.Result(
+    task=task.name,
+    model=result.model_record(config, num_outputs, outcome.variables),
+    data=data,
+    parameters_sha256=checkpoint.fingerprint(outcome.variables),
+    test=scored.parts['test'],
+    validation=scored.parts.get('validation'),
+    train=scored.parts.get('train'),
+    baselines=scored.baselines,
+    threshold=scored.threshold,
+    epochs=len(outcome.history),
+    best_epoch=outcome.best_epoch + 1,
+    cost=result.cost(started, **_training_cost(prepared, outcome.cost)),
+    **vars(result.environment()),
+  )
+  report.finish(workdir, finished, task.page, scored)
+
+
+def _materialise(
+  inputs: Inputs, split: Split, originals: Dataset
+) -> tuple[Dataset, list[np.ndarray]]:
+  return input_pipeline.materialise(
+    split, originals, key=inputs.keys.copies, augment=inputs.augment
+  )
+
+
+def _resume_split(
+  workdir: pathlib.Path, inputs: Inputs, catalogue: Catalogue
+) -> Split:
+  """The split that the run began with, or a new one."""
+  if not (workdir / SPLIT).exists():
+    return input_pipeline.make_split(inputs.keys.split, catalogue, inputs.spec)
+  begun = saved.read_split(workdir)
+  if begun.fingerprint != catalogue.fingerprint:
+    raise InputError(
+      f'{inputs.spec.source.source} has changed since this run began; give a '
+      'new --workdir'
+    )
+  return begun.split
+
+
+def _mask_record(
+  inputs: Inputs, catalogue: Catalogue, split: Split
+) -> MaskRecord | None:
+  """How masks were read, if they were; warnings are printed."""
+  masks = result.mask_record(inputs.spec, catalogue)
+  if masks is None or not inputs.spec.drop_empty_masks:
+    return masks
+  used = np.unique(np.concatenate(split)[:, 0])
+  dropped = len(catalogue.ids) - len(used)
+  print(f'{dropped} images with an empty mask left out of training')
+  return dataclasses.replace(masks, dropped_empty=dropped)
+
+
+def _split_record(inputs: Inputs) -> SplitRecord:
+  protocol = inputs.spec.protocol
+  return SplitRecord(protocol.option, protocol.name, protocol.grouping)
+
+
+def _training_cost(prepared: float, cost: loop.TrainingCost) -> dict[str, Any]:
+  seconds = cost.train_seconds
+  return {
+    'prepare_seconds': round(prepared, 1),
+    'compile_seconds': round(cost.compile_seconds, 1),
+    'train_seconds': round(seconds, 1),
+    'images_per_second': round(cost.images / seconds, 1) if seconds else None,
+    'resumed': cost.resumed,
+  }

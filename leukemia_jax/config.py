@@ -1,0 +1,296 @@
+"""What each key of a config may be, and what it decides.
+
+Nothing heavy is imported before a value is checked: a mistyped key or path is
+answered before JAX is loaded.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from leukemia_jax.data import source
+from leukemia_jax.errors import InputError
+
+# Values of `config.model.weights` that are no path.
+RANDOM, IMAGENET = 'none', 'imagenet'
+
+
+class Rule(NamedTuple):
+  """What a value may be, in words and as a test."""
+
+  words: str
+  allows: Callable[[Any], bool]
+
+
+class Key(NamedTuple):
+  """A key of a config.
+
+  Attributes:
+    rule: what its value may be.
+    evaluation: whether an evaluation may change it; all other keys are the
+      trained model's own.
+    identifies: whether another value makes another run.
+  """
+
+  rule: Rule
+  evaluation: bool = False
+  identifies: bool = True
+
+
+def _one_of(*values: Any) -> Rule:
+  return Rule(f'one of {", ".join(map(repr, values))}', lambda v: v in values)
+
+
+def _between(low: float, high: float) -> Rule:
+  return Rule(f'from {low} to {high}', lambda v: low <= v <= high)
+
+
+def _at_most(high: float) -> Rule:
+  return Rule(f'above 0, at most {high}', lambda v: 0 < v <= high)
+
+
+def _whole(low: int, high: int) -> Rule:
+  return Rule(
+    f'a whole number from {low} to {high}',
+    lambda v: isinstance(v, int) and low <= v <= high,
+  )
+
+
+def _is_quality(value: Any) -> bool:
+  return len(value) == 0 or (
+    len(value) == 2
+    and all(isinstance(v, int) for v in value)
+    and 1 <= value[0] <= value[1] <= 100
+  )
+
+
+def _is_blocks(value: Any) -> bool:
+  return len(value) in (0, 3) and all(
+    isinstance(v, int) and 1 <= v <= 100 for v in value
+  )
+
+
+def _all(what: str, rule: Rule) -> Rule:
+  return Rule(
+    f'() of one or more different {what}, each {rule.words}',
+    lambda v: 0 < len(v) == len(set(v)) and all(map(rule.allows, v)),
+  )
+
+
+_BELOW_ONE = Rule('from 0 to below 1', lambda v: 0 <= v < 1)
+_POSITIVE = Rule('above 0, finite', lambda v: 0 < v < float('inf'))
+_TEXT = Rule(
+  'a text that is not empty', lambda v: isinstance(v, str) and v != ''
+)
+_FLAG = Rule('True or False', lambda v: isinstance(v, bool))
+
+
+@functools.cache
+def keys() -> dict[str, Key]:
+  """The table of all keys that have a rule."""
+  from leukemia_jax import models
+  from leukemia_jax.data import grouping, masks, splits
+  from leukemia_jax.metrics import losses
+  from leukemia_jax.transforms import augment, preprocess
+
+  return {
+    'seed': Key(_whole(0, 2**32 - 1)),
+    'data.source': Key(_TEXT, evaluation=True),
+    'data.image_size': Key(_whole(1, 4096)),
+    'data.scale': Key(_at_most(8), evaluation=True),
+    'data.cache_dir': Key(_TEXT, evaluation=True, identifies=False),
+    'data.on_bad_image': Key(_one_of('error', 'skip'), evaluation=True),
+    'data.max_pixels': Key(_whole(1, 2**40), evaluation=True),
+    'data.max_bytes': Key(_whole(1, 2**50), evaluation=True),
+    'data.option': Key(_one_of(*splits.OPTIONS)),
+    'data.protocol': Key(_one_of(*splits.PROTOCOLS)),
+    'data.grouping': Key(_one_of(*grouping.GROUPINGS)),
+    'data.block': Key(_whole(1, 10**6)),
+    'data.per_class': Key(_whole(0, 10**6)),
+    'data.mask_rule': Key(
+      Rule('such as max_channel>60 or grey>128', masks.is_rule),
+      evaluation=True,
+    ),
+    'data.clean_masks': Key(_FLAG, evaluation=True),
+    'data.clean_minimum_area': Key(_whole(1, 10**6), evaluation=True),
+    'data.drop_empty_masks': Key(_FLAG),
+    'data.smallest_cell': Key(_at_most(1), evaluation=True),
+    'data.benign_class': Key(
+      Rule('a text', lambda v: isinstance(v, str)), evaluation=True
+    ),
+    'synthetic.scale': Key(_at_most(20), evaluation=True),
+    'synthetic.seed': Key(_whole(0, 2**32 - 1), evaluation=True),
+    'augment.brightness_delta': Key(_between(0, 1)),
+    'augment.contrast_delta': Key(_between(0, 1)),
+    'augment.rotation': Key(_between(0, 180)),
+    'augment.fill': Key(_one_of(*augment.FILLS)),
+    'augment.jpeg_quality': Key(
+      Rule('() or (lowest, highest), 1..100', _is_quality)
+    ),
+    'augment.flip_horizontal': Key(_FLAG),
+    'augment.flip_vertical': Key(_FLAG),
+    'model.name': Key(_one_of(*models.NAMES)),
+    'model.weights': Key(_TEXT),
+    'model.preprocess': Key(_one_of('auto', *preprocess.PREPROCESSING)),
+    'model.dropout_rate': Key(_BELOW_ONE),
+    'model.width': Key(_at_most(8)),
+    'model.blocks': Key(Rule('() or three numbers from 1 to 100', _is_blocks)),
+    'model.depth': Key(_whole(0, 8)),
+    'model.batch_norm': Key(_FLAG),
+    'model.remat': Key(_FLAG),
+    'model.momentum': Key(_BELOW_ONE),
+    'model.dtype': Key(_one_of('float32', 'bfloat16')),
+    'study.models': Key(_all('backbones', _one_of(*models.BACKBONES))),
+    'study.options': Key(_all('options', _one_of(*splits.OPTIONS))),
+    'study.learning_rates': Key(_all('rates', _POSITIVE)),
+    'study.dropout_rates': Key(_all('rates', _BELOW_ONE)),
+    'study.repeats': Key(_whole(1, 1000)),
+    'study.row': Key(_whole(-1, 10**6), identifies=False),
+    'study.calibration_images': Key(_whole(0, 10**6)),
+    'study.segmentation': Key(
+      Rule(
+        '() or workdirs, each a text that is not empty',
+        lambda v: all(map(_TEXT.allows, v)),
+      ),
+      identifies=False,
+    ),
+    'train.learning_rate': Key(_POSITIVE),
+    'train.epochs': Key(_whole(1, 10**6)),
+    'train.batch_size': Key(_whole(1, 2**16), evaluation=True),
+    'train.accumulate': Key(_whole(1, 2**16)),
+    'train.loss': Key(_one_of(*losses.CLASS_LOSSES)),
+    'train.mask_loss': Key(_one_of(*losses.MASK_LOSSES)),
+    'train.freeze_backbone': Key(_FLAG),
+    'train.plateau_factor': Key(_at_most(1)),
+    'train.plateau_patience': Key(_whole(1, 10**6)),
+    'train.stop_patience': Key(_whole(1, 10**6)),
+    'train.checkpoint_steps': Key(_whole(1, 10**9)),
+    'train.steps_per_call': Key(_whole(1, 10**4)),
+  }
+
+
+def check_paths(config: ConfigDict) -> None:
+  """Checks that the paths of a config lead somewhere, and no more.
+
+  Args:
+    config: with all the keys of configs/default.py.
+
+  Raises:
+    InputError: names the key and its value.
+  """
+  source.locate(config.data.source)
+  check_weights(config.model.weights)
+
+
+def check_weights(weights: str, prefix: str = 'config.model') -> None:
+  """Checks that weights are known by name, or that their path exists.
+
+  Args:
+    weights: `config.model.weights`.
+    prefix: as in `check_config`.
+
+  Raises:
+    InputError: they are not.
+  """
+  if weights not in (RANDOM, IMAGENET) and not pathlib.Path(weights).exists():
+    raise InputError(
+      f'{prefix}.weights={weights}: there is no such file or folder. Give '
+      f'{RANDOM}, {IMAGENET}, a Keras file or the --workdir of a run'
+    )
+
+
+def check_config(config: ConfigDict, prefix: str = 'config.model') -> None:
+  """Checks every value that has a rule.
+
+  Args:
+    config: with all the keys of configs/default.py.
+    prefix: where the user gave the values of `config.model`; a study has a
+      section for each backbone.
+
+  Raises:
+    InputError: names each key that can't be, its value and what it may be.
+  """
+  problems = list(_misfits(config, prefix)) or list(_mismatches(config, prefix))
+  if problems:
+    raise InputError('\n'.join(problems))
+
+
+def _misfits(config: ConfigDict, prefix: str) -> Iterator[str]:
+  """Values that no config may have."""
+  for key, (rule, *_) in keys().items():
+    name = f'config.{key}'.replace('config.model.', f'{prefix}.')
+    value: Any = config
+    try:
+      for part in key.split('.'):
+        value = value[part]
+      fits = rule.allows(value)
+    except (AttributeError, KeyError):
+      yield f'{name} is missing: take it from configs/default.py'
+      continue
+    except TypeError:
+      fits = False
+    if not fits:
+      yield f'{name}={value!r} must be {rule.words}'
+
+
+def _mismatches(config: ConfigDict, prefix: str) -> Iterator[str]:
+  """Values that are fine, except for the model that they are given with."""
+  from leukemia_jax import models
+
+  model, data, train = config.model, config.data, config.train
+  minimum = models.minimum_size(model.name)
+  if round(data.image_size * data.scale) < minimum:
+    scale = f' * config.data.scale={data.scale}' if data.scale != 1 else ''
+    yield (
+      f'config.data.image_size={data.image_size}{scale} must be {minimum} or '
+      f'more for {model.name}'
+    )
+  if train.batch_size % train.accumulate:
+    yield (
+      f'config.train.batch_size={train.batch_size} must be a multiple of '
+      f'config.train.accumulate={train.accumulate}'
+    )
+  if model.name in models.UNETS:
+    yield from _unet_mismatches(config, prefix)
+  else:
+    yield from _backbone_mismatches(model, prefix)
+
+
+def _unet_mismatches(config: ConfigDict, prefix: str) -> Iterator[str]:
+  model = config.model
+  if model.blocks or not model.depth:
+    yield (
+      f'{prefix}.blocks={model.blocks!r} must be () and '
+      f'{prefix}.depth={model.depth} 1 or more for {model.name}, as in '
+      f'configs/{model.name}.py'
+    )
+  if model.weights == IMAGENET:
+    yield f'{prefix}.weights=imagenet: {model.name} has none'
+  if config.train.freeze_backbone:
+    yield f'config.train.freeze_backbone=True: {model.name} has no backbone'
+
+
+def _backbone_mismatches(model: ConfigDict, prefix: str) -> Iterator[str]:
+  from leukemia_jax import models
+
+  if model.depth or not model.blocks:
+    yield (
+      f'{prefix}.depth={model.depth} must be 0 and {prefix}.blocks='
+      f'{model.blocks!r} three numbers for {model.name}'
+    )
+  if model.batch_norm or model.remat:
+    yield (
+      f'{prefix}.batch_norm and {prefix}.remat must be False for '
+      f'{model.name}: they are for {", ".join(models.UNETS)}'
+    )
+  size = models.published_size(model.name)[:2]
+  own = model.width, tuple(model.blocks)
+  if model.weights == IMAGENET and size != own:
+    yield (
+      f'{prefix}.weights=imagenet needs {prefix}.width={size[0]} and '
+      f'{prefix}.blocks={size[1]}, as in configs/{model.name}.py, not '
+      f'{own[0]} and {own[1]}'
+    )

@@ -1,0 +1,1 @@
+"""A trained model's scores, beside those of simple baselines."""

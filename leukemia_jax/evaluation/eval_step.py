@@ -1,0 +1,188 @@
+"""Scoring a model on a part of a set: every image counts exactly once."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from leukemia_jax.build import Network
+from leukemia_jax.data.dataset import Dataset
+from leukemia_jax.transforms.preprocess import preprocess
+
+
+class Sums(NamedTuple):
+  """Sums over images: losses, and counts by true and predicted class."""
+
+  loss: jax.Array
+  confusion: jax.Array
+
+
+EvalStep = Callable[[Any, Dataset, Any, Any, Sums], Sums]
+
+
+def zero_sums(num_classes: int) -> Sums:
+  """The sums over no image."""
+  return Sums(jnp.zeros(()), jnp.zeros((num_classes, num_classes)))
+
+
+def make_eval_step(network: Network) -> EvalStep:
+  """Makes the compiled step that adds a batch to the sums.
+
+  Args:
+    network: the model, and what is counted of its outputs.
+
+  Returns:
+    (variables, dataset, indices, sample_weight, sums) -> sums; images of weight
+    0 fill the last batch and don't count.
+  """
+
+  @jax.jit
+  def eval_step(
+    variables: Any,
+    dataset: Dataset,
+    indices: jax.Array,
+    sample_weight: jax.Array,
+    sums: Sums,
+  ) -> Sums:
+    batch = dataset.take(indices)
+    images = preprocess(batch.images, network.preprocessing)
+    logits, _ = network.model.apply(variables, images, train=False)
+    losses, _ = network.objective(logits, batch.targets)
+    return Sums(
+      sums.loss + (losses * sample_weight).sum(),
+      sums.confusion + network.confusion(logits, batch.targets, sample_weight),
+    )
+
+  return eval_step
+
+
+def make_probability_step(network: Network) -> Callable[..., jax.Array]:
+  """Makes the compiled step that says how sure a segmenter is of cells.
+
+  Args:
+    network: of a U-Net.
+
+  Returns:
+    (variables, dataset, indices) -> float32 (batch, height, width).
+  """
+
+  @jax.jit
+  def step(variables: Any, dataset: Dataset, indices: jax.Array) -> jax.Array:
+    images = preprocess(dataset.images[indices], network.preprocessing)
+    logits, _ = network.model.apply(variables, images, train=False)
+    return jax.nn.sigmoid(logits[..., 0])
+
+  return step
+
+
+def probabilities(
+  step: Callable[..., jax.Array],
+  variables: Any,
+  dataset: Dataset,
+  indices: np.ndarray,
+  *,
+  batch_size: int,
+) -> Iterator[np.ndarray]:
+  """The probability of cells, batch by batch.
+
+  Args:
+    step: from `make_probability_step`.
+    variables: the model's.
+    dataset: the set.
+    indices: int array, which images.
+    batch_size: images a step; the last batch is filled up.
+
+  Yields:
+    float32 of shape (batch or less, height, width), in the order of `indices`.
+  """
+  for start in range(0, len(indices), batch_size):
+    batch = indices[start : start + batch_size]
+    filled = np.resize(batch, batch_size)
+    yield np.asarray(step(variables, dataset, filled))[: len(batch)]
+
+
+def in_batches(
+  indices: np.ndarray, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Cuts indices into equal batches; what fills the last one has weight 0.
+
+  Args:
+    indices: int array, shape (n,).
+    batch_size: images a batch.
+
+  Returns:
+    Indices, int32, and sample weights, float32, of shape (batches, batch_size).
+  """
+  count = -(-len(indices) // batch_size)
+  sample_weight = np.arange(count * batch_size) < len(indices)
+  last = indices[(count - 1) * batch_size :]
+  filled = np.concatenate(
+    [indices[: (count - 1) * batch_size], np.resize(last, batch_size)]
+  )
+  shape = count, batch_size
+  return (
+    filled.astype(np.int32).reshape(shape),
+    sample_weight.astype(np.float32).reshape(shape),
+  )
+
+
+def total(
+  eval_step: EvalStep,
+  variables: Any,
+  dataset: Dataset,
+  indices: jax.Array,
+  sample_weight: jax.Array,
+  *,
+  num_classes: int,
+) -> Sums:
+  """`run` as a loop within a compiled function, for what holds no convolution.
+
+  Args:
+    eval_step: from `make_eval_step`.
+    variables: the model's.
+    dataset: the set.
+    indices: int32, shape (batches, batch size), from `in_batches`.
+    sample_weight: float32, of the same shape.
+    num_classes: number of classes.
+
+  Returns:
+    The sums over all images.
+  """
+  sums, _ = jax.lax.scan(
+    lambda sums, batch: (eval_step(variables, dataset, *batch, sums), None),
+    zero_sums(num_classes),
+    (indices, sample_weight),
+  )
+  return sums
+
+
+def run(
+  eval_step: EvalStep,
+  variables: Any,
+  dataset: Dataset,
+  indices: np.ndarray,
+  *,
+  batch_size: int,
+  num_classes: int,
+) -> tuple[float, np.ndarray]:
+  """Scores a model on some images of a set.
+
+  Args:
+    eval_step: from `make_eval_step`.
+    variables: the model's.
+    dataset: the set.
+    indices: int array, which images.
+    batch_size: images a step; the last batch is filled up.
+    num_classes: number of classes.
+
+  Returns:
+    The sum of the losses, and counts by true class (row) and predicted class
+    (column), float32 (classes, classes).
+  """
+  sums = zero_sums(num_classes)
+  for batch in zip(*in_batches(indices, batch_size), strict=True):
+    sums = eval_step(variables, dataset, *batch, sums)
+  loss, confusion = jax.device_get(sums)
+  return float(loss), confusion

@@ -1,0 +1,82 @@
+"""What a scorer takes and gives, for classes and masks alike."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from leukemia_jax.audit.baselines import ColourRule
+from leukemia_jax.build import Network, Scoring
+from leukemia_jax.data.dataset import Catalogue, Dataset
+from leukemia_jax.workdir.result import Baselines, Scores
+
+
+class Fitted(NamedTuple):
+  """What a segmenter's training run chose on its own parts.
+
+  Attributes:
+    threshold: probability above which a pixel is predicted a cell.
+    colour_rule: the baseline that was fitted to the training part.
+  """
+
+  threshold: float
+  colour_rule: ColourRule
+
+
+class Subject(NamedTuple):
+  """What is scored.
+
+  Attributes:
+    network: the model.
+    variables: its weights.
+    class_names: of its classes; to segment, those of the set.
+    dataset: the set.
+    catalogue: of the set.
+    parts: indices by part, each image once.
+    scoring: how.
+    fitted: by the run that trained the model; None while that run is scored.
+  """
+
+  network: Network
+  variables: dict[str, Any]
+  class_names: tuple[str, ...]
+  dataset: Dataset
+  catalogue: Catalogue
+  parts: dict[str, np.ndarray]
+  scoring: Scoring
+  fitted: Fitted | None = None
+
+
+class MaskArrays(NamedTuple):
+  """What figures of masks show.
+
+  Attributes:
+    images: uint8, shape (n, size, size, 3), of the test part.
+    truth: bool, shape (n, size, size).
+    predicted: bool, of the same shape.
+    dice: float, shape (n,).
+    threshold_scores: by name, shape (thresholds,), on validation; None where
+      the threshold was not chosen here.
+  """
+
+  images: np.ndarray
+  truth: np.ndarray
+  predicted: np.ndarray
+  dice: np.ndarray
+  threshold_scores: dict[str, np.ndarray] | None
+
+
+class Scored(NamedTuple):
+  """A scorer's outcome.
+
+  Attributes:
+    parts: scores by part.
+    baselines: of the test part.
+    threshold: of a segmenter.
+    masks: of a segmenter, for its figures.
+  """
+
+  parts: Mapping[str, Scores]
+  baselines: Baselines
+  threshold: float | None = None
+  masks: MaskArrays | None = None

@@ -1,0 +1,226 @@
+"""A segmenter's scores, beside masks of background and of a colour rule."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from leukemia_jax import progress
+from leukemia_jax.audit import baselines
+from leukemia_jax.audit.baselines import ColourRule
+from leukemia_jax.data import masks
+from leukemia_jax.data.dataset import Dataset
+from leukemia_jax.evaluation import eval_step
+from leukemia_jax.evaluation.scored import Fitted, MaskArrays, Scored, Subject
+from leukemia_jax.metrics import segmentation
+from leukemia_jax.metrics.segmentation import MaskScores
+from leukemia_jax.workdir.result import Baselines
+
+
+class _Predicted(NamedTuple):
+  """What each image of a part gives.
+
+  Attributes:
+    counted: int, shape (n, thresholds, 4), see `segmentation.counts`.
+    soft: float, shape (n, 2), see `segmentation.soft_sums`.
+    masks: bool, shape (n, height, width), by the only threshold; None where
+      several were tried.
+  """
+
+  counted: np.ndarray
+  soft: np.ndarray
+  masks: np.ndarray | None
+
+
+def _truth(dataset: Dataset, indices: np.ndarray) -> np.ndarray:
+  assert dataset.masks is not None
+  return np.asarray(dataset.masks[indices])[..., 0] > 0
+
+
+class _Predictor:
+  """A segmenter at work on a set, its step compiled once for all parts."""
+
+  def __init__(self, subject: Subject):
+    self._subject = subject
+    self._step = eval_step.make_probability_step(subject.network)
+
+  def __call__(self, part: str, thresholds: np.ndarray) -> _Predicted:
+    """Predicts a part once, at every threshold."""
+    subject = self._subject
+    indices, size = subject.parts[part], subject.scoring.batch_size
+    batches = eval_step.probabilities(
+      self._step,
+      subject.variables,
+      subject.dataset,
+      indices,
+      batch_size=size,
+    )
+    starts = range(0, len(indices), size)
+    counted, soft, last = [], [], []
+    for first, probability in zip(
+      starts,
+      progress.track(batches, f'Scoring: {part}', len(starts)),
+      strict=True,
+    ):
+      truth = _truth(subject.dataset, indices[first : first + size])
+      predicted = probability[:, None] > thresholds[:, None, None]
+      counted.append(segmentation.counts(truth[:, None], predicted))
+      soft.append(segmentation.soft_sums(truth, probability))
+      if len(thresholds) == 1:
+        last.append(predicted[:, 0])
+    return _Predicted(
+      np.concatenate(counted),
+      np.concatenate(soft),
+      np.concatenate(last) if last else None,
+    )
+
+
+def _by_class(
+  score: Callable[[np.ndarray], MaskScores],
+  labels: np.ndarray,
+  class_names: tuple[str, ...],
+) -> dict[str, MaskScores]:
+  """Scores of the images of each class that has some."""
+  return {
+    name: score(np.flatnonzero(labels == label))
+    for label, name in enumerate(class_names)
+    if (labels == label).any()
+  }
+
+
+def _overlap_scores(
+  subject: Subject, part: str, counted: np.ndarray, soft: np.ndarray
+) -> MaskScores:
+  """Overlap of all images, by class, and the study's soft forms."""
+  indices = subject.parts[part]
+  # Not class by class: batches of the study's soft Dice were mixed.
+  mixed = np.asarray(
+    jax.random.permutation(subject.scoring.mixing_key, len(indices))
+  )
+  labels = np.asarray(subject.dataset.labels)[indices]
+
+  def of_class(members: np.ndarray) -> MaskScores:
+    return segmentation.pooled(counted[members])
+
+  return dataclasses.replace(
+    segmentation.pooled(counted),
+    soft=segmentation.soft_scores(soft[mixed]),
+    by_class=_by_class(of_class, labels, subject.class_names),
+  )
+
+
+def _full_scores(
+  subject: Subject, truth: np.ndarray, predicted: np.ndarray
+) -> MaskScores:
+  """Everything about the test part's masks, and by class."""
+  score = functools.partial(
+    segmentation.image_scores, smallest=subject.scoring.smallest_cell
+  )
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    images = list(
+      progress.track(
+        pool.map(score, truth, predicted),
+        'Comparing borders and cells',
+        len(truth),
+      )
+    )
+  counted = segmentation.counts(truth, predicted)
+  labels = np.asarray(subject.dataset.labels)[subject.parts['test']]
+
+  def of_class(members: np.ndarray) -> MaskScores:
+    return segmentation.summary(counted[members], [images[i] for i in members])
+
+  return dataclasses.replace(
+    segmentation.summary(counted, images),
+    by_class=_by_class(of_class, labels, subject.class_names),
+  )
+
+
+def _fit_colour_rule(dataset: Dataset, indices: np.ndarray) -> ColourRule:
+  images, truth = np.asarray(dataset.images), np.asarray(dataset.masks)
+  pairs = ((images[i], truth[i, ..., 0] > 0) for i in indices)
+  return baselines.fit_colour_rule(pairs)
+
+
+def _masks_by_colour(
+  subject: Subject, images: np.ndarray, rule: ColourRule
+) -> np.ndarray:
+  """The masks of a colour rule, cleaned where those of the set are."""
+  predicted = [baselines.apply_colour_rule(image, rule) for image in images]
+  reading = subject.scoring.mask_reading
+  if reading.clean:
+    predicted = [
+      masks.clean_scaled(
+        mask,
+        side=subject.catalogue.mask_side,
+        minimum_area=reading.minimum_area,
+      )
+      for mask in predicted
+    ]
+  return np.stack(predicted)
+
+
+def score(subject: Subject) -> Scored:
+  """Scores a segmenter.
+
+  Without `subject.fitted` the threshold of `segmentation.THRESHOLDS` that is
+  best on validation is taken, and the colour rule is fitted to the training
+  part.
+
+  Args:
+    subject: the segmenter and a set with masks.
+
+  Returns:
+    Of every part the overlap with the study's soft forms, and of the test part
+    everything (see `segmentation.summary`), also by class; and likewise for
+    masks that are all background and for the colour rule.
+  """
+  predict, fitted = _Predictor(subject), subject.fitted
+  scores: dict[str, MaskScores] = {}
+  threshold_scores = None
+  if fitted is None:
+    part = 'validation'
+    predicted = predict(part, segmentation.THRESHOLDS)
+    counted = predicted.counted.sum(0)
+    best = segmentation.best_threshold(counted)
+    threshold_scores = segmentation.overlap(counted)
+    scores[part] = _overlap_scores(
+      subject, part, predicted.counted[:, best], predicted.soft
+    )
+    rule = _fit_colour_rule(subject.dataset, subject.parts['train'])
+    fitted = Fitted(float(segmentation.THRESHOLDS[best]), rule)
+  for part in subject.parts:
+    if part not in scores:
+      predicted = predict(part, np.array([fitted.threshold]))
+      scores[part] = _overlap_scores(
+        subject, part, predicted.counted[:, 0], predicted.soft
+      )
+      if part == 'test':
+        of_test = predicted.masks
+  assert of_test is not None
+  images = np.asarray(subject.dataset.images[subject.parts['test']])
+  truth = _truth(subject.dataset, subject.parts['test'])
+  full = _full_scores(subject, truth, of_test)
+  scores['test'] = dataclasses.replace(full, soft=scores['test'].soft)
+  by_colour = _masks_by_colour(subject, images, fitted.colour_rule)
+  return Scored(
+    scores,
+    Baselines(
+      background=_full_scores(subject, truth, np.zeros_like(truth)),
+      colour_rule=_full_scores(subject, truth, by_colour),
+      rule=fitted.colour_rule,
+    ),
+    fitted.threshold,
+    MaskArrays(
+      images,
+      truth,
+      of_test,
+      segmentation.overlap(segmentation.counts(truth, of_test))['dice'],
+      threshold_scores,
+    ),
+  )

@@ -1,0 +1,75 @@
+"""Files that are written whole or not at all, locks, and JSON."""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import filelock
+
+from leukemia_jax.errors import InputError
+
+
+def write(path: pathlib.Path, content: str | bytes) -> None:
+  """Writes a file under a temporary name, then moves it into place."""
+  data = content.encode() if isinstance(content, str) else content
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # One name for all tries: what a kill leaves is removed by the next. A link
+  # in its place is not followed.
+  temporary = path.with_name(f'.{path.name}.part')
+  temporary.unlink(missing_ok=True)
+  with temporary.open('xb') as stream:
+    stream.write(data)
+    stream.flush()
+    os.fsync(stream.fileno())
+  temporary.replace(path)
+
+
+@contextlib.contextmanager
+def lock(folder: pathlib.Path) -> Iterator[None]:
+  """Keeps other processes that ask for the same lock waiting.
+
+  The system frees it when the process ends, however that happens.
+
+  Args:
+    folder: what is locked; it is made if need be.
+
+  Yields:
+    Nothing.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  with filelock.FileLock(folder / '.lock'):
+    yield
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+  """Writes JSON for people to read too: indented, one trailing newline."""
+  write(path, json.dumps(content, indent=2, ensure_ascii=False) + '\n')
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """Reads JSON; a damaged or missing file is an `InputError`."""
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except FileNotFoundError:
+    raise InputError(
+      f'{path} is missing: {path.parent} is no workdir of a finished run'
+    ) from None
+  except (ValueError, OSError, RecursionError) as error:
+    raise InputError(f'{path} cannot be read: {error}') from None
+
+
+def read_json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Reads a file of one JSON object a line; [] if there is no file yet."""
+  if not path.exists():
+    return []
+  try:
+    lines = path.read_text(encoding='utf-8').splitlines()
+    objects = [json.loads(line) for line in lines]
+  except (ValueError, OSError) as error:
+    raise InputError(f'{path} is damaged: {error}; remove it') from None
+  if not all(isinstance(item, dict) for item in objects):
+    raise InputError(f'{path} is damaged: a line is no object; remove it')
+  return objects

@@ -1,0 +1,1 @@
+"""Losses, scores and intervals: functions of predictions and truth."""

@@ -1,0 +1,61 @@
+"""How sure a share is, and whether two classifiers differ."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+def wilson_interval(
+  successes: int, count: int, confidence: float = 0.95
+) -> tuple[float, float]:
+  """The interval of a share (Wilson, J. Am. Stat. Assoc. 22, 1927).
+
+  Args:
+    successes: how many succeeded.
+    count: of how many, 1 or more.
+    confidence: how often it should hold the true share.
+
+  Returns:
+    Its ends, from 0 to 1.
+  """
+  interval = stats.binomtest(successes, count).proportion_ci(
+    confidence, method='wilson'
+  )
+  return float(interval.low), float(interval.high)
+
+
+class Paired(NamedTuple):
+  """Two classifiers on the same images.
+
+  Attributes:
+    images: number of images.
+    first_only: how many only the first predicted correctly.
+    second_only: how many only the second predicted correctly.
+    p_value: of McNemar's exact test, two-sided: how often two equal classifiers
+      differ so much.
+  """
+
+  images: int
+  first_only: int
+  second_only: int
+  p_value: float
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> Paired:
+  """Compares two classifiers by the images that only one predicted correctly.
+
+  Args:
+    first: bool, shape (n,), whether each prediction is correct.
+    second: likewise, of the same images.
+
+  Returns:
+    The counts and the p-value (McNemar, Psychometrika 12, 1947; exact, by the
+    binomial distribution).
+  """
+  first_only = int((first & ~second).sum())
+  second_only = int((second & ~first).sum())
+  p_value = 1.0
+  if discordant := first_only + second_only:
+    p_value = float(stats.binomtest(first_only, discordant).pvalue)
+  return Paired(len(first), first_only, second_only, p_value)

@@ -1,0 +1,1 @@
+"""Weights from elsewhere: Keras' files in its formats, and ImageNet's."""

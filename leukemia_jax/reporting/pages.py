@@ -1,0 +1,139 @@
+"""Pages from templates: Markdown, and the same as one HTML file."""
+
+import base64
+import pathlib
+import re
+from typing import Any
+
+import jinja2
+import markdown_it
+
+from leukemia_jax import files
+
+NOT_A_DEVICE = (
+  'Research software; not a medical device, and no basis for a diagnosis.'
+)
+# What stands between a page and its folded details.
+_DETAILS = '<!-- details -->'
+_SPECIAL = re.compile(r'([\\`*_\[\]<>|#])')
+
+
+def number(value: float | None, digits: int = 4) -> str:
+  """A number for a table; counts as they are, a dash where there is none."""
+  if value is None or isinstance(value, int):
+    return '-' if value is None else str(value)
+  return f'{value:.{digits}f}'
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+  """A share as a percentage, without its sign."""
+  return '-' if share is None else f'{100 * share:.{digits}f}'
+
+
+def duration(seconds: float | None) -> str:
+  """Seconds in the unit that a person would choose."""
+  if seconds is None:
+    return '-'
+  return f'{seconds / 60:.1f} min' if seconds >= 100 else f'{seconds:.1f} s'
+
+
+def size(count: float) -> str:
+  """Bytes in the unit that a person would choose."""
+  for unit in ('B', 'kB', 'MB'):
+    if count < 1000:
+      return f'{count:.3g} {unit}'
+    count /= 1000
+  return f'{count:.1f} GB'
+
+
+def literal(text: object) -> str:
+  """A text that Markdown shows as it is."""
+  return _SPECIAL.sub(r'\\\1', str(text))
+
+
+def short_hash(digest: str) -> str:
+  """As much of a hash as tells two apart."""
+  return digest[:12]
+
+
+def table(
+  header: list[str], rows: list[list[str]], bold: frozenset[int] = frozenset()
+) -> str:
+  """A Markdown table, some of its rows in bold."""
+  lines = [header, ['---'] * len(header)]
+  for i, row in enumerate(rows):
+    lines.append([f'**{cell}**' for cell in row] if i in bold else row)
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines) + '\n'
+
+
+def _environment() -> jinja2.Environment:
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('leukemia_jax.reporting'),
+    # Markdown escapes by `literal`; what becomes HTML is escaped by itself.
+    autoescape=jinja2.select_autoescape(['html']),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  environment.filters |= {
+    'number': number,
+    'percent': percent,
+    'duration': duration,
+    'size': size,
+    'literal': literal,
+    'short_hash': short_hash,
+  }
+  environment.globals |= {
+    'table': table,
+    'not_a_device': NOT_A_DEVICE,
+    'details_marker': _DETAILS,
+  }
+  return environment
+
+
+def write(
+  workdir: pathlib.Path,
+  template: str,
+  context: dict[str, Any],
+  figures: dict[str, bytes],
+) -> pathlib.Path:
+  """Writes report.md with its figures, and report.html, whole in itself.
+
+  Args:
+    workdir: where they go.
+    template: name of a template; it begins with a heading, and what follows
+      `details_marker` is folded.
+    context: what it shows.
+    figures: PNG files by name.
+
+  Returns:
+    The path of report.md.
+  """
+  environment = _environment()
+  text = environment.get_template(template).render(context)
+  text = re.sub(r'\n{3,}', '\n\n', text)
+  heading, _, rest = text.strip().partition('\n')
+  body, details = (part.strip() for part in rest.split(_DETAILS))
+  title = heading.removeprefix('# ')
+  for name, image in figures.items():
+    files.write(workdir / name, image)
+  path = workdir / 'report.md'
+  fold = f'<details>\n<summary>Details</summary>\n\n{details}\n\n</details>'
+  files.write(path, f'{heading}\n\n{body}\n\n{fold}\n')
+  html = environment.get_template('page.html').render(
+    title=title,
+    body=_to_html(body, figures),
+    details=_to_html(details, figures),
+  )
+  files.write(workdir / 'report.html', html)
+  return path
+
+
+def _to_html(markdown: str, figures: dict[str, bytes]) -> str:
+  """Markdown as HTML with its figures in it; HTML in it is shown as text."""
+  parser = markdown_it.MarkdownIt('commonmark', {'html': False}).enable('table')
+  html = parser.render(markdown)
+  for name, image in figures.items():
+    data = base64.b64encode(image).decode()
+    html = html.replace(f'src="{name}"', f'src="data:image/png;base64,{data}"')
+  return html

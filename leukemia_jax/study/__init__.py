@@ -1,0 +1,1 @@
+"""The published study's grid of runs, on cached features."""

@@ -1,0 +1,54 @@
+"""Batch-norm statistics for backbones with random weights."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from leukemia_jax import progress
+from leukemia_jax.transforms.preprocess import preprocess
+
+
+def calibrate(
+  model: Any,
+  variables: dict[str, Any],
+  images: np.ndarray,
+  *,
+  preprocessing: str,
+  batch_size: int,
+) -> dict[str, Any]:
+  """Sets batch norms' statistics to the mean of some images' batches.
+
+  Random weights need it: with statistics of 0 and 1 the signal of a deep
+  network dies out, or explodes, and all features are the same.
+
+  Args:
+    model: without a head; its batch norms have momentum 0, so that a batch's
+      statistics are those of the batch alone.
+    variables: the model's.
+    images: uint8, shape (n, size, size, 3); what fills no batch is left out,
+      if there is a full one.
+    preprocessing: see `transforms.preprocess`.
+    batch_size: images a step.
+
+  Returns:
+    The variables with new statistics.
+  """
+
+  @jax.jit
+  def statistics(variables: Any, batch: jax.Array) -> Any:
+    batch = preprocess(batch, preprocessing)
+    _, updated = model.apply(
+      variables, batch, train=True, mutable=['batch_stats']
+    )
+    return updated['batch_stats']
+
+  count = max(1, len(images) // batch_size)
+  total = None
+  for i in progress.track(range(count), 'Calibrating batch norms', count):
+    batch = images[i * batch_size : (i + 1) * batch_size]
+    latest = statistics(variables, batch)
+    total = latest if total is None else jax.tree.map(jnp.add, total, latest)
+  mean = jax.tree.map(lambda leaf: leaf / count, total)
+  return {**variables, 'batch_stats': mean}

@@ -1,0 +1,155 @@
+"""Classification and segmentation: what differs between them, as two values.
+
+A command picks one by the name of the model and hands parts of it down; nothing
+below knows which task it serves.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from leukemia_jax import models
+from leukemia_jax.errors import InputError
+from leukemia_jax.evaluation import classifier, segmenter
+from leukemia_jax.evaluation.scored import Scored, Subject
+from leukemia_jax.metrics import classification, losses, segmentation
+from leukemia_jax.metrics.losses import Objective
+from leukemia_jax.reporting import run_page
+from leukemia_jax.workdir.result import Result
+
+
+class Page(NamedTuple):
+  """How a result is shown.
+
+  Attributes:
+    template: of the page.
+    context: maps a result to the page's tables.
+    figures: maps a result and, right after scoring, what was scored to PNGs.
+    headline: maps a result to one line.
+  """
+
+  template: str
+  context: Callable[[Result], dict[str, Any]]
+  figures: Callable[[Result, Scored | None], dict[str, bytes]]
+  headline: Callable[[Result], str]
+
+
+class Task(NamedTuple):
+  """What a model is for.
+
+  Attributes:
+    name: 'classification' or 'segmentation'.
+    targets: what a model learns: 'classes' or 'masks'.
+    num_outputs: maps the number of classes to that of the model's outputs.
+    objective: maps `config.train` to what is minimised.
+    confusion: maps (logits, targets, sample weight) to counts.
+    extra_scores: maps such counts to further scores of an epoch.
+    class_names: maps the names of the set and of the model to those scored.
+    score: scores a model.
+    page: shows a result.
+  """
+
+  name: str
+  targets: str
+  num_outputs: Callable[[int], int]
+  objective: Callable[[ConfigDict], Objective]
+  confusion: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+  extra_scores: Callable[[np.ndarray], dict[str, float]]
+  class_names: Callable[
+    [str, tuple[str, ...], tuple[str, ...]], tuple[str, ...]
+  ]
+  score: Callable[[Subject], Scored]
+  page: Page
+
+
+def _class_headline(result: Result) -> str:
+  test = result.class_scores('test')
+  return (
+    f'test accuracy {test.accuracy:.4f} over {test.images} images, worst class '
+    f'recall {test.worst_class_recall:.4f}'
+  )
+
+
+def _mask_headline(result: Result) -> str:
+  test, rule = result.mask_scores('test'), result.baselines.colour_rule
+  return (
+    f'test Dice {test.dice:.4f}, IoU {test.iou:.4f} over {test.images} images'
+    + (f' (a colour rule: Dice {rule.dice:.4f})' if rule else '')
+  )
+
+
+def _names_of_model(
+  source: str, of_set: tuple[str, ...], of_model: tuple[str, ...]
+) -> tuple[str, ...]:
+  """The model's classes, which must hold those of the set."""
+  unknown = sorted(set(of_set) - set(of_model))
+  if unknown:
+    raise InputError(
+      f'{source} has the classes {", ".join(unknown)}, which the model does '
+      f'not know; it was trained on {", ".join(of_model)}. Rename the folders'
+    )
+  return of_model
+
+
+def _names_of_set(
+  source: str, of_set: tuple[str, ...], of_model: tuple[str, ...]
+) -> tuple[str, ...]:
+  """The set's classes: cells are cells, in whatever classes."""
+  del source, of_model
+  return of_set
+
+
+CLASSIFY = Task(
+  name='classification',
+  targets='classes',
+  num_outputs=lambda num_classes: num_classes,
+  objective=lambda train: functools.partial(
+    losses.class_objective, loss=train.loss
+  ),
+  confusion=classification.confusion_matrix,
+  extra_scores=lambda confusion: {},
+  class_names=_names_of_model,
+  score=classifier.score,
+  page=Page(
+    'classification.md',
+    run_page.class_context,
+    run_page.class_figures,
+    _class_headline,
+  ),
+)
+SEGMENT = Task(
+  name='segmentation',
+  targets='masks',
+  num_outputs=lambda num_classes: 1,
+  objective=lambda train: functools.partial(
+    losses.mask_objective, loss=train.mask_loss
+  ),
+  confusion=segmentation.pixel_confusion,
+  extra_scores=lambda confusion: {
+    'validation_dice': segmentation.dice(confusion)
+  },
+  class_names=_names_of_set,
+  score=segmenter.score,
+  page=Page(
+    'segmentation.md',
+    run_page.mask_context,
+    run_page.mask_figures,
+    _mask_headline,
+  ),
+)
+
+
+def for_model(name: str) -> Task:
+  """The task of a model.
+
+  Args:
+    name: one of `models.NAMES`.
+
+  Returns:
+    The task.
+  """
+  return SEGMENT if name in models.UNETS else CLASSIFY

@@ -1,0 +1,276 @@
+"""What weights start from: random, ImageNet, a Keras file, another run."""
+
+import hashlib
+import pathlib
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from ml_collections import ConfigDict
+
+from leukemia_jax import build
+from leukemia_jax.config import IMAGENET, RANDOM, check_weights
+from leukemia_jax.data.dataset import Catalogue
+from leukemia_jax.data.splits import Split
+from leukemia_jax.errors import InputError
+from leukemia_jax.pretrained import download, keras_weights
+from leukemia_jax.training.optimizer import make_optimizer
+from leukemia_jax.training.state import TrainState, init_state
+from leukemia_jax.workdir import result, saved
+
+
+def _run_folder(weights: str) -> pathlib.Path | None:
+  """The training run that weights come from, if they do."""
+  if weights in (RANDOM, IMAGENET) or not pathlib.Path(weights).is_dir():
+    return None
+  return pathlib.Path(weights)
+
+
+def resolve_preprocess(
+  config: ConfigDict, prefix: str = 'config.model'
+) -> ConfigDict:
+  """The config with the input scale that its weights were made with.
+
+  Args:
+    config: the experiment. `config.model.preprocess='auto'` becomes 'unit' for
+      random weights, 'backbone' for ImageNet's, and that of the run for a
+      workdir.
+    prefix: see `config.check_config`.
+
+  Returns:
+    A config whose scale is named.
+
+  Raises:
+    InputError: there is nothing at the weights' path, or a Keras file, which
+      does not tell its scale.
+  """
+  weights = config.model.weights
+  check_weights(weights, prefix)
+  if config.model.preprocess != 'auto':
+    return config
+  folder = _run_folder(weights)
+  if weights == RANDOM:
+    preprocess = 'unit'
+  elif weights == IMAGENET:
+    preprocess = 'backbone'
+  elif folder is not None:
+    preprocess = saved.read_config(folder).model.preprocess
+  else:
+    raise InputError(
+      f'{prefix}.weights={weights}: say what its images were scaled to, '
+      f"--{prefix}.preprocess=backbone for [-1, 1] (ImageNet's) or =unit "
+      'for [0, 1]'
+    )
+  config = ml_collections.ConfigDict(config.to_dict())
+  config.model.preprocess = preprocess
+  return config
+
+
+def match_source_run(config: ConfigDict) -> ConfigDict:
+  """The config with the shape of the run that its weights are from.
+
+  Args:
+    config: the experiment; weights that are no run's change nothing.
+
+  Returns:
+    A config that makes a model which holds the weights.
+
+  Raises:
+    InputError: the run is of another model or image size.
+  """
+  folder = _run_folder(config.model.weights)
+  if folder is None:
+    return config
+  source = saved.read_config(folder)
+  for key, own, expected in (
+    ('model.name', config.model.name, source.model.name),
+    ('data.image_size', config.data.image_size, source.data.image_size),
+    ('data.scale', config.data.scale, source.data.scale),
+  ):
+    if own != expected:
+      raise InputError(
+        f'{folder} was trained with config.{key}={expected}, not {own}'
+      )
+  config = ml_collections.ConfigDict(config.to_dict())
+  for field in ('width', 'blocks', 'momentum'):
+    config.model[field] = source.model[field]
+  return config
+
+
+def load_weights(
+  path: str | pathlib.Path, name: str, **fields: Any
+) -> dict[str, Any]:
+  """Reads weights of a Keras file or of a run.
+
+  Args:
+    path: a file as in `pretrained.keras_weights.load_weights`, or the workdir
+      of a finished training run.
+    name: one of `models.NAMES`.
+    **fields: see `pretrained.keras_weights.load_weights`; a run knows its own.
+
+  Returns:
+    'params' and 'batch_stats', arrays by name.
+
+  Raises:
+    InputError: the path can't be read, or is another model's.
+  """
+  path = pathlib.Path(path)
+  if not path.is_dir():
+    return keras_weights.load_weights(path, name, **fields)
+  trained = saved.load_trained(path)
+  if trained.config.model.name != name:
+    raise InputError(f'{path} is a run of {trained.config.model.name}')
+  return trained.variables
+
+
+def _from_keras(config: ConfigDict) -> dict[str, Any]:
+  """The variables of ImageNet or of a Keras file."""
+  model, path = config.model, pathlib.Path(config.model.weights)
+  if config.model.weights == IMAGENET:
+    cache = pathlib.Path(config.data.cache_dir).expanduser()
+    path = download.fetch(download.IMAGENET[model.name], cache / 'weights')
+  fields = build.backbone_fields(model)
+  shape = {k: fields[k] for k in ('width', 'blocks', 'depth') if k in fields}
+  return keras_weights.load_weights(path, model.name, **shape)
+
+
+def initialize(
+  state: TrainState, config: ConfigDict, class_names: tuple[str, ...]
+) -> TrainState:
+  """Puts the weights that a config names into a new state.
+
+  Args:
+    state: before the first step, its weights random.
+    config: the experiment.
+    class_names: of the run; the head of another run is taken over if its
+      classes are the same.
+
+  Returns:
+    The state.
+
+  Raises:
+    InputError: the weights can't be had, or are another model's.
+  """
+  weights = config.model.weights
+  if weights == RANDOM:
+    return state
+  folder, same_classes = _run_folder(weights), False
+  if folder is None:
+    variables = _from_keras(config)
+  else:
+    source = saved.load_trained(folder)
+    variables = source.variables
+    same_classes = tuple(source.result.data.classes) == class_names
+  params = variables['params']
+  # A head has a meaning only for its own classes.
+  if 'backbone' in params and not same_classes:
+    params = {'backbone': params['backbone']}
+  params = state.params | params
+  new, old = (
+    jax.tree.map(lambda leaf: leaf.shape, tree)
+    for tree in (params, state.params)
+  )
+  if new != old:
+    raise InputError(
+      f'config.model.weights={weights} holds a model of another shape; give '
+      'the config.model.name, width and blocks that it was trained with'
+    )
+  params, statistics = jax.device_put((params, variables['batch_stats']))
+  return state.replace(params=params, batch_stats=statistics)
+
+
+def seen_images(
+  weights: str, split: Split, catalogue: Catalogue
+) -> dict[str, int] | None:
+  """How many held-out images the starting weights have learnt from.
+
+  Args:
+    weights: `config.model.weights`.
+    split: of the run.
+    catalogue: of its set.
+
+  Returns:
+    The number by part; None for weights that are not a run's.
+  """
+  folder = _run_folder(weights)
+  if folder is None:
+    return None
+  learnt, hashes = saved.read_split(folder).learnt, catalogue.pixel_hashes
+  counts = {
+    part: sum(hashes[i] in learnt for i in np.unique(pairs[:, 0]))
+    for part, pairs in split._asdict().items()
+    if part != 'train'
+  }
+  for part, count in counts.items():
+    if count:
+      print(
+        f'warning: the weights of {weights} have learnt from {count} images of '
+        f'the {part} part: its scores are too good'
+      )
+  if counts['test']:
+    print(
+      'Use the same config.seed and split there and here, or train the weights '
+      'with --config.data.protocol=disjoint_from_study_tests'
+    )
+  return counts
+
+
+def fingerprint(config: ConfigDict) -> str:
+  """What a config's starting weights are a function of.
+
+  Args:
+    config: the experiment.
+
+  Returns:
+    A text that changes when they do; none of them is loaded for it.
+
+  Raises:
+    InputError: there is nothing at the weights' path.
+  """
+  weights = config.model.weights
+  if weights == RANDOM:
+    return f'drawn from seed {config.seed}'
+  if weights == IMAGENET:
+    return download.IMAGENET[config.model.name].digest
+  folder = _run_folder(weights)
+  if folder is not None:
+    return result.read(folder).parameters_sha256
+  try:
+    with open(weights, 'rb') as stream:
+      return hashlib.file_digest(stream, 'sha256').hexdigest()
+  except OSError as error:
+    raise InputError(
+      f'config.model.weights={weights} cannot be read: {error.strerror}'
+    ) from None
+
+
+def backbone(
+  config: ConfigDict, class_names: tuple[str, ...]
+) -> dict[str, Any]:
+  """A classifier's starting weights without its head.
+
+  Args:
+    config: the experiment.
+    class_names: of the set.
+
+  Returns:
+    What `models.create` with no classes applies.
+
+  Raises:
+    InputError: see `initialize`.
+  """
+  size = config.data.image_size
+  state = init_state(
+    build.make_keys(config.seed).init,
+    build.create_model(config, len(class_names)),
+    # No moments of what is not trained.
+    make_optimizer(freeze_backbone=True),
+    shape=(size, size, 3),
+    learning_rate=config.train.learning_rate,
+  )
+  variables = initialize(state, config, class_names).variables()
+  return {
+    collection: {'backbone': tree['backbone']}
+    for collection, tree in variables.items()
+  }

@@ -1,0 +1,384 @@
+"""The training loop: epochs of compiled steps, resumed after a kill."""
+
+import contextlib
+import dataclasses
+import math
+import pathlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from leukemia_jax import progress
+from leukemia_jax.data.dataset import Dataset
+from leukemia_jax.errors import InputError
+from leukemia_jax.evaluation import eval_step
+from leukemia_jax.evaluation.eval_step import EvalStep
+from leukemia_jax.training import stopping
+from leukemia_jax.training.metric_writer import MetricWriter
+from leukemia_jax.training.state import TrainState
+from leukemia_jax.training.step import (
+  StepMetrics,
+  TrainStep,
+  epoch_order,
+  repeat_step,
+)
+from leukemia_jax.workdir.checkpoint import RunCheckpoints
+
+# Steps that may be under way before the oldest one's loss is looked at.
+_AHEAD = 8
+
+
+class DivergedError(InputError):
+  """The loss is no longer a finite number."""
+
+
+def _diverged(what: str, step: int, rate: float) -> DivergedError:
+  return DivergedError(
+    f'{what} at step {step} with learning rate {rate:g}; the last good '
+    'checkpoint is kept. Lower config.train.learning_rate and use a new '
+    '--workdir'
+  )
+
+
+class Schedule(NamedTuple):
+  """How long to train; see `config.train`.
+
+  Attributes:
+    epochs: at most.
+    batch_size: images a step.
+    checkpoint_steps: a checkpoint every so many steps, besides each epoch's.
+    steps_per_call: steps in one compiled call on a GPU.
+    rules: when to lower the rate and when to stop.
+  """
+
+  epochs: int
+  batch_size: int
+  checkpoint_steps: int
+  steps_per_call: int
+  rules: stopping.Rules
+
+
+@dataclasses.dataclass
+class TrainingCost:
+  """What a run took, from its start or from where it was resumed."""
+
+  compile_seconds: float = 0.0  # of the training step
+  train_seconds: float = 0.0
+  images: int = 0
+  resumed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """A finished training: the best weights, the epochs' log and the cost."""
+
+  variables: dict[str, Any]
+  history: list[dict[str, Any]]
+  best_epoch: int
+  cost: TrainingCost
+
+
+class InflightSteps:
+  """Looks at steps' metrics a little late, so that dispatch never waits."""
+
+  def __init__(self, rate: float) -> None:
+    self._rate = rate
+    self._waiting: deque[tuple[int, StepMetrics]] = deque()
+    self.summary = ''
+
+  def add(self, step: int, reported: StepMetrics) -> None:
+    """Adds the steps of a call, the first of which is `step`."""
+    self._waiting.append((step, reported))
+    if len(self._waiting) > _AHEAD:
+      self._look()
+
+  def drain(self) -> None:
+    """Waits for all steps.
+
+    Raises:
+      DivergedError: a loss is not finite.
+    """
+    while self._waiting:
+      self._look()
+
+  def _look(self) -> None:
+    step, reported = self._waiting.popleft()
+    losses = np.asarray(reported.loss)
+    for i, loss in enumerate(losses):
+      if not np.isfinite(loss):
+        raise _diverged(f'the loss is {loss}', step + i + 1, self._rate)
+    self.summary = (
+      f'loss {losses[-1]:.3f}  accuracy {reported.accuracy[-1]:.3f}  '
+    )
+
+
+class CompiledSteps:
+  """Compiled calls of one or more training steps, and what they took."""
+
+  def __init__(self, train_step: TrainStep, cost: TrainingCost):
+    self._train_step = train_step
+    self._compiled: dict[int, TrainStep] = {}
+    self._cost = cost
+
+  def __call__(
+    self, count: int, state: TrainState, *args: Any
+  ) -> tuple[TrainState, StepMetrics]:
+    """Takes `count` steps in one call."""
+    if count not in self._compiled:
+      started = time.perf_counter()
+      call = jax.jit(repeat_step(self._train_step, count), donate_argnums=0)
+      self._compiled[count] = call.lower(state, *args).compile()
+      self._cost.compile_seconds += time.perf_counter() - started
+    return self._compiled[count](state, *args)
+
+
+def _train_epoch(
+  state: TrainState,
+  take_steps: CompiledSteps,
+  args: tuple[Any, ...],
+  *,
+  images: int,
+  schedule: Schedule,
+  cost: TrainingCost,
+  save: Callable[[TrainState], None],
+  show: Callable[[int, str], None],
+) -> TrainState:
+  """Trains to the end of the epoch that `state` is in."""
+  steps = -(-images // schedule.batch_size)
+  step, epoch = int(state.step), int(state.step) // steps
+  end = (epoch + 1) * steps
+  started, compiled = time.perf_counter(), cost.compile_seconds
+  inflight, first, done = InflightSteps(float(state.learning_rate)), step, 0
+  remaining = images - (step - epoch * steps) * schedule.batch_size
+  # On a CPU never a loop over steps: gradients of convolutions crawl in it.
+  on_cpu = jax.default_backend() == 'cpu'
+  per_call = 1 if on_cpu else schedule.steps_per_call
+
+  def seconds() -> float:
+    spent_compiling = cost.compile_seconds - compiled
+    return max(time.perf_counter() - started - spent_compiling, 1e-9)
+
+  while step < end:
+    to_save = schedule.checkpoint_steps - step % schedule.checkpoint_steps
+    count = min(per_call, end - step, to_save)
+    state, reported = take_steps(count, state, *args)
+    inflight.add(step, reported)
+    step += count
+    # The last batch is filled up with images that count for nothing.
+    done = min((step - first) * schedule.batch_size, remaining)
+    if step % schedule.checkpoint_steps == 0 and step < end:
+      # Only a state that is known to be good may replace the last one.
+      inflight.drain()
+      save(state)
+    show(
+      step,
+      f'epoch {epoch + 1}  {inflight.summary}{done / seconds():.0f} images/s',
+    )
+  inflight.drain()
+  cost.train_seconds += seconds()
+  cost.images += done
+  return state
+
+
+@jax.jit
+def is_finite(variables: Any) -> jax.Array:
+  """Whether all values are."""
+  return jnp.stack(
+    [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)]
+  ).all()
+
+
+class Learner(NamedTuple):
+  """What the loop calls.
+
+  Attributes:
+    train_step: from `step.make_train_step`.
+    eval_step: from `eval_step.make_eval_step`.
+    num_classes: number of classes; 2 with masks, background and cells.
+    extra_scores: maps the validation part's confusion matrix to further scores
+      of the log.
+  """
+
+  train_step: TrainStep
+  eval_step: EvalStep
+  num_classes: int
+  extra_scores: Callable[[np.ndarray], dict[str, float]]
+
+
+class TrainingData(NamedTuple):
+  """A set with the indices of two parts; repeated where it is balanced so."""
+
+  dataset: Dataset
+  train: np.ndarray
+  validation: np.ndarray
+
+
+@dataclasses.dataclass
+class _Session:
+  """What an epoch's end changes and writes.
+
+  Attributes:
+    checkpoints: of the run.
+    writer: of the epochs' lines.
+    progress: what the rules remember.
+    stopped: whether they say that training ends.
+  """
+
+  checkpoints: RunCheckpoints
+  writer: MetricWriter
+  progress: stopping.Progress
+  stopped: bool
+
+  def save(self, state: TrainState) -> None:
+    """Saves the latest state, if it is a good one."""
+    if not is_finite(state.variables()):
+      step, rate = int(state.step), float(state.learning_rate)
+      raise _diverged('parameters are not finite', step, rate)
+    notes = {'progress': self.progress._asdict(), 'stopped': self.stopped}
+    self.checkpoints.save(int(state.step), state, notes)
+
+  def end_epoch(
+    self, state: TrainState, line: dict[str, Any], rules: stopping.Rules
+  ) -> TrainState:
+    """Applies the rules, then writes all of the epoch."""
+    epoch, loss = line['epoch'] - 1, line['validation_loss']
+    if not math.isfinite(loss):
+      what = f'the validation loss is {loss}'
+      raise _diverged(what, int(state.step), line['learning_rate'])
+    self.progress, decision = stopping.after_epoch(
+      self.progress, epoch, loss, rules
+    )
+    self.stopped = decision.stop
+    if decision.is_best:
+      # Before the latest state, which must not remember a best one that isn't
+      # on disk.
+      self.checkpoints.save_best(epoch, state.variables())
+    rate = state.learning_rate * decision.rate_factor
+    state = state.replace(sums=jnp.zeros(3), learning_rate=rate)
+    self.writer.write(line)
+    self.save(state)
+    return state
+
+
+@contextlib.contextmanager
+def _open_session(
+  state: TrainState, workdir: pathlib.Path, steps: int
+) -> Iterator[tuple[TrainState, _Session]]:
+  """A run's files, and the newest state in them, or the given one."""
+  with contextlib.closing(RunCheckpoints(workdir)) as checkpoints:
+    best, stopped = stopping.Progress(), False
+    if (restored := checkpoints.restore(state)) is not None:
+      state, notes = restored
+      best, stopped = stopping.Progress(**notes['progress']), notes['stopped']
+    # Best weights of an epoch that is trained again are saved again.
+    checkpoints.drop_best_after(best.best_epoch)
+    epochs = int(state.step) // steps
+    with contextlib.closing(MetricWriter(workdir, epochs)) as writer:
+      yield state, _Session(checkpoints, writer, best, stopped)
+
+
+def fit(
+  state: TrainState,
+  learner: Learner,
+  data: TrainingData,
+  *,
+  key: jax.Array,
+  schedule: Schedule,
+  workdir: pathlib.Path,
+) -> Outcome:
+  """Trains until the last epoch or until validation stops improving.
+
+  Resumes from the newest checkpoint in the workdir, with the same bits as a run
+  that was never stopped.
+
+  Args:
+    state: before the first step.
+    learner: what is called.
+    data: the set and its parts.
+    key: PRNG key of order, augmentation and dropout.
+    schedule: how long.
+    workdir: where checkpoints, metrics.jsonl and TensorBoard scalars go.
+
+  Returns:
+    The outcome, with the weights of the epoch of lowest validation loss.
+
+  Raises:
+    DivergedError: the loss is not finite.
+    InputError: a checkpoint can't be written or read.
+  """
+  order_key, step_key = jax.random.split(key)
+  indices = jnp.asarray(data.train, jnp.int32)
+  steps, cost = -(-len(indices) // schedule.batch_size), TrainingCost()
+  total = schedule.epochs * steps
+  take_steps = CompiledSteps(learner.train_step, cost)
+  with (
+    _open_session(state, workdir, steps) as (state, session),
+    progress.bar('note') as bar,
+  ):
+    cost.resumed = int(state.step) > 0
+    task = bar.add_task('Training', total=total, note='')
+    while not session.stopped and int(state.step) < total:
+      epoch, before = int(state.step) // steps, cost.train_seconds
+      order = epoch_order(
+        order_key, epoch, indices, batch_size=schedule.batch_size
+      )
+      state = _train_epoch(
+        state,
+        take_steps,
+        (step_key, data.dataset, *order),
+        images=len(indices),
+        schedule=schedule,
+        cost=cost,
+        save=session.save,
+        show=lambda step, note: bar.update(task, completed=step, note=note),
+      )
+      line = _validate(state, learner, data, schedule.batch_size)
+      seconds = round(cost.train_seconds - before, 3)
+      line |= {'epoch': epoch + 1, 'seconds': seconds}
+      state = session.end_epoch(state, line, schedule.rules)
+      bar.console.print(_one_line(line), soft_wrap=True, highlight=False)
+    variables = session.checkpoints.best(state.variables())
+  best_epoch = session.progress.best_epoch
+  return Outcome(variables, session.writer.history, best_epoch, cost)
+
+
+def _validate(
+  state: TrainState, learner: Learner, data: TrainingData, batch_size: int
+) -> dict[str, Any]:
+  """An epoch's scores; training scores are those while training."""
+  train_loss, correct, images = (float(s) for s in state.sums)
+  loss, confusion = eval_step.run(
+    learner.eval_step,
+    state.variables(),
+    data.dataset,
+    data.validation,
+    batch_size=batch_size,
+    num_classes=learner.num_classes,
+  )
+  held_out = float(confusion.sum())
+  return {
+    'epoch': 0,
+    'learning_rate': float(state.learning_rate),
+    'train_loss': train_loss / images,
+    'train_accuracy': correct / images,
+    'validation_loss': loss / held_out,
+    'validation_accuracy': float(np.trace(confusion)) / held_out,
+    **learner.extra_scores(confusion),
+  }
+
+
+def _one_line(line: dict[str, Any]) -> str:
+  dice = line.get('validation_dice')
+  return (
+    f'epoch {line["epoch"]:3d}  train: loss {line["train_loss"]:.4f} accuracy '
+    f'{line["train_accuracy"]:.4f}  validation: loss '
+    f'{line["validation_loss"]:.4f} accuracy '
+    f'{line["validation_accuracy"]:.4f}  '
+    + (f'Dice {dice:.4f}  ' if dice is not None else '')
+    + f'{line["seconds"]:.1f} s'
+  )

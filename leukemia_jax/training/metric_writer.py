@@ -1,0 +1,51 @@
+"""The epochs' scores on disk: metrics.jsonl, and scalars for TensorBoard."""
+
+import json
+import pathlib
+from typing import Any
+
+import tensorboardX
+
+from leukemia_jax import files
+from leukemia_jax.workdir import METRICS
+
+
+class MetricWriter:
+  """Writes a line an epoch, and keeps those written so far.
+
+  Attributes:
+    history: the lines of the epochs that are done.
+  """
+
+  def __init__(self, workdir: pathlib.Path, epochs: int):
+    """Resumes a log.
+
+    Args:
+      workdir: of the run.
+      epochs: how many are done; later lines are of an epoch that is now
+        trained again.
+    """
+    self._path = workdir / METRICS
+    self.history = files.read_json_lines(self._path)[:epochs]
+    # All of them again: a kill loses what was not flushed.
+    self._board = tensorboardX.SummaryWriter(
+      str(workdir / 'tensorboard'), purge_step=0
+    )
+    for line in self.history:
+      self._add_scalars(line)
+
+  def write(self, line: dict[str, Any]) -> None:
+    """Adds an epoch's line."""
+    self.history.append(line)
+    text = ''.join(json.dumps(entry) + '\n' for entry in self.history)
+    files.write(self._path, text)
+    self._add_scalars(line)
+
+  def _add_scalars(self, line: dict[str, Any]) -> None:
+    for name, value in line.items():
+      if name != 'epoch':
+        self._board.add_scalar(name, value, line['epoch'])
+
+  def close(self) -> None:
+    """Closes the files."""
+    self._board.close()

@@ -1,0 +1,96 @@
+"""What a training run starts with: its steps, its schedule, its first state."""
+
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from leukemia_jax.build import Inputs, Network
+from leukemia_jax.data import input_pipeline
+from leukemia_jax.evaluation.eval_step import make_eval_step
+from leukemia_jax.training import initial_weights
+from leukemia_jax.training.loop import Learner, Schedule
+from leukemia_jax.training.optimizer import make_optimizer
+from leukemia_jax.training.state import TrainState, init_state
+from leukemia_jax.training.step import make_train_step
+from leukemia_jax.training.stopping import Rules
+from leukemia_jax.workdir import LATEST, checkpoint
+
+
+def schedule(train: ConfigDict) -> Schedule:
+  """Takes how long to train from `config.train`."""
+  rules = Rules(
+    train.plateau_factor, train.plateau_patience, train.stop_patience
+  )
+  return Schedule(
+    train.epochs,
+    train.batch_size,
+    train.checkpoint_steps,
+    train.steps_per_call,
+    rules,
+  )
+
+
+def learner(
+  train: ConfigDict,
+  network: Network,
+  inputs: Inputs,
+  extra_scores: Callable[[np.ndarray], dict[str, float]],
+) -> Learner:
+  """Makes the steps of a run.
+
+  Args:
+    train: `config.train`.
+    network: what learns.
+    inputs: of the run.
+    extra_scores: see `Learner`.
+
+  Returns:
+    What the loop calls.
+  """
+  train_step = make_train_step(
+    network,
+    tx=make_optimizer(train.freeze_backbone),
+    augment=input_pipeline.training_augment(inputs.spec, inputs.augment),
+    accumulate=train.accumulate,
+  )
+  return Learner(
+    train_step, make_eval_step(network), network.num_classes, extra_scores
+  )
+
+
+def first_state(
+  config: ConfigDict,
+  network: Network,
+  inputs: Inputs,
+  class_names: tuple[str, ...],
+  workdir: pathlib.Path,
+) -> TrainState:
+  """A run's state before its first step.
+
+  Args:
+    config: the experiment.
+    network: what learns.
+    inputs: of the run.
+    class_names: of the set.
+    workdir: of the run; if it holds a checkpoint, that one counts, and weights
+      are not read again.
+
+  Returns:
+    The state.
+
+  Raises:
+    InputError: the weights can't be had, or are another model's.
+  """
+  size = config.data.image_size
+  state = init_state(
+    inputs.keys.init,
+    network.model,
+    make_optimizer(config.train.freeze_backbone),
+    shape=(size, size, 3),
+    learning_rate=config.train.learning_rate,
+  )
+  if checkpoint.is_empty(workdir / LATEST):
+    state = initial_weights.initialize(state, config, class_names)
+  return state

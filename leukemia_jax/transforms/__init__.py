@@ -1,0 +1,1 @@
+"""Pure functions of images: augmentation, JPEG, input scaling."""

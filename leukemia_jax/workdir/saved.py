@@ -1,0 +1,159 @@
+"""What a run left behind, read again: config, split, weights."""
+
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from leukemia_jax import build, files
+from leukemia_jax.config import check_config
+from leukemia_jax.data.dataset import Catalogue
+from leukemia_jax.data.splits import PARTS, Split
+from leukemia_jax.errors import InputError
+from leukemia_jax.workdir import BEST, CONFIG, SPLIT, checkpoint, result
+from leukemia_jax.workdir.claim import FORMAT, check_format
+from leukemia_jax.workdir.result import Result
+
+
+def read_config(workdir: pathlib.Path) -> ConfigDict:
+  """The config of a training run.
+
+  Args:
+    workdir: of the run.
+
+  Returns:
+    The config, checked.
+
+  Raises:
+    InputError: there is none, it is another command's, damaged, or of another
+      version.
+  """
+  path = workdir / CONFIG
+  content = files.read_json(path)
+  check_format(content, path)
+  mode = content.pop('mode', '')
+  if mode == 'study':
+    raise InputError(
+      f'{workdir} is a study: it stores scores of heads, not their weights. '
+      'Give the workdir of a training run; report.md there gives the config '
+      'that trains a row again'
+    )
+  if mode != 'train':
+    raise InputError(f'{path} is not that of a training run')
+  del content['format']
+  try:
+    config = ConfigDict(content)
+    check_config(config)
+  except (AttributeError, TypeError, ValueError) as error:
+    raise InputError(f'{path} is damaged: {error}') from error
+  return config
+
+
+class SavedSplit(NamedTuple):
+  """The split that a run wrote down.
+
+  Attributes:
+    split: the split.
+    fingerprint: of the set.
+    learnt: pixel hashes of the training and validation images.
+  """
+
+  split: Split
+  fingerprint: str
+  learnt: set[str]
+
+
+def write_split(
+  workdir: pathlib.Path, split: Split, catalogue: Catalogue
+) -> None:
+  """Writes a split, with what identifies the set that it belongs to."""
+  content = {
+    'format': FORMAT,
+    'fingerprint': catalogue.fingerprint,
+    'pixel_hashes': catalogue.pixel_hashes,
+    'parts': {part: pairs.tolist() for part, pairs in split._asdict().items()},
+  }
+  files.write(workdir / SPLIT, json.dumps(content))
+
+
+def read_split(workdir: pathlib.Path) -> SavedSplit:
+  """Reads what `write_split` wrote.
+
+  Args:
+    workdir: of a training run.
+
+  Returns:
+    The split and its set.
+
+  Raises:
+    InputError: there is none, it is damaged, or of another version.
+  """
+  path = workdir / SPLIT
+  content = files.read_json(path)
+  check_format(content, path)
+  try:
+    hashes = content['pixel_hashes']
+    parts = (content['parts'][part] for part in PARTS)
+    split = Split(*(np.array(p, np.int32).reshape(-1, 2) for p in parts))
+    for part in split:
+      if not len(part) or part.min() < 0 or part[:, 0].max() >= len(hashes):
+        raise ValueError('a part is empty or names images that are not there')
+    learnt = np.concatenate([split.train, split.validation])[:, 0]
+    return SavedSplit(
+      split, content['fingerprint'], {hashes[i] for i in learnt}
+    )
+  except (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+  ) as error:
+    raise InputError(f'{path} is damaged: {error!r}') from error
+
+
+class Trained(NamedTuple):
+  """A finished training run.
+
+  Attributes:
+    config: of the run.
+    result: of the run.
+    variables: of its best epoch.
+  """
+
+  config: ConfigDict
+  result: Result
+  variables: dict[str, Any]
+
+
+def load_trained(workdir: pathlib.Path) -> Trained:
+  """Reads the config, result and best weights of a finished training run.
+
+  Args:
+    workdir: of the run.
+
+  Returns:
+    The run.
+
+  Raises:
+    InputError: it is no such run, is damaged, or of another version.
+  """
+  config = read_config(workdir)
+  finished = result.read(workdir)
+  model = build.create_model(config, finished.model.num_outputs)
+  size = config.data.image_size
+  abstract = {'batch_stats': {}} | jax.eval_shape(
+    lambda: model.init(
+      jax.random.key(0), jnp.zeros((1, size, size, 3)), train=False
+    )
+  )
+  manager = checkpoint.open_manager(workdir / BEST)
+  restored = checkpoint.restore(manager, abstract)
+  manager.close()
+  if restored is None:
+    raise InputError(f'{workdir / BEST} holds no checkpoint')
+  return Trained(config, finished, restored[0])

@@ -1,0 +1,137 @@
+"""--mode=evaluate: the model's own set, others, and what is refused."""
+
+import json
+import pathlib
+import shutil
+
+import conftest
+import numpy as np
+import pytest
+from command import SMALL, refused, result, run
+from conftest import ROOT
+
+from leukemia_jax.errors import InputError
+from leukemia_jax.workdir import saved
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, cache) -> pathlib.Path:
+  workdir = tmp_path_factory.mktemp('runs') / 'train'
+  done = run(f'--workdir={workdir}', cache, *SMALL)
+  assert done.returncode == 0, done.stderr
+  return workdir
+
+
+def test_evaluation_on_its_own_data_gives_its_own_numbers(
+  trained, cache, tmp_path
+):
+  done = run(
+    f'--workdir={tmp_path}/out',
+    '--mode=evaluate',
+    f'--checkpoint={trained}',
+  )
+  assert done.returncode == 0, done.stderr
+  ours, theirs = result(tmp_path / 'out'), result(trained)
+  for part in ('train', 'validation', 'test'):
+    assert ours[part] == theirs[part]
+  assert ours['parameters_sha256'] == theirs['parameters_sha256']
+
+
+def test_evaluation_on_other_data(trained, cache, tmp_path):
+  # Two of the four classes; labels must be mapped by name.
+  conftest.save_images(tmp_path / 'set', {'Pre': 5, 'Benign': 4}, size=90)
+  flags = ['--mode=evaluate', f'--checkpoint={trained}', cache]
+  source = f'--config.data.source={tmp_path}/set'
+  done = run(f'--workdir={tmp_path}/out', *flags, source)
+  assert done.returncode == 0, done.stderr
+  got = result(tmp_path / 'out')
+  assert 'train' not in got
+  counts = np.array(got['test']['confusion_matrix'])
+  assert counts.sum(1).tolist() == [4, 0, 5, 0]
+  report = (tmp_path / 'out/report.md').read_text()
+  assert 'Scores of the run `train` on set' in report
+  conftest.save_images(tmp_path / 'other', {'Pre': 2, 'AML': 2}, size=90)
+  source = f'--config.data.source={tmp_path}/other'
+  error = refused(run(f'--workdir={tmp_path}/out2', *flags, source))
+  assert 'the classes AML' in error
+  inside = f'--workdir={trained}/checkpoints/best'
+  for where in (f'--workdir={trained}', inside):
+    assert 'lies in --checkpoint' in refused(run(where, *flags, source))
+
+
+def test_evaluate_needs_a_trained_run(tmp_path, cache):
+  flags = ['--mode=evaluate', f'--checkpoint={tmp_path}/none', cache]
+  error = refused(run(f'--workdir={tmp_path}/out', *flags))
+  assert 'no workdir of a finished run' in error
+
+
+def test_a_study_is_no_model(tmp_path):
+  (tmp_path / 'study').mkdir()
+  config = '{"format": 2, "mode": "study"}'
+  (tmp_path / 'study/config.json').write_text(config)
+  flags = ['--mode=evaluate', f'--checkpoint={tmp_path}/study']
+  error = refused(run(f'--workdir={tmp_path}/out', *flags))
+  assert 'is a study: it stores scores of heads' in error
+
+
+def test_an_evaluation_too_small_for_the_model(trained, cache, tmp_path):
+  flags = ['--mode=evaluate', f'--checkpoint={trained}', cache]
+  where = f'--workdir={tmp_path}/e'
+  error = refused(run(where, *flags, '--config.data.scale=0.5'))
+  assert 'config.data.image_size=75 * config.data.scale=0.5 must be 75' in error
+
+
+@pytest.mark.full
+def test_evaluation_leaves_out_what_was_trained_on(trained, cache, tmp_path):
+  """A grown copy of the training set: only what is new, or was test, counts."""
+  conftest.save_images(tmp_path / 'one', {'a': 20, 'b': 20}, size=75)
+  done = run(
+    f'--workdir={tmp_path}/w',
+    cache,
+    *SMALL,
+    f'--config.data.source={tmp_path}/one',
+  )
+  assert done.returncode == 0, done.stderr
+  split = json.loads((tmp_path / 'w/split.json').read_text())['parts']
+  learnt = {i for part in ('train', 'validation') for i, _ in split[part]}
+  flags = ['--mode=evaluate', f'--checkpoint={tmp_path}/w', cache]
+  shutil.copytree(tmp_path / 'one', tmp_path / 'two')
+  conftest.save_images(tmp_path / 'new', {'a': 3, 'b': 2}, size=75, seed=9)
+  for path in (tmp_path / 'new').rglob('*.png'):
+    shutil.copy(path, tmp_path / 'two' / path.parent.name / f'new-{path.name}')
+  source = f'--config.data.source={tmp_path}/two'
+  done = run(f'--workdir={tmp_path}/out', *flags, source)
+  assert done.returncode == 0, done.stderr
+  got = result(tmp_path / 'out')
+  assert got['data']['left_out_as_trained_on'] == len(learnt)
+  assert got['test']['images'] == 45 - len(learnt)
+  # Its own source, changed: refused rather than scored as if it were test.
+  shutil.copy(tmp_path / 'new/a/cell-0.png', tmp_path / 'one/a/more.png')
+  error = refused(run(f'--workdir={tmp_path}/out2', *flags))
+  assert 'has changed since' in error
+
+
+def test_evaluation_takes_no_key_of_the_model(trained, cache, tmp_path):
+  flags = [f'--workdir={tmp_path}/o', '--mode=evaluate', cache]
+  flags.append(f'--checkpoint={trained}')
+  error = refused(run(*flags, '--config.model.width=0.3'))
+  assert "config.model.width is the trained model's own" in error
+  error = refused(run(f'--config={ROOT}/configs/default.py', *flags))
+  assert 'leave --config away' in error
+
+
+@pytest.mark.parametrize(
+  ('name', 'content'),
+  [
+    ('config.json', 'null'),
+    ('config.json', '{"format": 2, "mode": "train"}'),
+    ('result.json', '{"format": 2, "data": {"classes": []}}'),
+    ('split.json', '{"format": 2, "fingerprint": "", "parts": {}}'),
+  ],
+)
+def test_damaged_files_of_a_run(trained, tmp_path, name, content):
+  shutil.copytree(trained, tmp_path / 'w')
+  (tmp_path / 'w' / name).write_text(content)
+  with pytest.raises(InputError, match=name):
+    saved.load_trained(tmp_path / 'w')
+    saved.read_split(tmp_path / 'w')

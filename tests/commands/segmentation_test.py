@@ -1,0 +1,269 @@
+"""Segmentation on the command line: training, other sets, refusals."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from command import check_kills, refused, result, run
+from PIL import Image
+
+from leukemia_jax.data import smear_cells, synthetic
+
+SMALL = [
+  '--config=configs/unet.py',
+  '--config.synthetic.scale=0.03',
+  '--config.data.image_size=48',
+  '--config.model.width=0.125',
+  '--config.model.depth=2',
+  '--config.train.learning_rate=0.01',
+  '--config.train.mask_loss=bce+dice',
+  '--config.train.batch_size=4',
+  '--config.train.epochs=12',
+]
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, cache) -> pathlib.Path:
+  workdir = tmp_path_factory.mktemp('runs') / 'train'
+  done = run(f'--workdir={workdir}', *SMALL, cache)
+  assert done.returncode == 0, done.stderr
+  assert 'test Dice' in done.stdout and 'Dice 0.' in done.stderr
+  return workdir
+
+
+def save_pairs(folder: pathlib.Path, count: int = 4) -> pathlib.Path:
+  """Smears with masks of 0 and 1, drawn by hand as it were."""
+  import jax
+
+  for tree in ('images', 'masks'):
+    (folder / tree).mkdir(parents=True)
+  for i in range(count):
+    image, mask = synthetic.render_image(
+      jax.random.key(9), i, i % 4, i, spec=smear_cells.SmearSpec(size=96)
+    )
+    Image.fromarray(image).save(folder / f'images/{i}.png')
+    Image.fromarray(mask).save(folder / f'masks/{i}.png')
+  return folder
+
+
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory) -> pathlib.Path:
+  return save_pairs(tmp_path_factory.mktemp('drawn') / 'set')
+
+
+def test_a_run_learns_and_shows_it(trained):
+  got = result(trained)
+  test = got['test']
+  assert got['task'] == 'segmentation'
+  assert test['dice'] > got['baselines']['background']['dice'] == 0
+  assert test['dice'] > 0.4
+  assert 0 < got['threshold'] < 1
+  assert test['iou'] == pytest.approx(test['dice'] / (2 - test['dice']))
+  assert set(test['by_class']) == set(synthetic.CLASSES)
+  assert sum(c['images'] for c in test['by_class'].values()) == test['images']
+  assert got['baselines']['colour_rule']['dice'] > 0.5
+  report = (trained / 'report.md').read_text()
+  for name in ('curves.png', 'thresholds.png', 'errors.png'):
+    assert f']({name})' in report and (trained / name).exists()
+  assert 'colour rule' in report and 'Hausdorff' in report
+
+
+@pytest.mark.full
+def test_another_run_gives_the_same_result(trained, cache, tmp_path):
+  done = run(f'--workdir={tmp_path}/w', *SMALL, cache)
+  assert done.returncode == 0, done.stderr
+  one, two = result(trained), result(tmp_path / 'w')
+  del one['cost'], two['cost']
+  assert one == two
+
+
+def test_its_own_set_is_scored_alike(trained, cache, tmp_path):
+  where = [f'--workdir={tmp_path}/e', '--mode=evaluate']
+  done = run(*where, f'--checkpoint={trained}', cache)
+  assert done.returncode == 0, done.stderr
+  one, two = result(trained), result(tmp_path / 'e')
+  assert one['threshold'] == two['threshold']
+  for part in ('train', 'validation', 'test'):
+    assert one[part] == two[part]
+
+
+def test_masks_drawn_by_hand_are_scored(trained, cache, drawn, tmp_path):
+  flags = ['--mode=evaluate', f'--checkpoint={trained}', cache]
+  flags += [f'--config.data.source={drawn}']
+  error = refused(run(*flags, f'--workdir={tmp_path}/a'))
+  assert 'all 4 masks are empty' in error and 'grey>0' in error
+  flags += ['--config.data.mask_rule=grey>0']
+  done = run(*flags, f'--workdir={tmp_path}/b')
+  assert done.returncode == 0, done.stderr
+  got = result(tmp_path / 'b')
+  assert got['test']['images'] == 4 and 'train' not in got
+  assert got['threshold'] == result(trained)['threshold']
+  assert list(got['test']['by_class']) == ['images']
+  assert got['data']['masks']['rule'] == 'grey>0' and got['data']['scale'] == 1
+  # The rule is the training run's: four images are no set to fit one to.
+  assert got['baselines']['rule'] == result(trained)['baselines']['rule']
+  done = run(*flags, f'--workdir={tmp_path}/c', '--config.data.scale=0.5')
+  assert done.returncode == 0, done.stderr
+  assert result(tmp_path / 'c')['test'] != got['test']
+
+
+@pytest.mark.full
+def test_controls_without_cells_are_scored(trained, cache, tmp_path):
+  source = save_pairs(tmp_path / 'set')
+  for tree in ('images', 'masks'):
+    for i, name in enumerate(('cells', 'cells', 'controls', 'controls')):
+      (source / tree / name).mkdir(exist_ok=True)
+      file = source / f'{tree}/{i}.png'
+      file.rename(source / f'{tree}/{name}/{i}.png')
+  for file in (source / 'masks/controls').glob('*.png'):
+    Image.fromarray(np.zeros((96, 96), np.uint8)).save(file)
+  flags = [cache, f'--config.data.source={source}']
+  flags += ['--config.data.mask_rule=grey>0']
+  evaluate = ['--mode=evaluate', f'--checkpoint={trained}']
+  done = run(*flags, *evaluate, f'--workdir={tmp_path}/e')
+  assert done.returncode == 0, done.stderr
+  assert 'masks of controls look broken' in done.stdout
+  got = result(tmp_path / 'e')
+  assert got['data']['masks']['by_class']['controls']['empty'] == 2
+  background = got['baselines']['background']['by_class']['controls']
+  assert background['dice'] == 1 and 'hausdorff_95' not in background
+  assert 'look broken' in (tmp_path / 'e/report.md').read_text()
+  # There is nothing to learn from such a class.
+  error = refused(run(*SMALL, *flags, f'--workdir={tmp_path}/w'))
+  assert 'all 2 masks of controls are empty' in error
+
+
+@pytest.mark.full
+def test_balanced_first_with_one_empty_mask_dropped(cache, tmp_path):
+  source = save_pairs(tmp_path / 'set', count=12)
+  for i in range(6):
+    background = np.zeros((96, 96), np.uint8)
+    Image.fromarray(background).save(source / f'masks/{i}.png')
+  flags = [*SMALL, cache, f'--config.data.source={source}']
+  flags += ['--config.data.mask_rule=grey>0', '--config.train.epochs=1']
+  flags += ['--config.data.protocol=balance_then_split']
+  flags += ['--config.data.drop_empty_masks=True']
+  flags += ['--config.data.per_class=30']
+  done = run(*flags, f'--workdir={tmp_path}/w')
+  assert done.returncode == 0, done.stderr
+  got = result(tmp_path / 'w')
+  assert list(got['test']['by_class']) == ['images']
+  split = json.loads((tmp_path / 'w/split.json').read_text())['parts']
+  assert {i for i, _ in split['train']} <= set(range(12))
+  cells = {i for i, _ in split['train']}
+  # Ids are in natural order: the first six have empty masks.
+  assert cells and not cells & set(range(6))
+  assert any(copy for _, copy in split['train'])
+  held_out = {i for p in ('validation', 'test') for i, _ in split[p]}
+  assert got['data']['masks']['dropped_empty'] == 12 - len(cells | held_out)
+  assert 'with an empty mask left out of training' in done.stdout
+
+
+@pytest.mark.full
+def test_a_kill_changes_nothing(tmp_path, cache):
+  check_kills(tmp_path, 2, *SMALL, cache)
+
+
+def test_prepare_counts_what_masks_cover(cache, tmp_path):
+  done = run(f'--workdir={tmp_path}/p', '--mode=prepare', *SMALL, cache)
+  assert done.returncode == 0, done.stderr
+  assert '| class | masks | mean share of cells | empty |' in done.stdout
+  assert (tmp_path / 'p/masks.png').exists()
+
+
+def refusal(source, tmp_path, *flags) -> str:
+  where = [f'--config.data.cache_dir={tmp_path}/c', *flags]
+  rule = '--config.data.mask_rule=grey>0'
+  return refused(
+    run(
+      f'--workdir={tmp_path}/w',
+      *SMALL,
+      f'--config.data.source={source}',
+      rule,
+      *where,
+    )
+  )
+
+
+def test_missing_and_extra_masks(tmp_path):
+  source = save_pairs(tmp_path / 'set')
+  (source / 'masks/1.png').rename(source / 'masks/one.png')
+  error = refusal(source, tmp_path)
+  assert 'images/1.png' in error and 'masks/one.png' in error
+  assert 'on_bad_image=skip' in error
+  done = run(
+    f'--workdir={tmp_path}/p',
+    '--mode=prepare',
+    *SMALL,
+    f'--config.data.source={source}',
+    f'--config.data.cache_dir={tmp_path}/c',
+    '--config.data.mask_rule=grey>0',
+    '--config.data.on_bad_image=skip',
+  )
+  assert done.returncode == 0, done.stderr
+  assert '1 images without a mask that can be used left out' in done.stdout
+
+
+@pytest.mark.full
+def test_a_mask_of_another_size(tmp_path):
+  source = save_pairs(tmp_path / 'set')
+  Image.new('L', (96, 90)).save(source / 'masks/2.png')
+  error = refusal(source, tmp_path)
+  assert 'masks/2.png: this mask is 96 x 90 px, its image 96 x 96' in error
+  # All of them: that masks are there is not denied.
+  for i in range(4):
+    Image.new('L', (96, 90)).save(source / f'masks/{i}.png')
+  assert 'masks/3.png: this mask is 96 x 90' in refusal(source, tmp_path)
+
+
+def test_no_masks_at_all(tmp_path):
+  source = save_pairs(tmp_path / 'set')
+  for tree in ('images', 'masks'):
+    (source / tree).rename(source / f'class {tree}')
+  assert 'has no masks' in refusal(source, tmp_path)
+
+
+def test_a_training_part_without_cells(tmp_path):
+  source = save_pairs(tmp_path / 'set', count=8)
+  for i in range(7):
+    background = np.zeros((96, 96), np.uint8)
+    Image.fromarray(background).save(source / f'masks/{i}.png')
+  # Whichever part the one mask with cells is in, not both of these fail.
+  errors = [
+    run(
+      f'--workdir={tmp_path}/w{seed}',
+      '--mode=prepare',
+      *SMALL,
+      f'--config.data.cache_dir={tmp_path}/c',
+      f'--config.data.source={source}',
+      '--config.data.mask_rule=grey>0',
+      '--config.data.drop_empty_masks=True',
+      f'--config.seed={seed}',
+    ).stderr
+    for seed in range(4)
+  ]
+  assert any('leaves no image to train on' in error for error in errors)
+
+
+@pytest.mark.parametrize(
+  ('flags', 'words'),
+  [
+    (['--config.data.mask_rule=red>9'], 'config.data.mask_rule'),
+    (['--config.train.accumulate=3'], 'must be a multiple'),
+    (['--config.train.mask_loss=l2'], 'bce+dice'),
+    (['--config.train.freeze_backbone=True'], 'unet has no backbone'),
+    (['--config.data.smallest_cell=0.0'], 'config.data.smallest_cell'),
+    (['--config=configs/default.py', '--config.model.remat=True'], 'unet'),
+    (['--config=configs/unet.py:large'], "there are 'small' and 'study'"),
+  ],
+)
+def test_wrong_values(tmp_path, flags, words):
+  assert words in refused(run(f'--workdir={tmp_path}/w', *flags_for(flags)))
+
+
+def flags_for(flags: list[str]) -> list[str]:
+  """A case's flags, by default on the U-Net's config."""
+  if flags[0].startswith('--config='):
+    return flags
+  return ['--config=configs/unet.py', *flags]

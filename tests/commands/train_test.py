@@ -1,0 +1,181 @@
+"""--mode=train: its files, its second start, kills, a full disk."""
+
+import json
+import pathlib
+import shutil
+
+import conftest
+import numpy as np
+import pytest
+from command import SMALL, check_kills, refused, result, run
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory, cache) -> pathlib.Path:
+  workdir = tmp_path_factory.mktemp('runs') / 'train'
+  done = run(f'--workdir={workdir}', cache, *SMALL)
+  assert done.returncode == 0, done.stderr
+  return workdir
+
+
+def test_result_says_everything(trained):
+  got = result(trained)
+  assert got['task'] == 'classification'
+  assert got['data']['classes'] == ['Benign', 'Early', 'Pre', 'Pro']
+  assert len(got['data']['fingerprint']) == len(got['parameters_sha256']) == 64
+  for part in ('train', 'validation', 'test'):
+    scores = got[part]
+    counts = np.array(scores['confusion_matrix'])
+    assert counts.sum() == scores['images']
+    assert scores['accuracy'] == pytest.approx(np.trace(counts) / counts.sum())
+    for name in ('loss', 'precision', 'recall', 'f1', 'worst_class_recall'):
+      assert np.isfinite(scores[name])
+    assert set(scores['by_class']) == set(got['data']['classes'])
+  images = sum(got[p]['images'] for p in ('train', 'validation', 'test'))
+  # Every original once, though rare ones were trained on several times.
+  assert images == got['data']['images']
+  assert sum(got['data']['counts']['train'].values()) > got['train']['images']
+  assert got['epochs'] == 2
+  assert {'seconds', 'images_per_second', 'compile_seconds'} <= set(got['cost'])
+  assert got['cost']['peak_memory_bytes'] > 10**8
+  assert 'jax' in got['versions']
+  split = json.loads((trained / 'split.json').read_text())
+  assert split['fingerprint'] == got['data']['fingerprint']
+  lines = (trained / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(line)['epoch'] for line in lines] == [1, 2]
+  assert list((trained / 'tensorboard').iterdir())
+
+
+def test_report_shows_it(trained):
+  text = (trained / 'report.md').read_text()
+  got = result(trained)
+  assert f'{got["test"]["accuracy"]:.4f}' in text
+  assert 'not a medical device' in text
+  page = (trained / 'report.html').read_text()
+  assert 'InceptionResNetV2, reduced: width 0.05' in page
+  for image in ('curves.png', 'confusion.png'):
+    assert image in text and image not in page
+    assert (trained / image).read_bytes()[:4] == b'\x89PNG'
+
+
+def test_same_command_again_and_another_config(trained, cache):
+  before = (trained / 'result.json').read_bytes()
+  done = run(f'--workdir={trained}', cache, *SMALL)
+  assert done.returncode == 0
+  assert 'finished' in done.stdout
+  error = refused(run(f'--workdir={trained}', cache, *SMALL, '--config.seed=5'))
+  assert 'seed: 0 saved, 5 now' in error
+  assert 'epochs' not in error
+  assert (trained / 'result.json').read_bytes() == before
+
+
+@pytest.mark.full
+def test_the_studys_protocol_and_a_start_from_other_weights(
+  trained, cache, tmp_path
+):
+  done = run(
+    f'--workdir={tmp_path}/w',
+    cache,
+    *SMALL,
+    '--config.data.protocol=balance_then_split',
+    '--config.data.option=2',
+    '--config.train.freeze_backbone',
+    f'--config.model.weights={trained}',
+  )
+  assert done.returncode == 0, done.stderr
+  got = result(tmp_path / 'w')
+  total = sum(got[p]['images'] for p in ('train', 'validation', 'test'))
+  assert total == sum(sum(c.values()) for c in got['data']['counts'].values())
+  assert total > got['data']['images']
+  # Another split than that of the weights: said, and counted.
+  assert 'have learnt from' in done.stdout
+  assert sum(got['data']['held_out_seen_by_weights'].values()) > 0
+  # Wrong shape of weights.
+  error = refused(
+    run(
+      f'--workdir={tmp_path}/v',
+      cache,
+      *SMALL,
+      '--config.model.width=0.06',
+      f'--config.model.weights={trained}',
+    )
+  )
+  assert 'model of another shape' in error
+
+
+def test_weights_that_are_none(cache, tmp_path):
+  text = tmp_path / 'w.h5'
+  text.write_text('just a text')
+  error = refused(
+    run(
+      f'--workdir={tmp_path}/w',
+      cache,
+      *SMALL,
+      f'--config.model.weights={text}',
+      '--config.model.preprocess=unit',
+    )
+  )
+  assert f'{text} is no HDF5 file' in error
+  # The right file may follow in the same workdir.
+  assert not (tmp_path / 'w/config.json').exists()
+
+
+@pytest.mark.full
+def test_a_full_disk(trained, tmp_path):
+  """No file may grow over 100 kB: the records are the first that would."""
+  flags = [f'--workdir={tmp_path}/w', *SMALL]
+  cache = f'--config.data.cache_dir={tmp_path}/cache'
+  limited = ['bash', '-c', 'ulimit -f 100; exec "$@"', 'bash']
+  error = refused(run(*flags, cache, before=limited))
+  assert f'cannot write records to config.data.cache_dir={tmp_path}' in error
+  # With room again the same command goes through, to the same end.
+  done = run(*flags, cache)
+  assert done.returncode == 0, done.stderr
+  ours, theirs = result(tmp_path / 'w'), result(trained)
+  assert ours['parameters_sha256'] == theirs['parameters_sha256']
+
+
+@pytest.mark.parametrize('kills', [1, pytest.param(10, marks=pytest.mark.full)])
+def test_kills_change_nothing(tmp_path, cache, kills):
+  check_kills(tmp_path, kills, cache, *SMALL)
+
+
+@pytest.mark.full
+def test_two_runs_give_the_same_result(trained, cache, tmp_path):
+  done = run(f'--workdir={tmp_path}/w', cache, *SMALL)
+  assert done.returncode == 0, done.stderr
+  one, two = result(trained), result(tmp_path / 'w')
+  del one['cost'], two['cost']
+  assert one == two
+
+
+def test_nothing_temporary_is_left_and_others_may_read(trained):
+  assert not [p for p in trained.rglob('*') if p.name.startswith('.')]
+  plain = trained.parent / 'plain'
+  plain.write_text('x')
+  for name in ('result.json', 'report.md', 'split.json'):
+    assert (trained / name).stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.full
+def test_a_mistyped_source_does_not_claim_the_workdir(tmp_path, cache):
+  conftest.save_images(tmp_path / 'set', {'a': 3, 'b': 3}, size=75)
+  flags = [f'--workdir={tmp_path}/w', cache, *SMALL]
+  refused(run(*flags, f'--config.data.source={tmp_path}/sett'))
+  # Three images a class, one of them for training, are enough to go through.
+  done = run(*flags, f'--config.data.source={tmp_path}/set')
+  assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('name', ['config.json', 'split.json', 'result.json'])
+def test_a_run_of_another_version_is_refused_in_one_line(
+  trained, cache, tmp_path, name
+):
+  workdir = shutil.copytree(trained, tmp_path / 'w')
+  if name != 'result.json':
+    (workdir / 'result.json').unlink()
+  content = json.loads((workdir / name).read_text())
+  del content['format']  # As version 0.1.0 wrote it.
+  (workdir / name).write_text(json.dumps(content))
+  error = refused(run(f'--workdir={workdir}', cache, *SMALL))
+  assert f'{name} has format 1' in error and 'leukemia_jax 0.1.0' in error

@@ -1,0 +1,79 @@
+"""U-Net at sizes that it must pad; keras_weights_test.py has Keras'."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from leukemia_jax import models
+
+
+@pytest.mark.parametrize('name', models.UNETS)
+def test_sizes_that_are_not_divisible_are_padded_and_cropped(name):
+  model = models.create(name, num_classes=2, width=0.05, depth=2)
+  images = jax.random.uniform(jax.random.key(0), (2, 13, 18, 3))
+  variables = model.init(jax.random.key(1), images, train=False)
+  logits, named = model.apply(variables, images, train=False)
+  assert logits.shape == (2, 13, 18, 2)
+  assert named['features'].shape[1:3] == (13, 18)
+  by_hand = np.pad(images, ((0, 0), (0, 3), (0, 2), (0, 0)), mode='edge')
+  padded, _ = model.apply(variables, jnp.asarray(by_hand), train=False)
+  np.testing.assert_array_equal(logits, padded[:, :13, :18])
+
+
+def test_depth_of_none_is_refused_and_one_works():
+  with pytest.raises(ValueError, match='once or more'):
+    models.create('unet', num_classes=1, depth=0).init(
+      jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False
+    )
+  model = models.create('unet_fpn', num_classes=1, width=0.05, depth=1)
+  images = jnp.zeros((1, 7, 7, 3))
+  variables = model.init(jax.random.key(1), images, train=False)
+  assert set(variables) == {'params'}
+  assert not any('pyramid' in name for name in variables['params'])
+
+
+def step(model, variables, images):
+  def loss(params):
+    (logits, _), updated = model.apply(
+      variables | {'params': params},
+      images,
+      train=True,
+      mutable=['batch_stats'],
+    )
+    return (logits**2).mean(), updated
+
+  return jax.jit(jax.value_and_grad(loss, has_aux=True))(variables['params'])
+
+
+@pytest.mark.parametrize('batch_norm', [False, True])
+def test_remat_changes_memory_alone(batch_norm):
+  fields = {'width': 0.125, 'depth': 2, 'batch_norm': batch_norm}
+  plain = models.create('unet_fpn', num_classes=1, **fields)
+  sparing = models.create('unet_fpn', num_classes=1, remat=True, **fields)
+  images = jax.random.uniform(jax.random.key(0), (4, 32, 32, 3))
+  variables = plain.init(jax.random.key(1), images, train=False)
+  assert ('batch_stats' in variables) == batch_norm
+  again = sparing.init(jax.random.key(1), images, train=False)
+  jax.tree.map(np.testing.assert_array_equal, variables, again)
+  got, expected = (step(m, variables, images) for m in (sparing, plain))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    got,
+    expected,
+  )
+
+
+def test_batch_norm_normalises_by_the_batch_and_keeps_count():
+  model = models.create(
+    'unet', num_classes=1, width=0.125, depth=1, batch_norm=True, momentum=0.5
+  )
+  images = jax.random.uniform(jax.random.key(0), (4, 16, 16, 3))
+  variables = model.init(jax.random.key(1), images, train=False)
+  _, updated = model.apply(
+    variables, images, train=True, mutable=['batch_stats']
+  )
+  assert len(variables['batch_stats']) == 6
+  for name, before in variables['batch_stats'].items():
+    after = updated['batch_stats'][name]
+    assert not np.array_equal(after['mean'], before['mean']), name
