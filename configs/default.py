@@ -10,13 +10,9 @@ set on the command line: --config.train.learning_rate=0.0003
 import ml_collections
 
 
-def get_config() -> ml_collections.ConfigDict:
-  """The default experiment."""
-  config = ml_collections.ConfigDict()
-  # Every random draw comes from this: splits, weights, order, augmentation.
-  config.seed = 0
-
-  config.data = data = ml_collections.ConfigDict()
+def _data() -> ml_collections.ConfigDict:
+  """What is read, how it is split, how masks are read."""
+  data = ml_collections.ConfigDict()
   # 'synthetic', 'kaggle', or the path of a folder or .zip with either
   # Original/<Class>/ (and Segmented/<Class>/) or plain <Class>/ folders.
   data.source = 'synthetic'
@@ -61,14 +57,22 @@ def get_config() -> ml_collections.ConfigDict:
   data.smallest_cell = 0.036
   # The class of healthy samples, for benign-versus-malignant scores.
   data.benign_class = 'Benign'
+  return data
 
-  config.synthetic = synthetic = ml_collections.ConfigDict()
+
+def _synthetic() -> ml_collections.ConfigDict:
+  """The built-in set."""
+  synthetic = ml_collections.ConfigDict()
   # Factor on the study's 3,256 images and 89 patients: 1,303 and 35.
   synthetic.scale = 0.4
   # The set is a function of this and the scale, not of config.seed.
   synthetic.seed = 0
+  return synthetic
 
-  config.augment = augment = ml_collections.ConfigDict()
+
+def _augment() -> ml_collections.ConfigDict:
+  """What happens to training images."""
+  augment = ml_collections.ConfigDict()
   # Brightness and contrast factors are drawn from 1 -+ these.
   augment.brightness_delta = 0.1
   augment.contrast_delta = 0.1
@@ -80,8 +84,12 @@ def get_config() -> ml_collections.ConfigDict:
   augment.jpeg_quality = (50, 100)
   augment.flip_horizontal = True
   augment.flip_vertical = True
+  return augment
 
-  config.model = model = ml_collections.ConfigDict()
+
+def _model() -> ml_collections.ConfigDict:
+  """The network, and what its weights start from."""
+  model = ml_collections.ConfigDict()
   # 'inception_resnet_v2', 'nasnet_large', 'nasnet_mobile'; to segment, 'unet',
   # 'unet_fpn'.
   model.name = 'inception_resnet_v2'
@@ -108,9 +116,12 @@ def get_config() -> ml_collections.ConfigDict:
   model.momentum = 0.9
   # 'float32' or 'bfloat16' computation; parameters and head are float32.
   model.dtype = 'float32'
+  return model
 
-  # --mode=study: heads on the fixed features of frozen backbones.
-  config.study = study = ml_collections.ConfigDict()
+
+def _study() -> ml_collections.ConfigDict:
+  """--mode=study: heads on the fixed features of frozen backbones."""
+  study = ml_collections.ConfigDict()
   study.models = ('inception_resnet_v2', 'nasnet_large')
   study.options = (1, 2)
   study.learning_rates = (0.1, 0.01, 0.001, 0.0001)
@@ -134,8 +145,12 @@ def get_config() -> ml_collections.ConfigDict:
     study[name] = ml_collections.ConfigDict(
       {'weights': 'none', 'preprocess': 'auto', 'width': 1.0, 'blocks': blocks}
     )
+  return study
 
-  config.train = train = ml_collections.ConfigDict()
+
+def _train() -> ml_collections.ConfigDict:
+  """How long, in what pieces, on what loss."""
+  train = ml_collections.ConfigDict()
   train.learning_rate = 1e-3
   train.epochs = 16
   train.batch_size = 32
@@ -158,4 +173,18 @@ def get_config() -> ml_collections.ConfigDict:
   # Steps in one compiled call on a GPU. On a CPU it is always one: gradients
   # of convolutions run 30 times slower inside a loop there.
   train.steps_per_call = 1
+  return train
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The default experiment."""
+  config = ml_collections.ConfigDict()
+  # Every random draw comes from this: splits, weights, order, augmentation.
+  config.seed = 0
+  config.data = _data()
+  config.synthetic = _synthetic()
+  config.augment = _augment()
+  config.model = _model()
+  config.study = _study()
+  config.train = _train()
   return config

@@ -30,9 +30,10 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from leukemia_jax import __version__
+from leukemia_jax import __version__, files
 from leukemia_jax.config import check_config, check_paths
 from leukemia_jax.errors import InputError
+from leukemia_jax.workdir import CONFIG
 
 # Modules of `leukemia_jax.commands`, each imported when it is asked for.
 MODES = ('prepare', 'train', 'evaluate', 'study')
@@ -96,6 +97,12 @@ def _flatten(config: ConfigDict, prefix: str = '') -> list[str]:
 
 def _initials(key: str) -> str:
   return ''.join(word[:1] for word in key.rpartition('.')[2].split('_'))
+
+
+def _last_line(error: BaseException) -> str:
+  """An error's own words, where ml_collections adds a whole traceback."""
+  text = str(error)
+  return text.strip().splitlines()[-1] if 'Traceback' in text else text
 
 
 def _unknown_key(argv: Sequence[str]) -> str:
@@ -170,15 +177,16 @@ def _parse(argv: Sequence[str]) -> list[str]:
     rest = flags.FLAGS(argv[:1] if wants_help else argv)
     config = flags.FLAGS.config
   except (AttributeError, KeyError) as error:
-    _fail(_unknown_key(argv[1:]) or f'--config: {error}')
+    _fail(_unknown_key(argv[1:]) or f'--config: {_last_line(error)}')
   except flags.Error as error:
     # A section is no key either.
-    _fail(_unknown_key(argv[1:]) or f'{error} (--help lists the flags)')
+    text = f'{_last_line(error)} (--help lists the flags)'
+    _fail(_unknown_key(argv[1:]) or text)
   except KeyboardInterrupt:
     _fail('stopped')
   except BaseException as error:
     # A file of the user's: whatever it raises is said in one line.
-    _fail(f'--config: {type(error).__name__}: {error}')
+    _fail(f'--config: {type(error).__name__}: {_last_line(error)}')
   if wants_help:
     _print_help()
   if not isinstance(config, ConfigDict):
@@ -200,20 +208,13 @@ def _check_flags() -> None:
     raise InputError(
       '--mode=evaluate and --checkpoint=<workdir of a training run> go together'
     )
+  if given.mode == 'evaluate':
+    # Said before anything heavy is imported.
+    files.read_json(pathlib.Path(given.checkpoint) / CONFIG)
   if given.mode == 'evaluate' and given['config'].present:
     raise InputError(
       "--mode=evaluate takes the trained model's own config; leave --config "
       'away, single keys can be given as --config.key=value'
-    )
-
-
-def _check_place(workdir: pathlib.Path, source: str) -> None:
-  """Refuses a workdir whose files would be taken for images next time."""
-  folder = pathlib.Path(source)
-  if folder.is_dir() and workdir.resolve().is_relative_to(folder.resolve()):
-    raise InputError(
-      f'--workdir={workdir} lies in config.data.source={source}; give a folder '
-      'outside the images'
     )
 
 
@@ -222,8 +223,7 @@ def _dispatch() -> None:
   _check_flags()
   given = flags.FLAGS
   config, workdir = given.config, pathlib.Path(given.workdir)
-  check_paths(config)
-  _check_place(workdir, config.data.source)
+  check_paths(config, workdir)
   # An evaluation's config is the trained run's, with these overrides.
   args: tuple[Any, ...] = (config, workdir)
   if given.mode == 'evaluate':

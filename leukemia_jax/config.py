@@ -88,13 +88,9 @@ _TEXT = Rule(
 _FLAG = Rule('True or False', lambda v: isinstance(v, bool))
 
 
-@functools.cache
-def keys() -> dict[str, Key]:
-  """The table of all keys that have a rule."""
-  from leukemia_jax import models
+def _data_keys() -> dict[str, Key]:
   from leukemia_jax.data import grouping, masks, splits
-  from leukemia_jax.metrics import losses
-  from leukemia_jax.transforms import augment, preprocess
+  from leukemia_jax.transforms import augment
 
   return {
     'seed': Key(_whole(0, 2**32 - 1)),
@@ -132,6 +128,16 @@ def keys() -> dict[str, Key]:
     ),
     'augment.flip_horizontal': Key(_FLAG),
     'augment.flip_vertical': Key(_FLAG),
+  }
+
+
+def _model_keys() -> dict[str, Key]:
+  from leukemia_jax import models
+  from leukemia_jax.data import splits
+  from leukemia_jax.metrics import losses
+  from leukemia_jax.transforms import preprocess
+
+  return {
     'model.name': Key(_one_of(*models.NAMES)),
     'model.weights': Key(_TEXT),
     'model.preprocess': Key(_one_of('auto', *preprocess.PREPROCESSING)),
@@ -172,17 +178,33 @@ def keys() -> dict[str, Key]:
   }
 
 
-def check_paths(config: ConfigDict) -> None:
-  """Checks that the paths of a config lead somewhere, and no more.
+@functools.cache
+def keys() -> dict[str, Key]:
+  """The table of all keys that have a rule."""
+  return _data_keys() | _model_keys()
+
+
+def check_paths(config: ConfigDict, workdir: pathlib.Path) -> None:
+  """Checks the paths of a config, and no more.
 
   Args:
     config: with all the keys of configs/default.py.
+    workdir: of the command; its files must not be taken for images next time.
 
   Raises:
-    InputError: names the key and its value.
+    InputError: a path leads nowhere, or the workdir lies in the source.
   """
-  source.locate(config.data.source)
-  check_weights(config.model.weights)
+  try:
+    name, weights = config.data.source, config.model.weights
+  except AttributeError:
+    return  # `check_config` names what is missing.
+  folder = source.locate(name)
+  if folder and workdir.resolve().is_relative_to(folder.resolve()):
+    raise InputError(
+      f'--workdir={workdir} lies in config.data.source={name}; give a folder '
+      'outside the images'
+    )
+  check_weights(weights)
 
 
 def check_weights(weights: str, prefix: str = 'config.model') -> None:

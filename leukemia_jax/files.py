@@ -1,13 +1,9 @@
-"""Files that are written whole or not at all, locks, and JSON."""
+"""Files that are written whole or not at all, and JSON."""
 
-import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
-
-import filelock
 
 from leukemia_jax.errors import InputError
 
@@ -25,23 +21,6 @@ def write(path: pathlib.Path, content: str | bytes) -> None:
     stream.flush()
     os.fsync(stream.fileno())
   temporary.replace(path)
-
-
-@contextlib.contextmanager
-def lock(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps other processes that ask for the same lock waiting.
-
-  The system frees it when the process ends, however that happens.
-
-  Args:
-    folder: what is locked; it is made if need be.
-
-  Yields:
-    Nothing.
-  """
-  folder.mkdir(parents=True, exist_ok=True)
-  with filelock.FileLock(folder / '.lock'):
-    yield
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

@@ -5,6 +5,7 @@ below knows which task it serves.
 """
 
 import functools
+import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,14 +13,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from leukemia_jax import models
+from leukemia_jax import build, models
+from leukemia_jax.build import Network
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation import classifier, segmenter
 from leukemia_jax.evaluation.scored import Scored, Subject
 from leukemia_jax.metrics import classification, losses, segmentation
 from leukemia_jax.metrics.losses import Objective
 from leukemia_jax.reporting import run_page
-from leukemia_jax.workdir.result import Result
+from leukemia_jax.workdir import checkpoint, result
+from leukemia_jax.workdir.result import DataRecord, ModelRecord, Result
 
 
 class Page(NamedTuple):
@@ -66,16 +69,16 @@ class Task(NamedTuple):
   page: Page
 
 
-def _class_headline(result: Result) -> str:
-  test = result.class_scores('test')
+def _class_headline(finished: Result) -> str:
+  test = finished.class_scores('test')
   return (
     f'test accuracy {test.accuracy:.4f} over {test.images} images, worst class '
     f'recall {test.worst_class_recall:.4f}'
   )
 
 
-def _mask_headline(result: Result) -> str:
-  test, rule = result.mask_scores('test'), result.baselines.colour_rule
+def _mask_headline(finished: Result) -> str:
+  test, rule = finished.mask_scores('test'), finished.baselines.colour_rule
   return (
     f'test Dice {test.dice:.4f}, IoU {test.iou:.4f} over {test.images} images'
     + (f' (a colour rule: Dice {rule.dice:.4f})' if rule else '')
@@ -153,3 +156,82 @@ def for_model(name: str) -> Task:
     The task.
   """
   return SEGMENT if name in models.UNETS else CLASSIFY
+
+
+def make_network(task: Task, config: ConfigDict, num_outputs: int) -> Network:
+  """The model of a config, and how it learns its task."""
+  return build.network(
+    config,
+    num_outputs,
+    objective=task.objective(config.train),
+    confusion=task.confusion,
+  )
+
+
+def describe(
+  task: Task,
+  model: ModelRecord,
+  data: DataRecord,
+  variables: dict[str, Any],
+  scored: Scored,
+  **more: Any,
+) -> Result:
+  """Puts a result together.
+
+  Args:
+    task: of the model.
+    model: what was scored.
+    data: on what.
+    variables: the weights.
+    scored: the scores.
+    **more: further fields of a result, its `cost` among them.
+
+  Returns:
+    The result.
+  """
+  return Result(
+    task=task.name,
+    model=model,
+    data=data,
+    parameters_sha256=checkpoint.fingerprint(variables),
+    test=scored.parts['test'],
+    validation=scored.parts.get('validation'),
+    train=scored.parts.get('train'),
+    baselines=scored.baselines,
+    threshold=scored.threshold,
+    **vars(result.environment()),
+    **more,
+  )
+
+
+def write_report(
+  task: Task, workdir: pathlib.Path, finished: Result, scored: Scored | None
+) -> pathlib.Path:
+  """Draws a result.
+
+  Args:
+    task: of the model.
+    workdir: of the run.
+    finished: its result.
+    scored: what was scored, right after scoring; else figures that need it are
+      left as they are.
+
+  Returns:
+    The path of report.md.
+  """
+  return run_page.write(
+    workdir,
+    finished,
+    template=task.page.template,
+    context=task.page.context(finished),
+    drawn=task.page.figures(finished, scored),
+  )
+
+
+def finish(
+  task: Task, workdir: pathlib.Path, finished: Result, scored: Scored
+) -> None:
+  """Writes result.json and the report, and prints the score that counts."""
+  result.write(workdir, finished)
+  path = write_report(task, workdir, finished, scored)
+  print(f'{task.page.headline(finished)}; see {path}')

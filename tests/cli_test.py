@@ -45,7 +45,7 @@ def test_an_answer_loads_nothing_heavy(flags):
     f'sys.argv = ["main.py", *{flags!r}]\n'
     'try: leukemia_jax.cli.main()\n'
     'except SystemExit: pass\n'
-    'heavy = ("jax", "tensorflow_datasets", "matplotlib", "sklearn", "pandas")\n'
+    'heavy = ("jax", "tensorflow_datasets", "matplotlib", "sklearn")\n'
     'print([name for name in heavy if name in sys.modules])'
   )
   done = subprocess.run(

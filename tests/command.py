@@ -1,6 +1,7 @@
 """The command line as a user types it, and what tests ask of its files."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -16,11 +17,16 @@ SMALL = [
 ]
 
 
+# Short runs are compiled in a hurry: optimising takes longer than they do.
+HURRY = os.environ | {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+
+
 def run(*flags: Any, before: tuple[str, ...] = ()) -> Any:
   """Runs main.py to its end."""
   return subprocess.run(
     [*before, sys.executable, str(ROOT / 'main.py'), *map(str, flags)],
     cwd=ROOT,
+    env=HURRY,
     capture_output=True,
     text=True,
     timeout=500,
@@ -52,6 +58,7 @@ def check_kills(folder: pathlib.Path, kills: int, *flags: str) -> None:
       '--config.train.epochs=3',
       '--config.train.checkpoint_steps=2',
     ],
+    env=HURRY,
     capture_output=True,
     text=True,
     timeout=1800,

@@ -35,12 +35,7 @@ def test_one_step(name):
   check_config(config)
   config = initial_weights.resolve_preprocess(config)
   inputs = build.inputs(config, task.targets)
-  network = build.network(
-    config,
-    task.num_outputs(4),
-    objective=task.objective(config.train),
-    confusion=task.confusion,
-  )
+  network = tasks.make_network(task, config, task.num_outputs(4))
   tx = make_optimizer(config.train.freeze_backbone)
   state = init_state(
     jax.random.key(0),

@@ -3,16 +3,20 @@
 import os
 import pathlib
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 # Before the first import of jax and keras.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ['KERAS_BACKEND'] = 'jax'
 # Many tests, and the commands that they start, compile the same programs.
-_COMPILED = tempfile.TemporaryDirectory(prefix='compiled-')
-os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+  # Made by the first process; its workers share it.
+  _COMPILED = tempfile.TemporaryDirectory(prefix='compiled-')
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = _COMPILED.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
 
+import filelock
 import jax
 import numpy as np
 import pytest
@@ -64,10 +68,29 @@ def save_images(
       Image.fromarray(pixels).save(folder / name / f'cell-{i}{suffix}')
 
 
-@pytest.fixture(scope='module')
-def cache(tmp_path_factory) -> str:
-  """The flag of a cache that a file's command runs share."""
-  return f'--config.data.cache_dir={tmp_path_factory.mktemp("cache")}'
+@pytest.fixture(scope='session')
+def once(tmp_path_factory):
+  """Makes a folder once for all workers: `once(name, make)` gives its path."""
+  base = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    base = base.parent
+
+  def made_once(
+    name: str, make: Callable[[pathlib.Path], None]
+  ) -> pathlib.Path:
+    with filelock.FileLock(base / f'{name}.lock'):
+      if not (base / f'{name}.done').exists():
+        make(base / name)
+        (base / f'{name}.done').touch()
+    return base / name
+
+  return made_once
+
+
+@pytest.fixture(scope='session')
+def cache(once) -> str:
+  """The flag of a cache that all command runs share."""
+  return f'--config.data.cache_dir={once("cache", pathlib.Path.mkdir)}'
 
 
 @pytest.fixture(scope='session')
@@ -79,3 +102,33 @@ def smear() -> np.ndarray:
     jax.random.key(3), 0, 2, 0, spec=smear_cells.SmearSpec()
   )
   return image
+
+
+def count(tree) -> int:
+  """Number of values of a pytree of arrays."""
+  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def shapes(name, num_classes, size=96, **fields):
+  """A model's variables as shapes."""
+  from leukemia_jax import models
+
+  model = models.create(name, num_classes=num_classes, **fields)
+  images = jax.numpy.zeros((1, size, size, 3))
+  return jax.eval_shape(
+    lambda: model.init(jax.random.key(0), images, train=False)
+  )
+
+
+def drawn(model, images):
+  """Variables of the right shapes, without compiling an init."""
+  rng = np.random.default_rng(0)
+  shapes = jax.eval_shape(
+    lambda: model.init(jax.random.key(0), images, train=False)
+  )
+  return jax.tree.map(
+    lambda leaf: jax.numpy.asarray(
+      rng.uniform(0.1, 0.5, leaf.shape), leaf.dtype
+    ),
+    shapes,
+  )

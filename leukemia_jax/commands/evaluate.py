@@ -11,13 +11,12 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import build, tasks
 from leukemia_jax.build import Inputs
-from leukemia_jax.commands import report
 from leukemia_jax.config import check_config, keys
 from leukemia_jax.data import input_pipeline, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation.scored import Fitted, Subject
-from leukemia_jax.workdir import checkpoint, claim, result, saved
+from leukemia_jax.workdir import claim, result, saved
 from leukemia_jax.workdir.result import Result
 
 
@@ -41,11 +40,7 @@ def run(
       or the model's own source has changed.
   """
   started = time.perf_counter()
-  if workdir.resolve().is_relative_to(run_folder.resolve()):
-    raise InputError(
-      f'--workdir={workdir} lies in --checkpoint={run_folder}; give another '
-      'folder for the scores'
-    )
+  _check_place(workdir, run_folder)
   trained = saved.load_trained(run_folder)
   config = _evaluation_config(trained.config, overrides)
   path = str(run_folder.resolve())
@@ -60,30 +55,17 @@ def run(
   )
   numbers = [names.index(name) for name in catalogue.class_names]
   labels = jnp.asarray(numbers, jnp.int32)[originals.labels]
+  originals = originals._replace(labels=labels)
   dataset, parts, left_out = _parts_to_score(
-    inputs,
-    run_folder,
-    overrides,
-    originals._replace(labels=labels),
-    catalogue,
+    inputs, run_folder, overrides, originals, catalogue
   )
   claim.claim(workdir, 'evaluate', config, checkpoint=path)
-  network = build.network(
-    config,
-    trained.result.model.num_outputs,
-    objective=task.objective(config.train),
-    confusion=task.confusion,
-  )
+  network = tasks.make_network(task, config, trained.result.model.num_outputs)
   scored = task.score(
     Subject(
-      network,
-      trained.variables,
-      names,
-      dataset,
-      catalogue,
-      parts,
-      build.scoring(config, inputs),
-      _fitted(trained.result),
+      *(network, trained.variables, names, dataset, catalogue, parts),
+      scoring=build.scoring(config, inputs),
+      fitted=_fitted(trained.result),
     )
   )
   data = dataclasses.replace(
@@ -92,21 +74,24 @@ def run(
     masks=result.mask_record(inputs.spec, catalogue),
     left_out_as_trained_on=left_out,
   )
-  finished = result.Result(
-    task=task.name,
-    model=trained.result.model,
-    data=data,
-    parameters_sha256=checkpoint.fingerprint(trained.variables),
-    test=scored.parts['test'],
-    validation=scored.parts.get('validation'),
-    train=scored.parts.get('train'),
-    baselines=scored.baselines,
-    threshold=scored.threshold,
+  finished = tasks.describe(
+    task,
+    trained.result.model,
+    data,
+    trained.variables,
+    scored,
     checkpoint=run_folder.resolve().name,
     cost=result.cost(started),
-    **vars(result.environment()),
   )
-  report.finish(workdir, finished, task.page, scored)
+  tasks.finish(task, workdir, finished, scored)
+
+
+def _check_place(workdir: pathlib.Path, run_folder: pathlib.Path) -> None:
+  if workdir.resolve().is_relative_to(run_folder.resolve()):
+    raise InputError(
+      f'--workdir={workdir} lies in --checkpoint={run_folder}; give another '
+      'folder for the scores'
+    )
 
 
 def _evaluation_config(

@@ -4,7 +4,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from leukemia_jax import files
+from leukemia_jax.lock import lock_folder
 from leukemia_jax.reporting import study_page
 from leukemia_jax.study import runner
 
@@ -22,6 +22,6 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   """
   segmenters = study_page.read_segmenters(config.study.segmentation)
   count = runner.run(config, workdir)
-  with files.lock(workdir):
+  with lock_folder(workdir):
     path, winner = study_page.write(workdir, segmenters)
   print(f'{count} rows are finished; see {path}\n{winner}')

@@ -10,14 +10,13 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import build, tasks
 from leukemia_jax.build import Inputs
-from leukemia_jax.commands import report
 from leukemia_jax.data import input_pipeline, splits
-from leukemia_jax.data.dataset import Catalogue, Dataset
+from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation.scored import Subject
 from leukemia_jax.training import initial_weights, loop, setup
-from leukemia_jax.workdir import RESULT, SPLIT, checkpoint, claim, result, saved
+from leukemia_jax.workdir import RESULT, SPLIT, claim, result, saved
 from leukemia_jax.workdir.result import MaskRecord, SplitRecord
 
 
@@ -37,29 +36,24 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   claim.check(workdir, 'train', config)
   task = tasks.for_model(config.model.name)
   if (workdir / RESULT).exists():
-    finished = result.read(workdir)
-    path = report.write_report(workdir, finished, task.page, None)
+    path = tasks.write_report(task, workdir, result.read(workdir), None)
     print(f'this run is finished: see {path}')
     return
   inputs = build.inputs(config, task.targets)
   originals, catalogue = input_pipeline.load(inputs.spec)
   split = _resume_split(workdir, inputs, catalogue)
   masks = _mask_record(inputs, catalogue, split)
-  num_outputs = task.num_outputs(len(catalogue.class_names))
-  network = build.network(
-    config,
-    num_outputs,
-    objective=task.objective(config.train),
-    confusion=task.confusion,
-  )
-  state = setup.first_state(
-    config, network, inputs, catalogue.class_names, workdir
-  )
+  names = catalogue.class_names
+  num_outputs = task.num_outputs(len(names))
+  network = tasks.make_network(task, config, num_outputs)
+  state = setup.first_state(config, network, inputs, names, workdir)
   seen = initial_weights.seen_images(config.model.weights, split, catalogue)
   # Only now: a mistyped path must not keep the workdir from the right one.
   claim.claim(workdir, 'train', config)
   saved.write_split(workdir, split, catalogue)
-  dataset, indices = _materialise(inputs, split, originals)
+  dataset, indices = input_pipeline.materialise(
+    split, originals, key=inputs.keys.copies, augment=inputs.augment
+  )
   prepared = time.perf_counter() - started
   outcome = loop.fit(
     state,
@@ -69,17 +63,12 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     schedule=setup.schedule(config.train),
     workdir=workdir,
   )
+  variables = outcome.variables
+  # Repeated training images count once.
+  parts = dict(zip(splits.PARTS, map(np.unique, indices), strict=True))
+  scoring = build.scoring(config, inputs)
   scored = task.score(
-    Subject(
-      network,
-      outcome.variables,
-      catalogue.class_names,
-      dataset,
-      catalogue,
-      # Repeated training images count once.
-      dict(zip(splits.PARTS, map(np.unique, indices), strict=True)),
-      build.scoring(config, inputs),
-    )
+    Subject(network, variables, names, dataset, catalogue, parts, scoring)
   )
   data = dataclasses.replace(
     result.data_record(config, catalogue),
@@ -88,30 +77,17 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     held_out_seen_by_weights=seen,
     masks=masks,
   )
-  finished = result.Result(
-    task=task.name,
-    model=result.model_record(config, num_outputs, outcome.variables),
-    data=data,
-    parameters_sha256=checkpoint.fingerprint(outcome.variables),
-    test=scored.parts['test'],
-    validation=scored.parts.get('validation'),
-    train=scored.parts.get('train'),
-    baselines=scored.baselines,
-    threshold=scored.threshold,
+  finished = tasks.describe(
+    task,
+    result.model_record(config, num_outputs, variables),
+    data,
+    variables,
+    scored,
     epochs=len(outcome.history),
     best_epoch=outcome.best_epoch + 1,
     cost=result.cost(started, **_training_cost(prepared, outcome.cost)),
-    **vars(result.environment()),
   )
-  report.finish(workdir, finished, task.page, scored)
-
-
-def _materialise(
-  inputs: Inputs, split: Split, originals: Dataset
-) -> tuple[Dataset, list[np.ndarray]]:
-  return input_pipeline.materialise(
-    split, originals, key=inputs.keys.copies, augment=inputs.augment
-  )
+  tasks.finish(task, workdir, finished, scored)
 
 
 def _resume_split(

@@ -117,9 +117,8 @@ def load(
     image without a mask gets an empty one.
   """
   prepared = tfds.builder_from_directory(str(directory))
-  records = prepared.as_data_source(
-    split=builder.SPLIT, decoders={'image': tfds.decode.SkipDecoding()}
-  )
+  decoders = {'image': tfds.decode.SkipDecoding()}
+  records = prepared.as_data_source(split=builder.SPLIT, decoders=decoders)
   images = np.empty((len(records), image_size, image_size, 3), np.uint8)
   masks = None
   if mask_reading is not None:
@@ -146,9 +145,8 @@ def load(
         pool.map(read, range(len(records))), 'Loading images', len(records)
       )
     )
-  labels, ids, groups, hashes, masked, coloured, sides = zip(
-    *entries, strict=True
-  )
+  labels, ids, groups, hashes, *of_masks = zip(*entries, strict=True)
+  masked, coloured, sides = of_masks
   metadata = prepared.info.metadata
   catalogue = Catalogue(
     class_names=tuple(prepared.info.features['label'].names),

@@ -24,6 +24,7 @@ import numpy as np
 
 from leukemia_jax import files, models, pretrained, progress, transforms
 from leukemia_jax.errors import InputError
+from leukemia_jax.lock import lock_folder
 from leukemia_jax.study import calibration
 from leukemia_jax.training import state
 from leukemia_jax.transforms.preprocess import preprocess
@@ -231,7 +232,7 @@ def extract(
           stored = np.concatenate(list(pool.map(features_of, batches)))
         _check_finite(stored)
         computed += len(pixels)
-        with files.lock(cache):
+        with lock_folder(cache):
           files.write(paths[first], _pack(stored))
       shards[first] = stored
     seconds = time.perf_counter() - started

@@ -15,13 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from leukemia_jax import build, files, models, progress
+from leukemia_jax import build, models, progress
 from leukemia_jax.audit import baselines
 from leukemia_jax.build import Network
 from leukemia_jax.config import RANDOM
 from leukemia_jax.data import input_pipeline, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.errors import InputError
+from leukemia_jax.lock import lock_folder
 from leukemia_jax.metrics import classification, losses
 from leukemia_jax.study import calibration, features, heads, rows
 from leukemia_jax.study.grid import Row, grid, model_config
@@ -181,7 +182,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> int:
     for name, backbone in backbones.items()
   }
   _check_rows(workdir, every, provenances)
-  with files.lock(workdir):
+  with lock_folder(workdir):
     claim.claim(workdir, 'study', config)
   for name, of_model in configs.items():
     _run_backbone(
@@ -323,7 +324,7 @@ def _run_heads(
 
 def _store(workdir: pathlib.Path, row: Row, facts: dict[str, Any]) -> None:
   """Writes a row, unless another process has."""
-  with files.lock(workdir):
+  with lock_folder(workdir):
     path = rows.path_of(workdir, row)
     if not path.exists():
       rows.write(path, rows.RowRecord(**row._asdict(), **facts))

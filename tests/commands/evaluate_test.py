@@ -1,7 +1,6 @@
 """--mode=evaluate: the model's own set, others, and what is refused."""
 
 import json
-import pathlib
 import shutil
 
 import conftest
@@ -12,14 +11,6 @@ from conftest import ROOT
 
 from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import saved
-
-
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory, cache) -> pathlib.Path:
-  workdir = tmp_path_factory.mktemp('runs') / 'train'
-  done = run(f'--workdir={workdir}', cache, *SMALL)
-  assert done.returncode == 0, done.stderr
-  return workdir
 
 
 def test_evaluation_on_its_own_data_gives_its_own_numbers(
@@ -49,7 +40,7 @@ def test_evaluation_on_other_data(trained, cache, tmp_path):
   counts = np.array(got['test']['confusion_matrix'])
   assert counts.sum(1).tolist() == [4, 0, 5, 0]
   report = (tmp_path / 'out/report.md').read_text()
-  assert 'Scores of the run `train` on set' in report
+  assert 'Scores of the run `trained` on set' in report
   conftest.save_images(tmp_path / 'other', {'Pre': 2, 'AML': 2}, size=90)
   source = f'--config.data.source={tmp_path}/other'
   error = refused(run(f'--workdir={tmp_path}/out2', *flags, source))

@@ -23,13 +23,14 @@ SMALL = [
 ]
 
 
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory, cache) -> pathlib.Path:
-  workdir = tmp_path_factory.mktemp('runs') / 'train'
-  done = run(f'--workdir={workdir}', *SMALL, cache)
-  assert done.returncode == 0, done.stderr
-  assert 'test Dice' in done.stdout and 'Dice 0.' in done.stderr
-  return workdir
+@pytest.fixture(scope='session')
+def trained(once, cache) -> pathlib.Path:
+  def train(folder: pathlib.Path) -> None:
+    done = run(f'--workdir={folder}', *SMALL, cache)
+    assert done.returncode == 0, done.stderr
+    assert 'test Dice' in done.stdout and 'Dice 0.' in done.stderr
+
+  return once('segmenter', train)
 
 
 def save_pairs(folder: pathlib.Path, count: int = 4) -> pathlib.Path:

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from command import refused, run
+from command import HURRY, refused, run
 from conftest import ROOT
 
 SMALL = [
@@ -36,6 +36,7 @@ def start(*flags) -> subprocess.Popen:
   return subprocess.Popen(
     [sys.executable, str(ROOT / 'main.py'), *map(str, flags)],
     cwd=ROOT,
+    env=HURRY,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
@@ -51,14 +52,17 @@ def lines(workdir: pathlib.Path) -> list[dict[str, str]]:
   return rows
 
 
-@pytest.fixture(scope='module')
-def whole(tmp_path_factory, cache) -> pathlib.Path:
+@pytest.fixture(scope='session')
+def whole(once, cache) -> pathlib.Path:
   """A study that nothing disturbed."""
-  workdir = tmp_path_factory.mktemp('study') / 'w'
-  done = run(*command(workdir, cache))
-  assert done.returncode == 0, done.stderr
-  assert '12 rows are finished' in done.stdout
-  return workdir
+
+  def study(folder: pathlib.Path) -> None:
+    done = run(*command(folder, cache))
+    assert done.returncode == 0, done.stderr
+    assert '12 rows are finished' in done.stdout
+    assert 'best by validation: ' in done.stdout
+
+  return once('study', study)
 
 
 @pytest.mark.full

@@ -19,9 +19,9 @@ from leukemia_jax.reporting import study_page
 from leukemia_jax.study import published
 
 
-@pytest.fixture(scope='module')
-def config(tmp_path_factory) -> ml_collections.ConfigDict:
-  return small_config(tmp_path_factory.mktemp('cache'))
+@pytest.fixture(scope='session')
+def config(once) -> ml_collections.ConfigDict:
+  return small_config(once('study cache', pathlib.Path.mkdir))
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,14 @@ def test_a_study_that_cannot_be_is_refused(config, tmp_path, key, value, words):
   assert not (tmp_path / 'w/config.json').exists()
 
 
-@pytest.fixture(scope='module')
-def finished(config, tmp_path_factory) -> pathlib.Path:
-  """A study of two rows of each table, twice each."""
+@pytest.fixture(scope='session')
+def finished(config, once) -> pathlib.Path:
+  """A study of two rows of each table, twice each; not to be changed."""
   config = ml_collections.ConfigDict(config.to_dict())
   config.study.learning_rates, config.study.dropout_rates = (0.01,), (0.2, 0.0)
   config.study.repeats, config.train.epochs = 2, 3
   config.study.calibration_images = 0
-  workdir = tmp_path_factory.mktemp('study')
-  study.run(config, workdir)
-  return workdir
+  return once('small study', lambda folder: study.run(config, folder))
 
 
 @pytest.mark.full

@@ -1,21 +1,12 @@
 """--mode=train: its files, its second start, kills, a full disk."""
 
 import json
-import pathlib
 import shutil
 
 import conftest
 import numpy as np
 import pytest
 from command import SMALL, check_kills, refused, result, run
-
-
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory, cache) -> pathlib.Path:
-  workdir = tmp_path_factory.mktemp('runs') / 'train'
-  done = run(f'--workdir={workdir}', cache, *SMALL)
-  assert done.returncode == 0, done.stderr
-  return workdir
 
 
 def test_result_says_everything(trained):

@@ -99,7 +99,7 @@ def test_a_small_mask_is_cleaned_as_its_file_would_be():
 def test_masks_that_cover_too_much_are_warned_of():
   coverage, labels = np.array([0.1, 0.9, 0.8]), np.array([0, 1, 1])
   rows = masks.by_class(coverage, labels, 2)
-  turned = [w for w in masks.warnings(rows, ('a', 'b')) if 'exchanged' in w]
+  turned = [w for w in masks.warnings(rows, ('a', 'b')) if 'swapped' in w]
   assert len(turned) == 1 and 'masks of b cover 85.0%' in turned[0]
 
 

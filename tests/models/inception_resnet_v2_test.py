@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from models_test import count, shapes
+from conftest import count, shapes
 
 from leukemia_jax.models.inception_resnet_v2 import InceptionResNetV2
 

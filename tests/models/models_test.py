@@ -4,20 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import count, drawn, shapes
 
 from leukemia_jax import models
-
-
-def count(tree) -> int:
-  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
-
-
-def shapes(name, num_classes, size=96, **fields):
-  model = models.create(name, num_classes=num_classes, **fields)
-  images = jnp.zeros((1, size, size, 3))
-  return jax.eval_shape(
-    lambda: model.init(jax.random.key(0), images, train=False)
-  )
 
 
 # Keras counts moving means and variances too.
@@ -78,18 +67,6 @@ def test_outputs_and_intermediates(name):
   features, again = of(0)
   assert features == named['features'] == again['features']
   assert features.ndim == 4
-
-
-def drawn(model, images):
-  """Variables of the right shapes, without compiling an init."""
-  rng = np.random.default_rng(0)
-  shapes = jax.eval_shape(
-    lambda: model.init(jax.random.key(0), images, train=False)
-  )
-  return jax.tree.map(
-    lambda leaf: jnp.asarray(rng.uniform(0.1, 0.5, leaf.shape), leaf.dtype),
-    shapes,
-  )
 
 
 @pytest.mark.parametrize('name', models.NAMES)

@@ -1,6 +1,7 @@
 """Heads trained together: against training runs, each other and Keras."""
 
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +23,9 @@ from leukemia_jax.training.step import make_train_step
 from leukemia_jax.workdir import result, saved
 
 
-@pytest.fixture(scope='module')
-def config(tmp_path_factory) -> ml_collections.ConfigDict:
-  return small_config(tmp_path_factory.mktemp('cache'))
+@pytest.fixture(scope='session')
+def config(once) -> ml_collections.ConfigDict:
+  return small_config(once('study cache', pathlib.Path.mkdir))
 
 
 @pytest.mark.parametrize(

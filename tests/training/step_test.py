@@ -41,7 +41,7 @@ def test_steps_in_one_call_are_steps_in_a_row():
 
 def test_epoch_order_is_a_permutation_of_key_and_epoch():
   rows = jnp.arange(100, 145, dtype=jnp.int32)
-  order = functools.partial(epoch_order, KEY, rows=rows, batch_size=16)
+  order = functools.partial(epoch_order, KEY, indices=rows, batch_size=16)
   one, weights = order(0)
   assert one.shape == weights.shape == (3, 16)
   counted = np.asarray(one)[np.asarray(weights) > 0]
