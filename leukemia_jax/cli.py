@@ -198,20 +198,20 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 def _check_flags() -> None:
   """Refuses flags that don't go together."""
-  given = flags.FLAGS
-  if not given.workdir:
+  parsed = flags.FLAGS
+  if not parsed.workdir:
     raise InputError(
       '--workdir is missing: a folder for what this makes, as in '
       '--workdir=runs/first'
     )
-  if (given.mode == 'evaluate') != bool(given.checkpoint):
+  if (parsed.mode == 'evaluate') != bool(parsed.checkpoint):
     raise InputError(
       '--mode=evaluate and --checkpoint=<workdir of a training run> go together'
     )
-  if given.mode == 'evaluate':
+  if parsed.mode == 'evaluate':
     # Said before anything heavy is imported.
-    files.read_json(pathlib.Path(given.checkpoint) / CONFIG)
-  if given.mode == 'evaluate' and given['config'].present:
+    files.read_json(pathlib.Path(parsed.checkpoint) / CONFIG)
+  if parsed.mode == 'evaluate' and parsed['config'].present:
     raise InputError(
       "--mode=evaluate takes the trained model's own config; leave --config "
       'away, single keys can be given as --config.key=value'
@@ -221,17 +221,17 @@ def _check_flags() -> None:
 def _dispatch() -> None:
   """Runs the mode that the flags name; what it needs is imported only then."""
   _check_flags()
-  given = flags.FLAGS
-  config, workdir = given.config, pathlib.Path(given.workdir)
+  parsed = flags.FLAGS
+  config, workdir = parsed.config, pathlib.Path(parsed.workdir)
   check_paths(config, workdir)
   # An evaluation's config is the trained run's, with these overrides.
   args: tuple[Any, ...] = (config, workdir)
-  if given.mode == 'evaluate':
-    overrides = config_flags.get_override_values(given['config'])
-    args = (overrides, workdir, pathlib.Path(given.checkpoint))
+  if parsed.mode == 'evaluate':
+    overrides = config_flags.get_override_values(parsed['config'])
+    args = (overrides, workdir, pathlib.Path(parsed.checkpoint))
   else:
     check_config(config)
-  importlib.import_module(f'leukemia_jax.commands.{given.mode}').run(*args)
+  importlib.import_module(f'leukemia_jax.commands.{parsed.mode}').run(*args)
 
 
 def _main(_: Sequence[str]) -> None:

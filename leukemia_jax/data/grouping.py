@@ -29,14 +29,14 @@ def group_ids(catalogue: Catalogue, grouping: str, block: int) -> np.ndarray:
   if grouping == 'record':
     return groups.astype(np.int32)
   blocks = np.empty(count, np.int64)
-  start = 0
+  first_block_number = 0
   for label in range(len(catalogue.class_names)):
     members = np.flatnonzero(catalogue.labels == label)
-    order = sorted(members, key=lambda i: natural_key(catalogue.ids[i]))
-    blocks[order] = start + np.arange(len(order)) // block
-    start += -(-len(order) // block)
+    ordered = sorted(members, key=lambda i: natural_key(catalogue.ids[i]))
+    blocks[ordered] = first_block_number + np.arange(len(ordered)) // block
+    first_block_number += -(-len(ordered) // block)
   # Blocks that share a group become one: union by the smallest number.
-  root = np.arange(start)
+  root = np.arange(first_block_number)
 
   def find(b: int) -> int:
     while root[b] != b:

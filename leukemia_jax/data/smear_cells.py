@@ -72,14 +72,14 @@ class Slide(NamedTuple):
 def smooth(image: jax.Array, deviation: jax.Array | float) -> jax.Array:
   """Gaussian blur of the two leading axes; support of 4 px to either side."""
   taps = jnp.arange(-4, 5)
-  weights = jnp.exp(-0.5 * jnp.square(taps / jnp.maximum(deviation, 0.05)))
-  weights = weights / weights.sum()
+  kernel = jnp.exp(-0.5 * jnp.square(taps / jnp.maximum(deviation, 0.05)))
+  kernel = kernel / kernel.sum()
   for axis in (0, 1):
     size = image.shape[axis]
     widths = [(4, 4) if a == axis else (0, 0) for a in range(image.ndim)]
     padded = jnp.pad(image, widths, mode='edge')
     shifted = (
-      weights[i] * jax.lax.slice_in_dim(padded, i, i + size, axis=axis)
+      kernel[i] * jax.lax.slice_in_dim(padded, i, i + size, axis=axis)
       for i in range(9)
     )
     image = functools.reduce(jnp.add, shifted)

@@ -214,10 +214,10 @@ def match_objects(
   areas = table.sum(1)[1:, None] + table.sum(0)[None, 1:]
   both = table[1:, 1:]
   iou = both / (areas - both)
-  rows, columns = optimize.linear_sum_assignment(
+  true_cells, predicted_cells = optimize.linear_sum_assignment(
     iou >= OBJECT_IOU, maximize=True
   )
-  pairs = int((iou >= OBJECT_IOU)[rows, columns].sum())
+  pairs = int((iou >= OBJECT_IOU)[true_cells, predicted_cells].sum())
   return pairs, m - pairs, n - pairs
 
 

@@ -64,13 +64,13 @@ def new_state(
   )
 
 
-def init_state(key: jax.Array, *args: Any, **settings: Any) -> TrainState:
+def init_state(key: jax.Array, *args: Any, **fields: Any) -> TrainState:
   """`new_state`, compiled in a hurry.
 
   Drawn once: optimising this code takes 12 s, running it as it is, none.
   """
   draw = jax.jit(
-    lambda key: new_state(key, *args, **settings),
+    lambda key: new_state(key, *args, **fields),
     compiler_options={'xla_backend_optimization_level': 0},
   )
   return draw(key)

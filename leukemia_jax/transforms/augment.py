@@ -43,8 +43,8 @@ def contrast(image: jax.Array, factor: jax.Array) -> jax.Array:
     uint8 image of the same shape.
   """
   # Pillow's luma (ITU-R 601-2) in 16-bit fixed point, then its rounded mean.
-  weights = jnp.array([19595, 38470, 7471], jnp.int32)
-  grey = (image.astype(jnp.int32) @ weights + 0x8000) >> 16
+  luma = jnp.array([19595, 38470, 7471], jnp.int32)
+  grey = (image.astype(jnp.int32) @ luma + 0x8000) >> 16
   mean = jnp.floor(grey.astype(jnp.float32).mean() + 0.5)
   return _to_uint8(mean + (image.astype(jnp.float32) - mean) * factor)
 

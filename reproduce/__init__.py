@@ -1,0 +1,1 @@
+"""Makes the numbers and pictures in `results/` and the pages again."""

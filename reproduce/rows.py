@@ -1,0 +1,106 @@
+"""The runs that rows of tables come from, as flags of the command line."""
+
+import shlex
+
+
+def _small(name: str, width: float) -> tuple[str, ...]:
+  """The published network, made small enough for two cores."""
+  return (
+    f'--config=configs/{name}.py',
+    '--config.data.source={data}',
+    '--config.data.image_size=96',
+    f'--config.model.width={width}',
+    '--config.model.blocks=(1,1,1)',
+    '--config.model.momentum=0.9',
+    '--config.model.dtype=float32',
+    '--config.train.epochs=20',
+  )
+
+
+_SMALL = _small('inception_resnet_v2', 0.25)
+RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
+  'synthetic': ('synthetic smears, new patients', ()),
+  'real_split_then_balance': ('real images, split then balanced', _SMALL),
+  'real_nasnet_mobile': (
+    'real images, split then balanced',
+    _small('nasnet_mobile', 0.5),
+  ),
+  'real_balance_then_split': (
+    "real images, balanced then split (the study's protocol)",
+    (*_SMALL, '--config.data.protocol=balance_then_split'),
+  ),
+  'real_blocks': (
+    'real images, blocks of 40 file numbers held out',
+    (*_SMALL, '--config.data.grouping=blocks'),
+  ),
+}
+# Their masks are a function of exact colours: flips alone keep them true.
+_REAL_UNET = (
+  '--config=configs/unet.py',
+  '--config.data.source={data}',
+  '--config.train.epochs=20',
+  '--config.augment.brightness_delta=0.0',
+  '--config.augment.contrast_delta=0.0',
+  '--config.augment.rotation=0.0',
+  '--config.augment.jpeg_quality=()',
+)
+SEGMENTATION: dict[str, tuple[str, tuple[str, ...]]] = {
+  'unet_synthetic': (
+    'synthetic smears, new patients',
+    ('--config=configs/unet.py',),
+  ),
+  'unet_real': ('real images, masks as released', _REAL_UNET),
+  'unet_real_cleaned': (
+    'real images, masks cleaned',
+    (*_REAL_UNET, '--config.data.clean_masks=True'),
+  ),
+}
+# Trained on no image that a test part of the study holds, in either order.
+BACKBONES: dict[str, tuple[str, tuple[str, ...]]] = {
+  f'disjoint_{name}': (
+    "real images, disjoint from the studies' test parts",
+    (*_small(name, width), '--config.data.protocol=disjoint_from_study_tests'),
+  )
+  for name, width in (('inception_resnet_v2', 0.25), ('nasnet_mobile', 0.5))
+}
+_STUDY = (
+  '--mode=study',
+  '--config=configs/study.py',
+  '--config.data.source={data}',
+  '--config.data.image_size=96',
+  "--config.study.models=('inception_resnet_v2','nasnet_mobile')",
+  '--config.study.inception_resnet_v2.weights='
+  '{runs}/disjoint_inception_resnet_v2',
+  '--config.study.nasnet_mobile.weights={runs}/disjoint_nasnet_mobile',
+  '--config.study.repeats=3',
+  "--config.study.segmentation=('{runs}/unet_real','{runs}/unet_real_cleaned')",
+)
+STUDIES: dict[str, tuple[str, tuple[str, ...]]] = {
+  'study_balance_then_split': (
+    "balanced then split (the study's protocol)",
+    _STUDY,
+  ),
+  'study_split_then_balance': (
+    'split then balanced',
+    (*_STUDY, '--config.data.protocol=split_then_balance'),
+  ),
+  'study_keras_clipped': (
+    "balanced then split, the study's clipped loss",
+    (*_STUDY, '--config.train.loss=keras_clipped'),
+  ),
+}
+
+
+def command(
+  name: str, flags: tuple[str, ...], data: str, runs: str
+) -> list[str]:
+  """The command of a run, without the interpreter."""
+  filled = [flag.format(data=data, runs=runs) for flag in flags]
+  return ['main.py', f'--workdir={runs}/{name}', *filled]
+
+
+def typed_command(name: str, flags: tuple[str, ...]) -> str:
+  """The command of a run, for a person to type."""
+  parts = command(name, flags, 'leukemia.zip', 'runs')
+  quoted = [f'"{p}"' if "'" in p else shlex.quote(p) for p in parts]
+  return f'python {" ".join(quoted)}'

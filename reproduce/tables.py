@@ -1,0 +1,358 @@
+"""Tables and numbers of the pages, filled from the files in results/.
+
+A page holds a table between `<!-- table NAME -->` and `<!-- end -->`, and a
+number between `<!--NAME-->` and `<!---->`. The words around them are written by
+people.
+"""
+
+import functools
+import json
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from leukemia_jax import models
+from leukemia_jax.metrics.segmentation import MaskScores
+from leukemia_jax.reporting import pages
+from leukemia_jax.reporting.run_page import MASK_COLUMNS, mask_baselines
+from leukemia_jax.study import published, summary
+from leukemia_jax.workdir import result
+from leukemia_jax.workdir.result import Result
+from reproduce.rows import BACKBONES, RUNS, SEGMENTATION, STUDIES
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / 'results'
+PAGES = (
+  ROOT / 'README.md',
+  ROOT / 'docs/results.md',
+  ROOT / 'docs/models.md',
+)
+_MASK_SCORES = (
+  'dice',
+  'iou',
+  'border_f1',
+  'hausdorff_95',
+  'one_mask_empty',
+  'cell_f1',
+  'cell_count_error',
+)
+_MARKED_TABLE = re.compile(r'<!-- table (.+?) -->\n.*?<!-- end -->', re.DOTALL)
+_MARKED_NUMBER = re.compile(r'<!--([a-z][\w. ,]*)-->.*?<!---->', re.DOTALL)
+
+
+@functools.cache
+def read(name: str) -> dict[str, Any]:
+  """One result file."""
+  return json.loads((RESULTS / f'{name}.json').read_text())
+
+
+@functools.cache
+def read_run(name: str) -> Result:
+  """One result file of a run."""
+  return result.from_json(read(name), Result, RESULTS / f'{name}.json')
+
+
+def _link(name: str, title: str, page: pathlib.Path) -> str:
+  folder = 'results' if page.parent == ROOT else '../results'
+  return f'[{title}]({folder}/{name})'
+
+
+def _model(run: Result) -> str:
+  title = models.TITLES[run.model.name]
+  return f'{title}, {run.model.parameters / 1e6:.1f} M'
+
+
+def classification(page: pathlib.Path) -> str:
+  """Each run's test part, beside what colours reach."""
+  cells = []
+  for name, (title, _) in RUNS.items():
+    run = read_run(name)
+    test = run.class_scores('test')
+    cells.append(
+      [
+        _link(f'{name}.json', title, page),
+        _model(run),
+        pages.percent(test.accuracy),
+        pages.percent(run.baselines.colour_3_nearest_neighbours),
+        pages.percent(test.worst_class_recall),
+        str(test.images),
+        str(run.epochs),
+        f'{run.cost.seconds / 60:.1f}',
+        f'{run.cost.images_per_second:.0f}',
+      ]
+    )
+  header = [
+    'data and split',
+    'model',
+    'test accuracy, %',
+    'colour 3-NN, %',
+    'worst class recall, %',
+    'test images',
+    'epochs',
+    'minutes',
+    'images/s',
+  ]
+  return pages.table(header, cells)
+
+
+def overview(page: pathlib.Path) -> str:
+  """Every real row with its baseline: classes, then masks."""
+  cells = []
+  for name, (title, _) in (RUNS | SEGMENTATION).items():
+    if 'real' not in name:
+      continue
+    run = read_run(name)
+    if run.task == 'classification':
+      test = run.class_scores('test')
+      baseline = run.baselines.colour_3_nearest_neighbours
+      row = ['accuracy, %', pages.percent(test.accuracy)]
+      row += [f'colour 3-NN: {pages.percent(baseline)}', str(test.images)]
+    else:
+      masks, rule = run.mask_scores('test'), run.baselines.colour_rule
+      assert rule is not None
+      row = ['Dice', pages.number(masks.dice, 3)]
+      row += [f'colour rule: {rule.dice:.3f}', str(masks.images)]
+    minutes = f'{run.cost.seconds / 60:.1f}'
+    link = _link(f'{name}.json', title, page)
+    cells.append([link, _model(run), *row, minutes])
+  header = [
+    'data',
+    'model',
+    'score',
+    'test part',
+    'baseline',
+    'test images',
+    'minutes',
+  ]
+  return pages.table(header, cells)
+
+
+def _mask_row(title: str, masks: str, scores: MaskScores) -> list[str]:
+  digits = {'hausdorff_95': 1, 'cell_count_error': 1}
+  values = [
+    pages.number(getattr(scores, name), digits.get(name, 3))
+    for name in _MASK_SCORES
+  ]
+  return [title, masks, *values]
+
+
+def segmentation(page: pathlib.Path) -> str:
+  """Each run's whole test part, beside the baselines."""
+  cells = []
+  for name, (title, _) in SEGMENTATION.items():
+    run = read_run(name)
+    minutes = f'{run.cost.seconds / 60:.1f}'
+    link = _link(f'{name}.json', title, page)
+    cells.append([*_mask_row(link, 'U-Net', run.mask_scores('test')), minutes])
+    cells += [
+      [*_mask_row('', baseline, scores), '']
+      for baseline, scores in mask_baselines(run.baselines).items()
+    ]
+  columns = [MASK_COLUMNS[name] for name in _MASK_SCORES]
+  return pages.table(['data', 'masks by', *columns, 'minutes'], cells)
+
+
+def segmentation_classes(_: pathlib.Path) -> str:
+  """The real images' test part by class."""
+  cells = []
+  for name in ('unet_real', 'unet_real_cleaned'):
+    run = read_run(name)
+    masks, rule = run.data.masks, run.baselines.colour_rule
+    assert masks is not None and rule is not None
+    for title, coverage in masks.by_class.items():
+      dice = [
+        (scores.by_class or {})[title].dice
+        for scores in (run.mask_scores('test'), rule)
+      ]
+      cells.append(
+        [
+          title,
+          'cleaned' if masks.cleaned else 'as released',
+          pages.percent(coverage.mean),
+          f'{coverage.empty} of {coverage.masks}',
+          *(f'{value:.3f}' for value in dice),
+        ]
+      )
+  header = ['class', 'masks', 'share of cells, %', 'empty', 'U-Net', 'rule']
+  return pages.table(header, cells)
+
+
+def study_lines(name: str) -> list[summary.Line]:
+  """The lines of a study's table."""
+  lines = pd.read_csv(RESULTS / f'{name}.csv')
+  return lines.to_dict('records')
+
+
+def study(page: pathlib.Path) -> str:
+  """The best rows of the studies."""
+  cells = []
+  for name, (title, _) in STUDIES.items():
+    lines = study_lines(name)
+    for line in (lines[i] for i in summary.winners(lines)):
+      scores = [
+        f'{line[f"test_{score}"]:.1f} ± {line[f"test_{score}_std"]:.1f}'
+        for score in ('accuracy', 'worst_class_recall')
+      ]
+      cells.append(
+        [
+          _link(f'{name}.md', title, page),
+          line['model'],
+          str(line['loading_option']),
+          f'{line["learning_rate"]:g}',
+          f'{line["dropout"]:g}',
+          *scores,
+        ]
+      )
+  header = [
+    'study',
+    'backbone',
+    'option',
+    'rate',
+    'dropout',
+    'test accuracy, %',
+    'worst class recall, %',
+  ]
+  return pages.table(header, cells)
+
+
+def commands(_: pathlib.Path) -> str:
+  """The command of each row."""
+  names = RUNS | SEGMENTATION | BACKBONES | STUDIES
+  lines = [read(name)['command'] for name in names]
+  return '```sh\n' + '\n'.join(lines) + '\n```\n'
+
+
+TABLES: dict[str, Callable[[pathlib.Path], str]] = {
+  'overview': overview,
+  'classification': classification,
+  'segmentation': segmentation,
+  'segmentation by class': segmentation_classes,
+  'study': study,
+  'commands': commands,
+}
+
+
+def _study_loss(name: str) -> dict[str, str]:
+  """What a loss does to heads."""
+  lines = study_lines(name)
+  accuracies = [
+    line['test_accuracy'] for line in lines if line['learning_rate'] == 0.1
+  ]
+  return {
+    'lost': str(sum(line['class_lost'] for line in lines)),
+    'heads': str(sum(line['repeats'] for line in lines)),
+    'low': f'{min(accuracies):.0f}',
+    'high': f'{max(accuracies):.0f}',
+  }
+
+
+def _study_cost() -> dict[str, str]:
+  cost = read('study_cost')
+  numbers = {
+    'images': f'{cost["images"]:,}',
+    'minutes': f'{cost["seconds"] / 60:.0f}',
+    'memory': f'{cost["peak_memory_bytes"] / 1e9:.1f}',
+    'hours': f'{cost["every_epoch_seconds"] / 3600:.0f}',
+    'ratio': f'{cost["ratio"]:.0f}',
+    'ratio at our pace': f'{cost["ratio_at_our_pace"]:.0f}',
+    'steps': str(cost['steps_timed']),
+  }
+  for name, facts in cost['models'].items():
+    numbers[f'{name} speed'] = f'{facts["images_per_second"]:.1f}'
+    numbers[f'{name} heads'] = f'{facts["heads_seconds"]:.0f}'
+  return numbers
+
+
+def _models() -> dict[str, str]:
+  measured = read('models')
+  speed, loaded = measured['inference'], measured['load']
+  numbers = {
+    'ours': f'{speed["images_per_second"]["ours"]:.1f}',
+    'keras': f'{speed["images_per_second"]["keras"]:.1f}',
+    'ratio': f'{speed["ratio"]:.1f}',
+    'batch': str(speed['batch']),
+    'step memory': f'{measured["training"]["temporary_bytes"] / 1e9:.1f}',
+    'file': f'{loaded["file_bytes"] / 1e6:.0f}',
+    'load seconds': f'{loaded["seconds"]:.1f}',
+    'load memory': f'{loaded["peak_memory_bytes"] / 1e9:.1f}',
+  }
+  for name in ('training', 'training_cached', 'unrolled', 'scanned'):
+    part = measured[name]
+    numbers[f'{name} seconds'] = (
+      f'{part["trace_seconds"] + part["compile_seconds"]:.0f}'
+    )
+  for name in ('unrolled', 'scanned'):
+    part = measured[name]
+    numbers[f'{name} memory'] = f'{part["temporary_bytes"] / 1e9:.1f}'
+    numbers[f'{name} speed'] = f'{part["images_per_second"]:.1f}'
+  return numbers
+
+
+@functools.cache
+def numbers() -> dict[str, str]:
+  """All numbers by name."""
+  first, real, probe = (
+    read_run('synthetic'),
+    read_run('real_split_then_balance'),
+    read('probe'),
+  )
+  soft = read_run('unet_real').mask_scores('test').soft
+  assert soft is not None
+  unet, fpn = (published.SOFT_SCORES[name] for name in ('unet', 'unet_fpn'))
+  memory = read('memory')
+  groups = {
+    'first': {
+      'images': f'{first.data.images:,}',
+      'patients': str(first.data.groups),
+      'minutes': f'{first.cost.seconds / 60:.1f}',
+      'memory': f'{first.cost.peak_memory_bytes / 1e9:.1f}',
+      'accuracy': pages.percent(first.class_scores('test').accuracy),
+    },
+    'set': {
+      'images': f'{real.data.images:,}',
+      'duplicates': str(real.data.images - real.data.groups),
+    },
+    'probe': {
+      'permutations': str(len(probe['split_then_balance']['by_seed'])),
+      'chance': pages.percent(probe['chance']),
+      **{
+        name: pages.percent(probe[name]['balanced_accuracy'])
+        for name in ('split_then_balance', 'balance_then_split')
+      },
+    },
+    'soft': {
+      'dice': f'{soft.dice:.3f}',
+      'iou': f'{soft.iou:.3f}',
+      'unet dice': f'{unet[0]:.3f}',
+      'unet iou': f'{unet[1]:.3f}',
+      'fpn dice': f'{fpn[0]:.3f}',
+      'fpn iou': f'{fpn[1]:.3f}',
+    },
+    'clipped': _study_loss('study_keras_clipped'),
+    'stable': _study_loss('study_balance_then_split'),
+    'cost': _study_cost(),
+    'models': _models(),
+    'stored': {k: f'{v / 1e9:.1f}' for k, v in memory['stored_bytes'].items()},
+    'temporary': {
+      k: f'{v / 1e9:.1f}' for k, v in memory['temporary_bytes'].items()
+    },
+  }
+  return {
+    f'{group}.{name}': value
+    for group, members in groups.items()
+    for name, value in members.items()
+  }
+
+
+def render(text: str, page: pathlib.Path) -> str:
+  """Fills a page's marked tables and numbers."""
+  text = _MARKED_TABLE.sub(
+    lambda m: f'<!-- table {m[1]} -->\n{TABLES[m[1]](page)}<!-- end -->',
+    text,
+  )
+  return _MARKED_NUMBER.sub(
+    lambda m: f'<!--{m[1]}-->{numbers()[m[1]]}<!---->', text
+  )
