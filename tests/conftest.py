@@ -132,3 +132,15 @@ def drawn(model, images):
     ),
     shapes,
   )
+
+
+@pytest.fixture(scope='session')
+def trained(once, cache) -> pathlib.Path:
+  """A finished run of `command.SMALL`; not to be changed."""
+  from command import SMALL, run
+
+  def train(folder: pathlib.Path) -> None:
+    done = run(f'--workdir={folder}', cache, *SMALL)
+    assert done.returncode == 0, done.stderr
+
+  return once('trained', train)

@@ -24,4 +24,4 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   count = runner.run(config, workdir)
   with lock_folder(workdir):
     path, winner = study_page.write(workdir, segmenters)
-  print(f'{count} rows are finished; see {path}\n{winner}')
+  print(f'{count} rows are finished; see {path}\nbest by validation: {winner}')

@@ -47,7 +47,9 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   num_outputs = task.num_outputs(len(names))
   network = tasks.make_network(task, config, num_outputs)
   state = setup.first_state(config, network, inputs, names, workdir)
-  seen_images = initial_weights.seen_images(config.model.weights, split, catalogue)
+  seen_images = initial_weights.seen_images(
+    config.model.weights, split, catalogue
+  )
   # Only now: a mistyped path must not keep the workdir from the right one.
   claim.claim(workdir, 'train', config)
   saved.write_split(workdir, split, catalogue)
@@ -74,7 +76,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     result.data_record(config, catalogue),
     split=_split_record(inputs),
     counts=splits.part_counts(split, catalogue),
-    held_out_seen_by_weights=seen_images,
+    held_out_seen_by_weights=learnt,
     masks=masks,
   )
   finished = tasks.describe(

@@ -22,6 +22,7 @@ _CLASS_COLUMNS = (
   'sensitivity',
   'specificity',
 )
+_HEADINGS = {'f1': 'F1'}
 MASK_COLUMNS = {
   'dice': 'Dice',
   'iou': 'IoU',
@@ -84,7 +85,7 @@ def class_context(result: Result) -> dict[str, Any]:
     'score_header': [
       'part',
       'images',
-      *(name.replace('_', ' ') for name in _CLASS_COLUMNS),
+      *(_HEADINGS.get(n, n.replace('_', ' ')) for n in _CLASS_COLUMNS),
     ],
     'score_rows': score_rows,
     'class_header': ['part', 'class', 'images', 'precision', 'recall', 'F1'],

@@ -355,7 +355,7 @@ def winner_text(records: list[RowRecord], lines: list[Line]) -> str:
     if record.number == line['row']
   )
   return (
-    f'best by validation: {line["model"]}, loading option '
+    f'{line["model"]}, loading option '
     f'{line["loading_option"]}, rate {line["learning_rate"]:g}, dropout '
     f'{line["dropout"]:g}: test accuracy {line["test_accuracy"]:.1f} %, worst '
     f'class recall {line["test_worst_class_recall"]:.1f} % (colours alone: '
