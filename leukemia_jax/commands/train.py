@@ -47,9 +47,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   num_outputs = task.num_outputs(len(names))
   network = tasks.make_network(task, config, num_outputs)
   state = setup.first_state(config, network, inputs, names, workdir)
-  seen_images = initial_weights.seen_images(
-    config.model.weights, split, catalogue
-  )
+  learnt = initial_weights.seen_images(config.model.weights, split, catalogue)
   # Only now: a mistyped path must not keep the workdir from the right one.
   claim.claim(workdir, 'train', config)
   saved.write_split(workdir, split, catalogue)
