@@ -18,7 +18,6 @@ Any key of a config is set by --config.KEY=VALUE, as in
 configs/default.py lists all keys, with what they mean.
 """
 
-import difflib
 import importlib
 import importlib.util
 import io
@@ -31,7 +30,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from leukemia_jax import __version__, files
-from leukemia_jax.config import check_config, check_paths
+from leukemia_jax.config_keys import check_config, check_paths, nearest_keys
 from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import CONFIG
 
@@ -95,10 +94,6 @@ def _flatten(config: ConfigDict, prefix: str = '') -> list[str]:
   return keys
 
 
-def _initials(key: str) -> str:
-  return ''.join(word[:1] for word in key.rpartition('.')[2].split('_'))
-
-
 def _last_line(error: BaseException) -> str:
   """An error's own words, where ml_collections adds a whole traceback."""
   text = str(error)
@@ -118,19 +113,8 @@ def _unknown_key(argv: Sequence[str]) -> str:
     key = name.removeprefix('config.')
     if not name.startswith('config.') or key in keys:
       continue
-    leaf = key.rpartition('.')[2]
-    near = [k for k in keys if k.startswith(f'{key}.')]
-    near += [k for k in keys if k.rpartition('.')[2] == leaf]
-    abbreviated = [k for k in keys if _initials(k) == leaf]
-    # A key of the section that was named comes first.
-    section = key.rpartition('.')[0]
-    near += sorted(abbreviated, key=lambda k: k.rpartition('.')[0] != section)
-    near += difflib.get_close_matches(key, keys, 3, 0.6)
-    leaves = difflib.get_close_matches(
-      leaf, [k.rpartition('.')[2] for k in keys]
-    )
-    near += [k for k in keys if k.rpartition('.')[2] in leaves]
-    hint = ', '.join(f'config.{k}' for k in list(dict.fromkeys(near))[:6])
+    near = nearest_keys(key, keys)
+    hint = ', '.join(f'config.{k}' for k in near)
     return (
       f'there is no key config.{key}'
       + (f'; did you mean {hint}?' if near else '')

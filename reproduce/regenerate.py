@@ -28,7 +28,7 @@ from PIL import Image
 
 from leukemia_jax import build
 from leukemia_jax.audit import baselines
-from leukemia_jax.data import input_pipeline, masks, smear_cells, synthetic
+from leukemia_jax.data import input_pipeline, masks, synthetic, synthetic_cells
 from leukemia_jax.reporting import figures
 from reproduce import tables
 from reproduce.rows import (
@@ -150,7 +150,7 @@ def probe(data: pathlib.Path) -> None:
 def cleaning() -> None:
   """Draws what cleaning makes of masks that a colour rule made."""
   panels = []
-  key, spec = jax.random.key(0), smear_cells.SmearSpec()
+  key, spec = jax.random.key(0), synthetic_cells.SmearSpec()
   for label in (1, 2):
     image, truth = synthetic.render_image(key, label, label, label, spec=spec)
     rule = baselines.fit_colour_rule([(image, truth > 0)])

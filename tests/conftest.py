@@ -96,10 +96,10 @@ def cache(once) -> str:
 @pytest.fixture(scope='session')
 def smear() -> np.ndarray:
   """A synthetic field, uint8 (224, 224, 3)."""
-  from leukemia_jax.data import smear_cells, synthetic
+  from leukemia_jax.data import synthetic, synthetic_cells
 
   image, _ = synthetic.render_image(
-    jax.random.key(3), 0, 2, 0, spec=smear_cells.SmearSpec()
+    jax.random.key(3), 0, 2, 0, spec=synthetic_cells.SmearSpec()
   )
   return image
 

@@ -17,7 +17,7 @@ FLOORS = [
   {'files', 'lock'},
   {'metrics', 'models', 'transforms'},
   {'data'},
-  {'audit', 'build', 'pretrained', 'config'},
+  {'audit', 'build', 'pretrained', 'config_keys'},
   {'workdir'},
   {'evaluation'},
   {'training'},

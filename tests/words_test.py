@@ -35,7 +35,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
   # Of a range; and rich's method.
   'start': (
     'leukemia_jax/evaluation/eval_step.py',
-    'leukemia_jax/data/smear_cells.py',
+    'leukemia_jax/data/synthetic_cells.py',
     'leukemia_jax/pretrained/',
   ),
   'identity': (),
@@ -66,7 +66,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
   'settings': (),
   # Of a network; never of a sample.
   'weights': (
-    'leukemia_jax/config.py',
+    'leukemia_jax/config_keys.py',
     'leukemia_jax/training/initial_weights.py',
     'leukemia_jax/commands/train.py',
     'leukemia_jax/study/',

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import build, tasks
 from leukemia_jax.build import Inputs
-from leukemia_jax.config import check_config, keys
+from leukemia_jax.config_keys import check_config, keys
 from leukemia_jax.data import input_pipeline, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.errors import InputError

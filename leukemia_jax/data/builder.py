@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from leukemia_jax import progress
-from leukemia_jax.data import decode, smear_cells, source, synthetic
+from leukemia_jax.data import decode, source, synthetic, synthetic_cells
 from leukemia_jax.errors import InputError
 
 # The one split a prepared set has ('all' is reserved by TFDS).
@@ -142,7 +142,7 @@ def _to_png(pixels: np.ndarray) -> bytes:
 
 def _synthetic_jobs(scale: float, seed: int) -> list[Job]:
   labels, patients = synthetic.assign_patients(scale)
-  key, spec = jax.random.key(seed), smear_cells.SmearSpec()
+  key, spec = jax.random.key(seed), synthetic_cells.SmearSpec()
 
   def job(index: int) -> Job:
     label, patient = int(labels[index]), int(patients[index])
@@ -318,7 +318,7 @@ def _list_source(spec: SourceSpec) -> _Contents:
     # The rendering code is part of what identifies a synthetic set.
     code = b''.join(
       pathlib.Path(module.__file__ or '').read_bytes()
-      for module in (synthetic, smear_cells)
+      for module in (synthetic, synthetic_cells)
     )
     key = hashlib.sha256(repr((scale, seed)).encode() + code).hexdigest()
     jobs = _synthetic_jobs(scale, seed)

@@ -9,7 +9,7 @@ is the original image. Two loading options and these protocols are known:
   copies, then all are split, so copies of one image land in several parts;
 * `split_then_balance`: originals are split by group, then the training part of
   every class is filled up by repeating indices. No image and no group is in
-  two parts, and every training image is augmented alike, while training;
+  two parts, and all training images are augmented the same way, while training;
 * `split` is the same without the repeating;
 * `disjoint_from_study_tests` is `split_then_balance` without what a test part
   of the first two protocols holds, in either option; that is its test part. A
@@ -168,7 +168,7 @@ def _split_groups(
 def copies_for(
   labels: np.ndarray, num_classes: int, target: int, key: jax.Array
 ) -> np.ndarray:
-  """Which augmented copies fill every class up, in either option alike.
+  """Which augmented copies fill every class up, the same in both options.
 
   Args:
     labels: int array, the originals' labels.

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from leukemia_jax.data.smear_cells import (
+from leukemia_jax.data.synthetic_cells import (
   WHITE_PATCH,
   Morphology,
   Slide,
@@ -146,7 +146,7 @@ def _place_white(key, look: Morphology, spec: SmearSpec):
   wanted = coverage * spec.size**2
   count = jnp.clip(jnp.sum(area < wanted) + 1, 1, _MAX_WHITE)
   # The last cell would overshoot by more in classes of larger cells: bring
-  # the sum to what was drawn, alike in every class.
+  # the sum to what was drawn, in every class the same way.
   radius = radius * jnp.sqrt(wanted / area[count - 1])
   site = jax.random.permutation(keys[2], _MAX_WHITE)
   pitch = spec.size / 6

@@ -1,4 +1,4 @@
-"""What a scorer takes and gives, for classes and masks alike."""
+"""What a scorer takes and gives, for classes and for masks."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,7 +1,7 @@
 """InceptionResNetV2 (Szegedy et al., arXiv:1602.07261), as Keras has it.
 
-Every convolution is followed by a batch norm without gamma and a ReLU, but for
-the one that closes a residual block. Module names are the roles that the layers
+Every convolution is followed by a batch norm without gamma and a ReLU, except
+the last one of a residual block. Module names are the roles that the layers
 have in the paper; `kernel`, `bias`, `mean` and `var` hold what Keras' do.
 """
 

@@ -1,7 +1,7 @@
 """Convolution, batch norm and pooling as Keras' models use them.
 
 The fast forms that XLA lacks on a CPU live here alone; both forms of a layer
-give the same values, but for rounding, and for which of equal pixels gets a
+give the same values up to rounding, except for which of equal pixels gets a
 max-pool's gradient.
 """
 

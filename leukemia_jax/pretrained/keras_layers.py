@@ -2,7 +2,7 @@
 
 Keras files name most layers by a count, or trust their order alone, and that
 order is the one in which Keras sorts a model's graph. So the graphs are drawn
-here, from the tables that the models are made of, and sorted alike.
+here, from the tables that the models are made of, and sorted by Keras' rule.
 """
 
 from collections.abc import Iterable

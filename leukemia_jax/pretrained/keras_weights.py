@@ -235,7 +235,7 @@ def export_weights(
       The study's head has no counterpart in Keras: give the backbone alone.
     path: ends in `.weights.h5` (Keras 3) or `.h5` (legacy).
     name: one of `models.NAMES`.
-    **fields: as in `load_weights`, but for `num_classes`.
+    **fields: as in `load_weights`, except `num_classes`.
 
   Raises:
     InputError: the variables are not the model's, or not finite, or the suffix

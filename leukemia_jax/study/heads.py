@@ -20,9 +20,13 @@ from leukemia_jax.build import Network
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.data.splits import PARTS
 from leukemia_jax.evaluation import eval_step
-from leukemia_jax.training import stopping
 from leukemia_jax.training.loop import Schedule
 from leukemia_jax.training.optimizer import make_optimizer
+from leukemia_jax.training.plateau_and_stopping import (
+  Progress,
+  Rules,
+  after_epoch,
+)
 from leukemia_jax.training.state import TrainState, new_state
 from leukemia_jax.training.step import (
   epoch_order,
@@ -85,7 +89,7 @@ class TrainedHead(NamedTuple):
 class _Course:
   """How far each head is, and which of them train on."""
 
-  progress: list[stopping.Progress]
+  progress: list[Progress]
   diverged: np.ndarray
   active: np.ndarray
   epochs: np.ndarray
@@ -94,7 +98,7 @@ class _Course:
   def begin(cls, runs: list[Run]) -> '_Course':
     """Before the first epoch."""
     return cls(
-      progress=[stopping.Progress() for _ in runs],
+      progress=[Progress() for _ in runs],
       diverged=np.zeros(len(runs), bool),
       active=np.array([run.wanted for run in runs]),
       epochs=np.zeros(len(runs), int),
@@ -106,7 +110,7 @@ class _Course:
     *,
     train_losses: np.ndarray,
     losses: np.ndarray,
-    rules: stopping.Rules,
+    rules: Rules,
   ) -> tuple[np.ndarray, np.ndarray]:
     """Applies the rules to every active head.
 
@@ -120,7 +124,7 @@ class _Course:
       if not np.isfinite([losses[i], train_losses[i]]).all():
         self.diverged[i], self.active[i] = True, False
         continue
-      self.progress[i], decision = stopping.after_epoch(
+      self.progress[i], decision = after_epoch(
         self.progress[i], epoch, float(losses[i]), rules
       )
       is_best[i], self.active[i] = decision.is_best, not decision.stop

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from leukemia_jax import build, models, progress
 from leukemia_jax.audit import baselines
 from leukemia_jax.build import Network
-from leukemia_jax.config import RANDOM
+from leukemia_jax.config_keys import RANDOM
 from leukemia_jax.data import input_pipeline, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.errors import InputError

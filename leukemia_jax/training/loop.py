@@ -18,8 +18,12 @@ from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation import eval_step
 from leukemia_jax.evaluation.eval_step import EvalStep
-from leukemia_jax.training import stopping
 from leukemia_jax.training.metric_writer import MetricWriter
+from leukemia_jax.training.plateau_and_stopping import (
+  Progress,
+  Rules,
+  after_epoch,
+)
 from leukemia_jax.training.state import TrainState
 from leukemia_jax.training.step import (
   StepMetrics,
@@ -60,7 +64,7 @@ class Schedule(NamedTuple):
   batch_size: int
   checkpoint_steps: int
   steps_per_call: int
-  rules: stopping.Rules
+  rules: Rules
 
 
 @dataclasses.dataclass
@@ -231,7 +235,7 @@ class _Session:
 
   checkpoints: RunCheckpoints
   writer: MetricWriter
-  progress: stopping.Progress
+  progress: Progress
   stopped: bool
 
   def save(self, state: TrainState) -> None:
@@ -243,16 +247,17 @@ class _Session:
     self.checkpoints.save(int(state.step), state, notes)
 
   def end_epoch(
-    self, state: TrainState, line: dict[str, Any], rules: stopping.Rules
+    self,
+    state: TrainState,
+    line: dict[str, Any],
+    rules: Rules,
   ) -> TrainState:
     """Applies the rules, then writes all of the epoch."""
     epoch, loss = line['epoch'] - 1, line['validation_loss']
     if not math.isfinite(loss):
       what = f'the validation loss is {loss}'
       raise _diverged(what, int(state.step), line['learning_rate'])
-    self.progress, decision = stopping.after_epoch(
-      self.progress, epoch, loss, rules
-    )
+    self.progress, decision = after_epoch(self.progress, epoch, loss, rules)
     self.stopped = decision.stop
     if decision.is_best:
       # Before the latest state, which must not remember a best one that isn't
@@ -271,10 +276,13 @@ def _open_session(
 ) -> Iterator[tuple[TrainState, _Session]]:
   """A run's files, and the newest state in them, or the given one."""
   with contextlib.closing(RunCheckpoints(workdir)) as checkpoints:
-    best, stopped = stopping.Progress(), False
+    best, stopped = Progress(), False
     if (restored := checkpoints.restore(state)) is not None:
       state, notes = restored
-      best, stopped = stopping.Progress(**notes['progress']), notes['stopped']
+      best, stopped = (
+        Progress(**notes['progress']),
+        notes['stopped'],
+      )
     # Best weights of an epoch that is trained again are saved again.
     checkpoints.drop_best_after(best.best_epoch)
     epochs = int(state.step) // steps

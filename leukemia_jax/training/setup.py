@@ -12,9 +12,9 @@ from leukemia_jax.evaluation.eval_step import make_eval_step
 from leukemia_jax.training import initial_weights
 from leukemia_jax.training.loop import Learner, Schedule
 from leukemia_jax.training.optimizer import make_optimizer
+from leukemia_jax.training.plateau_and_stopping import Rules
 from leukemia_jax.training.state import TrainState, init_state
 from leukemia_jax.training.step import make_train_step
-from leukemia_jax.training.stopping import Rules
 from leukemia_jax.workdir import LATEST, checkpoint
 
 

@@ -9,7 +9,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from leukemia_jax import files
-from leukemia_jax.config import keys
+from leukemia_jax.config_keys import keys
 from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import CONFIG
 

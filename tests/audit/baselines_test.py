@@ -11,7 +11,7 @@ from leukemia_jax.configs import default
 
 from leukemia_jax import build
 from leukemia_jax.audit import baselines
-from leukemia_jax.data import smear_cells, synthetic
+from leukemia_jax.data import synthetic, synthetic_cells
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.transforms import augment
 
@@ -19,7 +19,7 @@ from leukemia_jax.transforms import augment
 @pytest.fixture(scope='module')
 def smears() -> tuple[Dataset, Catalogue]:
   """Smears with the study's imbalance: half as many of class 0."""
-  spec = smear_cells.SmearSpec(size=96)
+  spec = synthetic_cells.SmearSpec(size=96)
   labels = np.repeat(np.arange(4), (60, 120, 120, 100)).astype(np.int32)
   images = [
     synthetic.render_image(jax.random.key(2), i, y, i % 20, spec=spec)[0]

@@ -8,7 +8,7 @@ import pytest
 from command import check_kills, refused, result, run
 from PIL import Image
 
-from leukemia_jax.data import smear_cells, synthetic
+from leukemia_jax.data import synthetic, synthetic_cells
 
 SMALL = [
   '--config=configs/unet.py',
@@ -41,7 +41,7 @@ def save_pairs(folder: pathlib.Path, count: int = 4) -> pathlib.Path:
     (folder / tree).mkdir(parents=True)
   for i in range(count):
     image, mask = synthetic.render_image(
-      jax.random.key(9), i, i % 4, i, spec=smear_cells.SmearSpec(size=96)
+      jax.random.key(9), i, i % 4, i, spec=synthetic_cells.SmearSpec(size=96)
     )
     Image.fromarray(image).save(folder / f'images/{i}.png')
     Image.fromarray(mask).save(folder / f'masks/{i}.png')

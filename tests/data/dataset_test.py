@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leukemia_jax.data import builder, dataset, masks, smear_cells, synthetic
+from leukemia_jax.data import (
+  builder,
+  dataset,
+  masks,
+  synthetic,
+  synthetic_cells,
+)
 from leukemia_jax.errors import InputError
 
 
@@ -121,7 +127,11 @@ def test_synthetic_records_are_the_rendered_images(tmp_path):
   labels, patients = synthetic.assign_patients(0.01)
   np.testing.assert_array_equal(data.labels, labels)
   image, _ = synthetic.render_image(
-    jax.random.key(0), 7, labels[7], patients[7], spec=smear_cells.SmearSpec()
+    jax.random.key(0),
+    7,
+    labels[7],
+    patients[7],
+    spec=synthetic_cells.SmearSpec(),
   )
   np.testing.assert_array_equal(data.images[7], image)
   assert catalogue.num_masks == len(labels)

@@ -10,9 +10,9 @@ from scipy import ndimage, stats
 from sklearn.model_selection import GroupKFold
 
 from leukemia_jax.audit import baselines
-from leukemia_jax.data import smear_cells, synthetic
+from leukemia_jax.data import synthetic, synthetic_cells
 
-SPEC = smear_cells.SmearSpec()
+SPEC = synthetic_cells.SmearSpec()
 
 
 @pytest.fixture(scope='module')
@@ -56,7 +56,7 @@ def test_an_image_is_a_function_of_its_key():
 
 
 def test_other_sizes():
-  spec = smear_cells.SmearSpec(size=96)
+  spec = synthetic_cells.SmearSpec(size=96)
   image, mask = synthetic.render_image(jax.random.key(0), 0, 0, 0, spec=spec)
   assert image.shape == (96, 96, 3)
   assert 0 < mask.mean() < 0.5

@@ -10,10 +10,11 @@ from tiny import CLASSES, COUNT, KEY, data, parts
 
 from leukemia_jax import files
 from leukemia_jax.evaluation import eval_step
-from leukemia_jax.training import loop, stopping
+from leukemia_jax.training import loop
+from leukemia_jax.training.plateau_and_stopping import Rules
 from leukemia_jax.workdir import checkpoint
 
-RULES = stopping.Rules(plateau_factor=0.2, plateau_patience=2, stop_patience=4)
+RULES = Rules(plateau_factor=0.2, plateau_patience=2, stop_patience=4)
 
 
 def schedule(rules=RULES, **changes) -> loop.Schedule:
@@ -148,7 +149,7 @@ def test_best_weights_come_back(tmp_path):
 
 
 def test_it_learns(tmp_path):
-  outcome = fit(tmp_path, epochs=40, rules=stopping.Rules(0.2, 40, 40))
+  outcome = fit(tmp_path, epochs=40, rules=Rules(0.2, 40, 40))
   assert outcome.history[-1]['validation_accuracy'] > 0.9
 
 

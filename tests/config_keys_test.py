@@ -3,7 +3,7 @@
 import pytest
 from leukemia_jax.configs import default
 
-from leukemia_jax.config import check_config, keys
+from leukemia_jax.config_keys import check_config, keys
 from leukemia_jax.errors import InputError
 
 

@@ -1,9 +1,10 @@
-"""What each key of a config may be, and what it decides.
+"""What each key of a config may be, what it decides, and which was meant.
 
 Nothing heavy is imported before a value is checked: a mistyped key or path is
 answered before JAX is loaded.
 """
 
+import difflib
 import functools
 import pathlib
 from collections.abc import Callable, Iterator
@@ -182,6 +183,35 @@ def _model_keys() -> dict[str, Key]:
 def keys() -> dict[str, Key]:
   """The table of all keys that have a rule."""
   return _data_keys() | _model_keys()
+
+
+def _leaf(key: str) -> str:
+  return key.rpartition('.')[2]
+
+
+def nearest_keys(key: str, known: list[str]) -> list[str]:
+  """The keys that a mistyped one may stand for.
+
+  Args:
+    key: as typed, such as 'train.lr'.
+    known: all keys.
+
+  Returns:
+    Six at most, the nearest first: keys of a section of that name, of the same
+    last part, of its initials, and of similar spelling.
+  """
+  leaf, section = _leaf(key), key.rpartition('.')[0]
+  near = [k for k in known if k.startswith(f'{key}.')]
+  near += [k for k in known if _leaf(k) == leaf]
+  abbreviated = [
+    k for k in known if ''.join(w[:1] for w in _leaf(k).split('_')) == leaf
+  ]
+  # A key of the section that was named comes first.
+  near += sorted(abbreviated, key=lambda k: k.rpartition('.')[0] != section)
+  near += difflib.get_close_matches(key, known, 3, 0.6)
+  similar = difflib.get_close_matches(leaf, map(_leaf, known))
+  near += [k for k in known if _leaf(k) in similar]
+  return list(dict.fromkeys(near))[:6]
 
 
 def check_paths(config: ConfigDict, workdir: pathlib.Path) -> None:

@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 
-from leukemia_jax.training import stopping
+from leukemia_jax.training.plateau_and_stopping import (
+  Progress,
+  Rules,
+  after_epoch,
+)
 
-RULES = stopping.Rules(plateau_factor=0.2, plateau_patience=3, stop_patience=8)
+RULES = Rules(plateau_factor=0.2, plateau_patience=3, stop_patience=8)
 
 
 class Stub:
@@ -38,14 +42,12 @@ def test_rules_are_keras(seed):
   for callback in (plateau, early):
     callback.set_model(model)
     callback.on_train_begin()
-  progress, rate = stopping.Progress(), 0.1
+  progress, rate = Progress(), 0.1
   for epoch, loss in enumerate(losses):
     model.weights = epoch
     for callback in (plateau, early):
       callback.on_epoch_end(epoch, {'val_loss': loss})
-    progress, decision = stopping.after_epoch(
-      progress, epoch, float(loss), RULES
-    )
+    progress, decision = after_epoch(progress, epoch, float(loss), RULES)
     rate *= decision.rate_factor
     theirs = float(model.optimizer.learning_rate)
     assert rate == pytest.approx(theirs, rel=1e-5)
