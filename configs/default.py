@@ -22,7 +22,7 @@ def _data() -> ml_collections.ConfigDict:
   data.scale = 1.0
   # Where prepared records are stored, by content; safe to delete.
   data.cache_dir = '~/.cache/leukemia_jax'
-  # What a bad image does: 'error' lists all of them, 'skip' leaves them out.
+  # What bad images do: 'error' names them and stops, 'skip' leaves them out.
   data.on_bad_image = 'error'
   # Largest image, width x height in px, refused before it is decoded.
   data.max_pixels = 50_000_000

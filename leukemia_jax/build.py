@@ -1,7 +1,7 @@
 """A config's parts: keys, inputs, augmentation, model, objective.
 
-Each command calls `inputs`, and `network` if it runs a model; nothing reads the
-config again behind them.
+Each command calls `inputs` once, and `network` if it runs a model; data, models
+and transforms know no config.
 """
 
 import functools
@@ -53,7 +53,7 @@ def inputs(config: ConfigDict, targets: str) -> Inputs:
   """Takes a config's `seed`, `data`, `synthetic` and `augment`.
 
   Args:
-    config: the experiment.
+    config: the config.
     targets: what its model learns: 'classes' or 'masks'.
 
   Returns:
@@ -113,7 +113,7 @@ def network(
   """Takes a config's `model`.
 
   Args:
-    config: the experiment.
+    config: the config.
     num_outputs: classes, or 1 for masks.
     objective: of the task.
     confusion: of the task.
@@ -152,7 +152,7 @@ def create_model(
   """The model of a config.
 
   Args:
-    config: the experiment.
+    config: the config.
     num_outputs: classes, or 1 for masks.
 
   Returns:

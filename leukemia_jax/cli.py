@@ -48,8 +48,7 @@ def _fail(message: str) -> NoReturn:
 def _config_folder() -> pathlib.Path:
   """The configs that were installed with the package."""
   spec = importlib.util.find_spec('leukemia_jax.configs')
-  if spec is None or spec.origin is None:
-    return pathlib.Path(__file__).parents[1] / 'configs'
+  assert spec is not None and spec.origin is not None
   return pathlib.Path(spec.origin).parent
 
 
@@ -58,7 +57,7 @@ def _config_path(argument: str) -> str:
   name, colon, rest = argument.partition(':')
   path = pathlib.Path(name)
   try:
-    if not path.is_file():
+    if not path.is_file() and str(path.parent) in ('.', 'configs'):
       path = _config_folder() / path.name
     if path.is_file() and path.suffix == '.py':
       return f'{path}{colon}{rest}'
@@ -101,7 +100,7 @@ def _last_line(error: BaseException) -> str:
 
 
 def _unknown_key(argv: Sequence[str]) -> str:
-  """What is wrong with the first override of no known key; '' if none is."""
+  """The error for the first unknown key; '' if all are known."""
   path = _config_folder() / 'default.py'
   spec = importlib.util.spec_from_file_location('default_config', path)
   assert spec is not None and spec.loader is not None

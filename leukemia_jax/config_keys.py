@@ -1,7 +1,7 @@
 """What each key of a config may be, what it decides, and which was meant.
 
-Nothing heavy is imported before a value is checked: a mistyped key or path is
-answered before JAX is loaded.
+A mistyped key or path is answered before JAX is loaded: what the values of the
+others may be is imported only when they are checked.
 """
 
 import difflib
@@ -17,6 +17,10 @@ from leukemia_jax.errors import InputError
 
 # Values of `config.model.weights` that are no path.
 RANDOM, IMAGENET = 'none', 'imagenet'
+
+
+# Keys of `config.model` that a study has for each backbone.
+_SECTION = ('weights', 'preprocess', 'width', 'blocks')
 
 
 class Rule(NamedTuple):
@@ -228,6 +232,8 @@ def check_paths(config: ConfigDict, workdir: pathlib.Path) -> None:
     name, weights = config.data.source, config.model.weights
   except AttributeError:
     return  # `check_config` names what is missing.
+  if not (_TEXT.allows(name) and _TEXT.allows(weights)):
+    return  # It names what is no text, too.
   folder = source.locate(name)
   if folder and workdir.resolve().is_relative_to(folder.resolve()):
     raise InputError(
@@ -273,7 +279,9 @@ def check_config(config: ConfigDict, prefix: str = 'config.model') -> None:
 def _misfits(config: ConfigDict, prefix: str) -> Iterator[str]:
   """Values that no config may have."""
   for key, (rule, *_) in keys().items():
-    name = f'config.{key}'.replace('config.model.', f'{prefix}.')
+    name = f'config.{key}'
+    if key.startswith('model.') and _leaf(key) in _SECTION:
+      name = f'{prefix}.{_leaf(key)}'
     value: Any = config
     try:
       for part in key.split('.'):
@@ -316,7 +324,7 @@ def _unet_mismatches(config: ConfigDict, prefix: str) -> Iterator[str]:
   if model.blocks or not model.depth:
     yield (
       f'{prefix}.blocks={model.blocks!r} must be () and '
-      f'{prefix}.depth={model.depth} 1 or more for {model.name}, as in '
+      f'config.model.depth={model.depth} 1 or more for {model.name}, as in '
       f'configs/{model.name}.py'
     )
   if model.weights == IMAGENET:
@@ -330,12 +338,12 @@ def _backbone_mismatches(model: ConfigDict, prefix: str) -> Iterator[str]:
 
   if model.depth or not model.blocks:
     yield (
-      f'{prefix}.depth={model.depth} must be 0 and {prefix}.blocks='
+      f'config.model.depth={model.depth} must be 0 and {prefix}.blocks='
       f'{model.blocks!r} three numbers for {model.name}'
     )
   if model.batch_norm or model.remat:
     yield (
-      f'{prefix}.batch_norm and {prefix}.remat must be False for '
+      'config.model.batch_norm and config.model.remat must be False for '
       f'{model.name}: they are for {", ".join(models.UNETS)}'
     )
   size = models.published_size(model.name)[:2]

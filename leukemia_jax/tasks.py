@@ -1,7 +1,6 @@
 """Classification and segmentation: what differs between them, as two values.
 
-A command picks one by the name of the model and hands parts of it down; nothing
-below knows which task it serves.
+A command picks one by the name of the model and hands parts of it down.
 """
 
 import functools
@@ -110,9 +109,7 @@ CLASSIFY = Task(
   name='classification',
   targets='classes',
   num_outputs=lambda num_classes: num_classes,
-  objective=lambda train: functools.partial(
-    losses.class_objective, loss=train.loss
-  ),
+  objective=lambda train: losses.make_class_objective(train.loss),
   confusion=classification.confusion_matrix,
   extra_scores=lambda confusion: {},
   class_names=_names_of_model,

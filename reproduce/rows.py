@@ -55,7 +55,7 @@ SEGMENTATION: dict[str, tuple[str, tuple[str, ...]]] = {
     (*_REAL_UNET, '--config.data.clean_masks=True'),
   ),
 }
-# Trained on no image that a test part of the study holds, in either order.
+# Trained on no image that a test part of the study holds, in either protocol.
 BACKBONES: dict[str, tuple[str, tuple[str, ...]]] = {
   f'disjoint_{name}': (
     "real images, disjoint from the studies' test parts",

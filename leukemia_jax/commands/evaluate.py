@@ -11,12 +11,13 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import build, tasks
 from leukemia_jax.build import Inputs
-from leukemia_jax.config_keys import check_config, keys
+from leukemia_jax.config_keys import check_config, check_paths, keys
 from leukemia_jax.data import input_pipeline, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation.scored import Fitted, Subject
-from leukemia_jax.workdir import claim, result, saved
+from leukemia_jax.tasks import Task
+from leukemia_jax.workdir import RESULT, claim, result, saved
 from leukemia_jax.workdir.result import Result
 
 
@@ -43,6 +44,7 @@ def run(
   _check_place(workdir, run_folder)
   trained = saved.load_trained(run_folder)
   config = _evaluation_config(trained.config, overrides)
+  check_paths(config, workdir)
   path = str(run_folder.resolve())
   claim.check(workdir, 'evaluate', config, checkpoint=path)
   task = tasks.for_model(config.model.name)
@@ -65,7 +67,7 @@ def run(
     Subject(
       *(network, trained.variables, names, dataset, catalogue, parts),
       scoring=build.scoring(config, inputs),
-      fitted=_fitted(trained.result),
+      fitted=_fitted(task, trained.result, run_folder),
     )
   )
   data = dataclasses.replace(
@@ -111,12 +113,17 @@ def _evaluation_config(
   return config
 
 
-def _fitted(trained: Result) -> Fitted | None:
-  """What the training run chose, if it segments."""
-  rule = trained.baselines.rule
-  if trained.threshold is None or rule is None:
+def _fitted(
+  task: Task, finished: Result, run_folder: pathlib.Path
+) -> Fitted | None:
+  """What the training run of a segmenter chose."""
+  if task.targets != 'masks':
     return None
-  return Fitted(trained.threshold, rule)
+  rule = finished.baselines.rule
+  if finished.threshold is None or rule is None:
+    path = run_folder / RESULT
+    raise InputError(f'{path} is damaged: no threshold or colour rule')
+  return Fitted(finished.threshold, rule)
 
 
 def _parts_to_score(

@@ -23,7 +23,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   """Builds and checks a set, prints its counts, draws contact sheets.
 
   Args:
-    config: the experiment.
+    config: the config.
     workdir: where classes.png and augmented.png go, and masks.png if there are
       masks.
 

@@ -24,7 +24,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   """Trains a model and scores it on its three parts.
 
   Args:
-    config: the experiment.
+    config: the config.
     workdir: where everything of the run goes. A run that was cut off is resumed
       from its latest checkpoint; a finished one is left as it is.
 
@@ -84,7 +84,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     variables,
     scored,
     epochs=len(outcome.history),
-    best_epoch=outcome.best_epoch + 1,
+    best_epoch=outcome.best_epoch,
     cost=result.cost(started, **_training_cost(prepared, outcome.cost)),
   )
   tasks.finish(task, workdir, finished, scored)

@@ -105,7 +105,7 @@ def prepare_slide(key: jax.Array) -> Slide:
   return _vary_slide(
     key,
     Slide(
-      # Densities of the published images: ground (239, 247, 241), red cells
+      # Densities of the published images: background (239, 247, 241), red cells
       # (170, 182, 218), white cells (155, 128, 245) on average.
       nucleus=jnp.array([0.62, 0.95, 0.07]),
       cytoplasm=jnp.array([0.23, 0.31, 0.03]),

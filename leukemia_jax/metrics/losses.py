@@ -1,5 +1,6 @@
 """What models minimise: losses of classes and of masks, image by image."""
 
+import functools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -76,6 +77,11 @@ def class_objective(
   """
   correct = logits.argmax(-1) == labels
   return CLASS_LOSSES[loss](logits, labels), correct.astype(jnp.float32)
+
+
+def make_class_objective(loss: str) -> Objective:
+  """`class_objective` with one of `CLASS_LOSSES`."""
+  return functools.partial(class_objective, loss=loss)
 
 
 def soft_dice(logits: jax.Array, masks: jax.Array) -> jax.Array:

@@ -64,7 +64,8 @@ def create(name: str, *, num_classes: int, **fields: Any) -> Classifier | UNet:
 
   Args:
     name: one of `NAMES`.
-    num_classes: number of classes; for a U-Net 1 is foreground against ground.
+    num_classes: number of classes; for a U-Net 1 is foreground against
+      background.
     **fields: for a backbone those of `Classifier`, such as `include_top`, and
       its own, such as `width` and `dtype`; for a U-Net its own.
 

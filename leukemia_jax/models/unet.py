@@ -20,8 +20,8 @@ class UNet(nn.Module):
   """Images to a map of logits of the same size.
 
   Attributes:
-    num_classes: channels of the map; 1 is foreground against ground. 0 gives
-      the last feature map instead.
+    num_classes: channels of the map; 1 is foreground against background. 0
+      gives the last feature map instead.
     fpn: whether skips pass feature-pyramid blocks.
     width: factor on every number of filters; 1 starts with 64.
     depth: number of times that the image is halved, and filters doubled.

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from leukemia_jax import files
+from leukemia_jax import files, models
 from leukemia_jax.errors import InputError
 from leukemia_jax.metrics.classification import ClassificationScores
 from leukemia_jax.study.grid import Row
@@ -82,7 +82,7 @@ class Repeat:
 
 @dataclasses.dataclass(frozen=True)
 class RowRecord:
-  """A finished row; see `grid.Row` for the first five fields."""
+  """A finished row; the first five fields are its place in the grid."""
 
   number: int
   model: str
@@ -98,7 +98,6 @@ class RowRecord:
   colour_3_nearest_neighbours: float
   repeats: list[Repeat]
   held_out_seen_by_weights: dict[str, int] | None = None
-  format: int = FORMAT
 
 
 def path_of(workdir: pathlib.Path, row: Row) -> pathlib.Path:
@@ -132,6 +131,21 @@ def read_provenance(path: pathlib.Path) -> Provenance:
     ) from None
 
 
+def _read(path: pathlib.Path) -> RowRecord:
+  try:
+    row = result.from_json(_parse(path), RowRecord, path)
+    if not row.repeats or row.model not in models.BACKBONES:
+      raise InputError(f'{path} is damaged: no repeats, or no such backbone')
+    lengths = {len(repeat.predicted) for repeat in row.repeats}
+    if lengths | {len(row.test.images)} != {len(row.test.labels)}:
+      raise InputError(f'{path} is damaged: test images are missing')
+  except InputError as error:
+    raise InputError(
+      f'{error}; remove it and give the same command again'
+    ) from error
+  return row
+
+
 def read_all(workdir: pathlib.Path) -> list[RowRecord]:
   """All finished rows of a study.
 
@@ -146,7 +160,7 @@ def read_all(workdir: pathlib.Path) -> list[RowRecord]:
       different images or weights.
   """
   paths = sorted((workdir / ROWS).glob('*.json'))
-  rows = [result.from_json(_parse(path), RowRecord, path) for path in paths]
+  rows = [_read(path) for path in paths]
   images = {row.provenance.fingerprint for row in rows}
   weights = {(row.model, row.provenance.weights_sha256) for row in rows}
   if len(images) != 1 or len(weights) != len(dict(weights)):

@@ -255,11 +255,10 @@ def _run_backbone(
 
 def _head_network(config: ConfigDict, num_classes: int, rate: float) -> Network:
   """A head on features, as a network."""
-  objective = functools.partial(losses.class_objective, loss=config.train.loss)
   return Network(
     models.Head(num_classes, rate),
     None,
-    objective,
+    losses.make_class_objective(config.train.loss),
     classification.confusion_matrix,
     num_classes,
   )

@@ -33,7 +33,7 @@ def resolve_preprocess(
   """The config with the input scale that its weights were made with.
 
   Args:
-    config: the experiment. `config.model.preprocess='auto'` becomes 'unit' for
+    config: the config. `config.model.preprocess='auto'` becomes 'unit' for
       random weights, 'backbone' for ImageNet's, and that of the run for a
       workdir.
     prefix: see `config_keys.check_config`.
@@ -71,7 +71,7 @@ def match_source_run(config: ConfigDict) -> ConfigDict:
   """The config with the shape of the run that its weights are from.
 
   Args:
-    config: the experiment; weights that are no run's change nothing.
+    config: the config; weights that are no run's change nothing.
 
   Returns:
     A config that makes a model which holds the weights.
@@ -142,7 +142,7 @@ def initialize(
 
   Args:
     state: before the first step, its weights random.
-    config: the experiment.
+    config: the config.
     class_names: of the run; the head of another run is taken over if its
       classes are the same.
 
@@ -220,7 +220,7 @@ def fingerprint(config: ConfigDict) -> str:
   """What a config's starting weights are a function of.
 
   Args:
-    config: the experiment.
+    config: the config.
 
   Returns:
     A text that changes when they do; none of them is loaded for it.
@@ -230,7 +230,8 @@ def fingerprint(config: ConfigDict) -> str:
   """
   weights = config.model.weights
   if weights == RANDOM:
-    return f'drawn from seed {config.seed}'
+    key = build.make_keys(config.seed).init
+    return f'random, of key {jax.random.key_data(key).tolist()}'
   if weights == IMAGENET:
     return download.IMAGENET[config.model.name].digest
   folder = _run_folder(weights)
@@ -251,7 +252,7 @@ def backbone(
   """A classifier's starting weights without its head.
 
   Args:
-    config: the experiment.
+    config: the config.
     class_names: of the set.
 
   Returns:

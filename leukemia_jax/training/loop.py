@@ -79,7 +79,14 @@ class TrainingCost:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """A finished training: the best weights, the epochs' log and the cost."""
+  """A finished training.
+
+  Attributes:
+    variables: of the best epoch.
+    history: the epochs' lines.
+    best_epoch: that of the lowest validation loss, from 1.
+    cost: what it took.
+  """
 
   variables: dict[str, Any]
   history: list[dict[str, Any]]
@@ -345,13 +352,13 @@ def fit(
         save=session.save,
         show=lambda step, note: bar.update(task, completed=step, note=note),
       )
-      line = _validate(state, learner, data, schedule.batch_size)
-      seconds = round(cost.train_seconds - before, 3)
-      line |= {'epoch': epoch + 1, 'seconds': seconds}
+      line: dict[str, Any] = {'epoch': epoch + 1}
+      line |= _validate(state, learner, data, schedule.batch_size)
+      line['seconds'] = round(cost.train_seconds - before, 3)
       state = session.end_epoch(state, line, schedule.rules)
       bar.console.print(_one_line(line), soft_wrap=True, highlight=False)
     variables = session.checkpoints.best(state.variables())
-  best_epoch = session.progress.best_epoch
+  best_epoch = session.progress.best_epoch + 1
   return Outcome(variables, session.writer.history, best_epoch, cost)
 
 
@@ -370,7 +377,6 @@ def _validate(
   )
   held_out = float(confusion.sum())
   return {
-    'epoch': 0,
     'learning_rate': float(state.learning_rate),
     'train_loss': train_loss / images,
     'train_accuracy': correct / images,

@@ -1,4 +1,4 @@
-"""Keras' Adam, which optax lacks: its epsilon is inside the bias correction."""
+"""Keras' Adam: its epsilon is outside the bias correction, optax' is inside."""
 
 from typing import Any
 

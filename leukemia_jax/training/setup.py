@@ -70,7 +70,7 @@ def first_state(
   """A run's state before its first step.
 
   Args:
-    config: the experiment.
+    config: the config.
     network: what learns.
     inputs: of the run.
     class_names: of the set.

@@ -65,9 +65,9 @@ def new_state(
 
 
 def init_state(key: jax.Array, *args: Any, **fields: Any) -> TrainState:
-  """`new_state`, compiled in a hurry.
+  """`new_state`, compiled without optimisation: it runs once.
 
-  Drawn once: optimising this code takes 12 s, running it as it is, none.
+  Optimising this code takes 12 s, running it as it is, none.
   """
   draw = jax.jit(
     lambda key: new_state(key, *args, **fields),

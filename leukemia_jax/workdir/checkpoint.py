@@ -46,8 +46,8 @@ def save(
 
   Args:
     manager: from `open_manager`.
-    number: its step or epoch. One that is there already is kept: a run that
-      goes on after a kill makes the same again.
+    number: its step or epoch. An existing checkpoint is kept: a resumed run
+      writes the same one again.
     arrays: pytree of arrays.
     notes: JSON-serialisable.
 

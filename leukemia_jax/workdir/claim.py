@@ -1,4 +1,4 @@
-"""Whose a workdir is: what identifies the run in it, and by which version."""
+"""Which run owns a workdir, and which version of the program wrote it."""
 
 import json
 import pathlib
@@ -69,7 +69,7 @@ def check(
   Args:
     workdir: the folder; nothing is made.
     mode: the command's.
-    config: the experiment.
+    config: the config.
     **more: what else identifies the run, as JSON types.
 
   Raises:

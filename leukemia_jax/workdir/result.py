@@ -87,7 +87,7 @@ class DataRecord:
     source: its name alone: where it lies is nobody's business.
     fingerprint: SHA-256 over all files, their ids and classes.
     scale: `config.data.scale`.
-    classes: those of the model.
+    classes: those of the model; to segment, those of the set.
     images: number of images.
     groups: number of groups that are not torn apart.
     skipped: number of bad images that were left out.
@@ -166,7 +166,6 @@ class Result:
     cost: of the command.
     versions: of packages.
     device: that computed.
-    format: of the file.
     threshold: probability above which a pixel is predicted a cell.
     epochs: of training.
     best_epoch: that of the weights, from 1.
@@ -182,7 +181,6 @@ class Result:
   cost: Cost
   versions: dict[str, str]
   device: str
-  format: int = FORMAT
   train: Scores | None = None
   validation: Scores | None = None
   threshold: float | None = None
@@ -228,7 +226,7 @@ def from_json(content: Any, kind: type[T], path: pathlib.Path) -> T:
     The record.
 
   Raises:
-    InputError: a key is missing, or a value of another type.
+    InputError: a key is missing, or a value can't be read as its type.
   """
   try:
     return _converter.structure(content, kind)

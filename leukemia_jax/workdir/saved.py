@@ -39,8 +39,8 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
   if mode == 'study':
     raise InputError(
       f'{workdir} is a study: it stores scores of heads, not their weights. '
-      'Give the workdir of a training run; report.md there gives the config '
-      'that trains a row again'
+      'Give the workdir of a training run: with config.train.freeze_backbone='
+      'True and the rate and dropout of a row it trains the same head'
     )
   if mode != 'train':
     raise InputError(f'{path} is not that of a training run')

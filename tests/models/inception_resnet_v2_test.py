@@ -1,4 +1,4 @@
-"""InceptionResNetV2's fields; keras_import_test.py compares it with Keras."""
+"""InceptionResNetV2's fields; keras_weights_test.py compares it with Keras."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""NASNet's fields; keras_import_test.py compares it with Keras."""
+"""NASNet's fields; pretrained/keras_weights_test.py compares it with Keras."""
 
 import jax
 import jax.numpy as jnp

@@ -135,7 +135,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 def test_best_weights_come_back(tmp_path):
   outcome = fit(tmp_path, epochs=12)
   losses = [line['validation_loss'] for line in outcome.history]
-  assert outcome.best_epoch == int(np.argmin(losses))
+  assert outcome.best_epoch == int(np.argmin(losses)) + 1
   _, _, scorer = parts()
   loss, _ = eval_step.run(
     scorer,

@@ -1,0 +1,54 @@
+"""What a run left behind comes back, or is named as damaged."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import catalogue
+
+from leukemia_jax.data import splits
+from leukemia_jax.errors import InputError
+from leukemia_jax.workdir import saved
+
+LABELS = np.repeat(np.arange(4), (50, 98, 96, 80)).astype(np.int32)
+
+
+def make(name: str) -> splits.Split:
+  protocol = splits.Protocol(name, 1, 'record', 40, 0)
+  return splits.make(jax.random.key(7), catalogue(LABELS), protocol)
+
+
+@pytest.mark.parametrize('name', splits.STUDY_PROTOCOLS)
+def test_a_split_comes_back(tmp_path, name):
+  split, known = make(name), catalogue(LABELS)
+  saved.write_split(tmp_path, split, known)
+  back = saved.read_split(tmp_path)
+  assert back.fingerprint == 'f'
+  for before, after in zip(split, back.split, strict=True):
+    np.testing.assert_array_equal(before, after)
+  # What was learnt from is all that is in training or validation.
+  learnt = np.concatenate(split[:2])[:, 0]
+  assert back.learnt == {known.pixel_hashes[i] for i in learnt}
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    lambda c: c.pop('pixel_hashes'),
+    lambda c: c['parts'].pop('test'),
+    lambda c: c['parts'].update(test=[]),
+    lambda c: c['parts'].update(test=[[10**6, 0]]),
+    lambda c: c['parts'].update(test=[[-1, 0]]),
+    lambda c: c['parts'].update(test=[[10**12, 0]]),
+    lambda c: c['parts'].update(test='all'),
+    lambda c: c.update(parts=None),
+  ],
+)
+def test_a_damaged_split_is_named(tmp_path, change):
+  saved.write_split(tmp_path, make('split'), catalogue(LABELS))
+  content = json.loads((tmp_path / 'split.json').read_text())
+  change(content)
+  (tmp_path / 'split.json').write_text(json.dumps(content))
+  with pytest.raises(InputError, match=r'split\.json is damaged'):
+    saved.read_split(tmp_path)
