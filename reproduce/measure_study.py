@@ -4,9 +4,9 @@
 
 runs configs/study.py on the real images with both published backbones, random
 and calibrated: 48 heads, from an empty cache. Then it times a few training
-steps that run a frozen backbone on every batch, as the study did, and multiplies
-them out over the epochs that the 48 heads took. Writes results/study_cost.json;
-half an hour on two cores.
+steps that run a frozen backbone on every batch, as the study did, and
+multiplies them out over the epochs that the 48 heads took. Writes
+results/study_cost.json; half an hour on two cores.
 """
 
 import argparse
