@@ -1,7 +1,7 @@
 """What a config refuses, by the table of keys."""
 
 import pytest
-from leukemia_jax.configs import default
+from leukemia_jax.configs import default, unet
 
 from leukemia_jax.config_keys import check_config, keys
 from leukemia_jax.errors import InputError
@@ -24,12 +24,30 @@ from leukemia_jax.errors import InputError
     ('model.blocks', (), 'three numbers'),
     ('data.image_size', 32, '75 or more'),
     ('seed', -1, 'from 0 to'),
+    ('data.mask_rule', 'red>9', 'max_channel>60'),
+    ('data.smallest_cell', 0.0, 'above 0'),
+    ('train.mask_loss', 'l2', r'bce\+dice'),
   ],
 )
 def test_wrong_values_are_named(key, value, words):
   config = default.get_config()
   config.update_from_flattened_dict({key: value})
   with pytest.raises(InputError, match=rf'config\.{key}=.*{words}'):
+    check_config(config)
+
+
+@pytest.mark.parametrize(
+  ('config', 'key', 'value', 'words'),
+  [
+    (unet, 'train.accumulate', 3, 'config.train.batch_size=16 must be a mult'),
+    (unet, 'train.freeze_backbone', True, 'unet has no backbone'),
+    (default, 'model.remat', True, 'must be False for inception_resnet_v2'),
+  ],
+)
+def test_values_that_do_not_fit_the_rest_are_named(config, key, value, words):
+  config = config.get_config()
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(InputError, match=words):
     check_config(config)
 
 

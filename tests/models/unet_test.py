@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import drawn
+from conftest import drawn, shapes
 
 from leukemia_jax import models
 
@@ -27,9 +27,7 @@ def test_depth_of_none_is_refused_and_one_works():
     models.create('unet', num_classes=1, depth=0).init(
       jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False
     )
-  model = models.create('unet_fpn', num_classes=1, width=0.05, depth=1)
-  images = jnp.zeros((1, 7, 7, 3))
-  variables = model.init(jax.random.key(1), images, train=False)
+  variables = shapes('unet_fpn', num_classes=1, size=7, width=0.05, depth=1)
   assert set(variables) == {'params'}
   assert not any('pyramid' in name for name in variables['params'])
 
@@ -73,10 +71,12 @@ def test_batch_norm_normalises_by_the_batch_and_keeps_count():
     'unet', num_classes=1, width=0.125, depth=1, batch_norm=True, momentum=0.5
   )
   images = jax.random.uniform(jax.random.key(0), (4, 16, 16, 3))
-  variables = model.init(jax.random.key(1), images, train=False)
-  _, updated = model.apply(
-    variables, images, train=True, mutable=['batch_stats']
-  )
+  variables = drawn(model, images)
+  _, updated = jax.jit(
+    lambda variables: model.apply(
+      variables, images, train=True, mutable=['batch_stats']
+    )
+  )(variables)
   assert len(variables['batch_stats']) == 6
   for name, before in variables['batch_stats'].items():
     after = updated['batch_stats'][name]

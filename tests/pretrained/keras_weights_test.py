@@ -63,7 +63,7 @@ def port(name: str, variables, fields):
 
 
 SMALL = [
-  ('nasnet_large', 48, True, True),
+  pytest.param('nasnet_large', 48, True, True, marks=full),
   ('nasnet_mobile', 47, False, True),
   ('unet', 32, True, True),
   ('unet_fpn', 32, True, True),

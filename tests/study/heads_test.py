@@ -32,11 +32,12 @@ def config(once) -> ml_collections.ConfigDict:
   ('loss', 'rate'),
   [
     ('cross_entropy', 0.0001),
-    pytest.param('cross_entropy', 0.01, marks=pytest.mark.full),
-    pytest.param('keras_clipped', 0.0001, marks=pytest.mark.full),
-    pytest.param('keras_clipped', 0.01, marks=pytest.mark.full),
+    ('cross_entropy', 0.01),
+    ('keras_clipped', 0.0001),
+    ('keras_clipped', 0.01),
   ],
 )
+@pytest.mark.full
 def test_a_row_is_a_training_run_with_a_frozen_backbone(
   config, tmp_path, monkeypatch, loss, rate
 ):

@@ -13,7 +13,7 @@ from leukemia_jax.errors import InputError
 from leukemia_jax.pretrained import download, keras_weights
 from leukemia_jax.training import initial_weights
 from leukemia_jax.training.optimizer import make_optimizer
-from leukemia_jax.training.state import init_state
+from leukemia_jax.training.state import new_state
 
 
 @pytest.fixture
@@ -24,12 +24,18 @@ def config():
   return config
 
 
-def new_state(config):
-  model = build.create_model(config, 4)
-  tx = make_optimizer(False)
-  return init_state(
-    jax.random.key(0), model, tx, shape=(32, 32, 3), learning_rate=0.1
+def state_of_ones(config):
+  """A new state of the config's model for four classes, not compiled."""
+  shapes = jax.eval_shape(
+    lambda: new_state(
+      jax.random.key(0),
+      build.create_model(config, 4),
+      make_optimizer(False),
+      shape=(32, 32, 3),
+      learning_rate=0.1,
+    )
   )
+  return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
 
 
 @pytest.fixture
@@ -53,7 +59,7 @@ def file(config, tmp_path):
 
 def test_a_keras_file_fills_the_backbone_and_leaves_the_head(config, file):
   path, variables = file
-  state = new_state(config)
+  state = state_of_ones(config)
   config.model.weights = str(path)
   started = initial_weights.initialize(state, config, ('a', 'b', 'c', 'd'))
   jax.tree.map(
@@ -91,11 +97,11 @@ def test_imagenet_is_taken_from_the_cache_if_it_is_the_file(
   if not sound:
     with pytest.raises(InputError, match='could not be fetched'):
       initial_weights.initialize(
-        new_state(config), config, ('a', 'b', 'c', 'd')
+        state_of_ones(config), config, ('a', 'b', 'c', 'd')
       )
     return
   started = initial_weights.initialize(
-    new_state(config), config, ('a', 'b', 'c', 'd')
+    state_of_ones(config), config, ('a', 'b', 'c', 'd')
   )
   jax.tree.map(
     np.testing.assert_array_equal,
@@ -108,7 +114,9 @@ def test_a_file_of_another_width_is_refused(config, file):
   path, _ = file
   config.model.weights, config.model.width = str(path), 0.5
   with pytest.raises(keras_weights.WeightsError, match='misshapen'):
-    initial_weights.initialize(new_state(config), config, ('a', 'b', 'c', 'd'))
+    initial_weights.initialize(
+      state_of_ones(config), config, ('a', 'b', 'c', 'd')
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,4 +143,4 @@ def test_a_file_does_not_tell_its_scale(config, tmp_path):
     initial_weights.resolve_preprocess(config)
   config.model.preprocess = 'backbone'
   with pytest.raises(InputError, match='no HDF5 file'):
-    initial_weights.initialize(new_state(config), config, ('a', 'b'))
+    initial_weights.initialize(state_of_ones(config), config, ('a', 'b'))
