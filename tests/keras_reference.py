@@ -1,6 +1,7 @@
 """Keras' networks with random weights, for our ports to be compared with."""
 
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,27 @@ _MAKERS = {
 }
 
 
+def undrawn(build):
+  """Builds a network without drawing weights, for `randomise` to do.
+
+  Keras on JAX compiles a draw for every shape of a kernel, which takes longer
+  than all else that a test does.
+  """
+
+  def zeros(_, shape, dtype=None):
+    return np.zeros(shape, dtype or keras.config.floatx())
+
+  @functools.wraps(build)
+  def built(*args, **fields):
+    with mock.patch.object(
+      keras.initializers.VarianceScaling, '__call__', zeros
+    ):
+      return build(*args, **fields)
+
+  return built
+
+
+@undrawn
 def backbone(name: str, size: int | None, *, top: bool = False):
   """One of keras.applications; its top gives logits."""
   return _MAKERS[name](
@@ -33,6 +55,7 @@ def backbone(name: str, size: int | None, *, top: bool = False):
   )
 
 
+@undrawn
 def small_nasnet(
   size: int | tuple[int, int], *, skip_reduction: bool, top: bool = False
 ):
@@ -51,6 +74,7 @@ def small_nasnet(
   )
 
 
+@undrawn
 def unet(filters: int = 64, depth: int = 4, *, fpn: bool, size: int = 32):
   """The study's U-Net, from its description."""
   conv = functools.partial(

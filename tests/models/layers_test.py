@@ -1,5 +1,7 @@
 """Fast forms of layers against the plain ones."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,13 +17,11 @@ def test_max_pool(shape):
   plain = nn.max_pool(x, (3, 3), (2, 2), 'VALID')
   np.testing.assert_array_equal(layers.max_pool(x, 3), plain)
 
-  def total(pool, x):
-    return jnp.square(pool(x)).sum()
+  def gradient(pool):
+    return jax.jit(jax.grad(lambda x: jnp.square(pool(x)).sum()))(x)
 
-  fast = jax.grad(lambda x: total(lambda x: layers.max_pool(x, 3), x))(x)
-  slow = jax.grad(
-    lambda x: total(lambda x: nn.max_pool(x, (3, 3), (2, 2), 'VALID'), x)
-  )(x)
+  fast = gradient(lambda x: layers.max_pool(x, 3))
+  slow = gradient(lambda x: nn.max_pool(x, (3, 3), (2, 2), 'VALID'))
   np.testing.assert_allclose(fast, slow, rtol=1e-6)
 
 
@@ -52,7 +52,7 @@ def test_average_pool_does_not_count_padding(shape):
     layers.average_pool_3x3(x), plain(x), rtol=1e-5, atol=1e-6
   )
   fast, slow = (
-    jax.grad(lambda x, pool=pool: jnp.square(pool(x)).sum())(x)
+    jax.jit(jax.grad(lambda x, pool=pool: jnp.square(pool(x)).sum()))(x)
     for pool in (layers.average_pool_3x3, plain)
   )
   np.testing.assert_allclose(fast, slow, rtol=1e-5, atol=1e-6)
@@ -90,15 +90,16 @@ def test_depthwise_convolution(height, size, strides, padding):
 
   params = variables['params']
   close = dict(rtol=1e-5, atol=1e-5)
-  np.testing.assert_allclose(ours(params, x), theirs(params, x), **close)
-  gradients = [
-    jax.grad(lambda p, x, f=f: jnp.sin(f(p, x)).sum(), argnums=(0, 1))(
-      params, x
-    )
-    for f in (ours, theirs)
-  ]
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def both(f, params, x):
+    y, back = jax.vjp(f, params, x)
+    return y, back(jnp.cos(y))
+
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, **close), *gradients
+    lambda a, b: np.testing.assert_allclose(a, b, **close),
+    both(ours, params, x),
+    both(theirs, params, x),
   )
 
 
@@ -122,6 +123,7 @@ def test_double_precision_keeps_its_digits():
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 1), jnp.float64)
     conv = layers.DepthwiseConv(3, 1, ((1, 1), (1, 1)), jnp.float64)
 
+    @jax.jit
     def total(kernel, x):
       y = conv.apply({'params': {'kernel': kernel}}, x)
       return jnp.sin(layers.average_pool_3x3(y)).sum()
@@ -149,6 +151,7 @@ def test_transposed_convolution(shape):
   bias = jax.random.normal(jax.random.key(2), (4,))
   variables = {'params': {**variables['params'], 'bias': bias}}
 
+  @functools.partial(jax.jit, static_argnums=0)
   def run(module, variables, x):
     y, back = jax.vjp(module.apply, variables, x)
     return y, back(jnp.sin(y))

@@ -57,7 +57,9 @@ def _small_shards(monkeypatch):
 def test_features_are_the_pooled_map(backbone, model, variables, tmp_path):
   pixels = images(19)
   got = extract(backbone[0], pixels, tmp_path, batch_size=4)
-  maps, _ = model.apply(variables, pixels / np.float32(255), train=False)
+  maps, _ = jax.jit(lambda x: model.apply(variables, x, train=False))(
+    pixels / np.float32(255)
+  )
   expected = np.asarray(maps).mean((1, 2))
   assert got.features.shape == expected.shape and got.computed == 19
   assert got.features.dtype == np.float32

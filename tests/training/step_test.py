@@ -78,7 +78,7 @@ def test_images_at_no_weight_do_not_train():
     return (out, {'batch_stats': {}}) if mutable else out
 
   network = NETWORK._replace(model=types.SimpleNamespace(apply=apply_fn))
-  step = make_train_step(network, tx=tx, augment=None)
+  step = jax.jit(make_train_step(network, tx=tx, augment=None))
   params = model.init(KEY, jnp.zeros((1, SIZE * SIZE * 3)))['params']
   state = TrainState(
     step=jnp.zeros((), jnp.int32),
@@ -189,7 +189,7 @@ def test_batch_norms_see_one_piece_after_the_other():
     each, _ = losses.mask_objective(logits, dataset.masks[piece])
     return each.sum() / 8, updated['batch_stats']
 
-  gradient = jax.grad(loss, has_aux=True)
+  gradient = jax.jit(jax.grad(loss, has_aux=True))
   first, stats = gradient(state.params, state.batch_stats, rows[0, :4])
   second, stats = gradient(state.params, stats, rows[0, 4:])
   jax.tree.map(
