@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-from conftest import ROOT
+from conftest import ONCE, ROOT
 
 SMALL = [
   '--config.synthetic.scale=0.03',
@@ -15,10 +15,9 @@ SMALL = [
   '--config.model.width=0.05',
   '--config.train.epochs=2',
 ]
-
-
-# Short runs are compiled in a hurry: optimising takes longer than they do.
-HURRY = os.environ | {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+HURRY = os.environ | {
+  'XLA_FLAGS': ' '.join(f'--{name}={value}' for name, value in ONCE.items())
+}
 
 
 def run(*flags: Any, before: tuple[str, ...] = ()) -> Any:

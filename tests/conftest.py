@@ -25,6 +25,8 @@ from PIL import Image
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 ROOT = pathlib.Path(__file__).parents[1]
+# Compiler options: what runs once takes longer to optimise than to run.
+ONCE = {'xla_backend_optimization_level': 0}
 
 
 def catalogue(labels, groups=None, ids=None) -> Any:

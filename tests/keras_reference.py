@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+from conftest import ONCE
 from keras import layers
 from keras.src.applications.nasnet import NASNet
 
@@ -150,7 +151,10 @@ def output(model, x: np.ndarray) -> np.ndarray:
   ]
   # Keras broadcasts ranks at will.
   with jax.numpy_rank_promotion('allow'):
-    call = jax.jit(lambda *args: model.stateless_call(*args, training=False)[0])
+    call = jax.jit(
+      lambda *args: model.stateless_call(*args, training=False)[0],
+      compiler_options=ONCE,
+    )
     return np.asarray(call(*weights, x))
 
 
@@ -168,6 +172,7 @@ def training_step(model, x: np.ndarray):
     Two dicts by (layer name, weight name): gradients, and statistics.
   """
 
+  # Optimised: else XLA takes minutes for the gradients of the largest.
   @jax.jit
   def step(trainable, rest, x):
     def loss(trainable):

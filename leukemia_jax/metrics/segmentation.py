@@ -14,14 +14,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import ndimage, optimize
+from scipy import ndimage
+
+from leukemia_jax.metrics.objects import match_cells, separate_cells
 
 # Thresholds that a model's probabilities are tried at.
 THRESHOLDS = np.arange(1, 20) / 20
 # A border pixel matches if one of the other mask is this near, px.
 BORDER_TOLERANCE = 2.0
-# Objects match from this intersection over union on.
-OBJECT_IOU = 0.5
 # The study's batches for its soft Dice, and the 1 it adds above and below.
 _STUDY_BATCH, _STUDY_SMOOTHING = 10, 1.0
 
@@ -155,79 +155,13 @@ def border_scores(
   return 2 * precision * recall / total if total else 0.0, float(distance)
 
 
-def objects(mask: np.ndarray, *, smallest: float) -> np.ndarray:
-  """Numbers the cells of a mask; cells that touch are split by a watershed.
-
-  Each maximum of the smoothed distance to the background is a cell's centre;
-  the watershed of that distance (scikit-image's) separates them.
-
-  Args:
-    mask: bool, shape (height, width).
-    smallest: diameter of the smallest cell, px. A connected part with less
-      area than such a disc is a speck and no cell; of two centres that are
-      nearer to each other, one is noise.
-
-  Returns:
-    int32 of the same shape: 0 for background and specks, cells from 1 on
-    without gaps.
-  """
-  from skimage.feature import peak_local_max
-  from skimage.segmentation import watershed
-
-  parts, count = ndimage.label(mask)
-  sizes = np.bincount(parts.ravel(), minlength=count + 1)
-  parts[sizes[parts] < np.pi / 4 * smallest**2] = 0
-  cells = parts > 0
-  if not cells.any():
-    return np.zeros(mask.shape, np.int32)
-  # What lies beyond the image's border is not taken for background.
-  distance = ndimage.distance_transform_edt(cells)
-  smooth = ndimage.gaussian_filter(distance, smallest / 4)
-  centres = peak_local_max(
-    smooth,
-    min_distance=max(1, round(smallest)),
-    exclude_border=False,
-    labels=parts,
-  )
-  markers = np.zeros(mask.shape, np.int32)
-  markers[tuple(centres.T)] = np.arange(1, len(centres) + 1)
-  return watershed(-smooth, markers, mask=cells).astype(np.int32)
-
-
-def match_objects(
-  truth: np.ndarray, predicted: np.ndarray
-) -> tuple[int, int, int]:
-  """Counts true positive, false positive and false negative cells.
-
-  Args:
-    truth: int, shape (height, width), from `objects`.
-    predicted: likewise.
-
-  Returns:
-    The number of pairs with an IoU of `OBJECT_IOU` or more (each cell in one
-    pair, as many pairs as can be), of predicted cells without a partner, and
-    of true cells without a partner.
-  """
-  n, m = int(truth.max()), int(predicted.max())
-  table = np.zeros((n + 1, m + 1))
-  np.add.at(table, (truth.ravel(), predicted.ravel()), 1)
-  areas = table.sum(1)[1:, None] + table.sum(0)[None, 1:]
-  both = table[1:, 1:]
-  iou = both / (areas - both)
-  true_cells, predicted_cells = optimize.linear_sum_assignment(
-    iou >= OBJECT_IOU, maximize=True
-  )
-  pairs = int((iou >= OBJECT_IOU)[true_cells, predicted_cells].sum())
-  return pairs, m - pairs, n - pairs
-
-
 class ImageScores(NamedTuple):
   """All that one pair of masks gives.
 
   Attributes:
     border_f1: see `border_scores`.
     hausdorff_95: px; NaN where a mask is empty.
-    true_positives: cells in both masks, see `match_objects`.
+    true_positives: cells in both masks, see `objects.match_cells`.
     false_positives: predicted cells without a true one.
     false_negatives: true cells without a predicted one.
   """
@@ -247,13 +181,15 @@ def image_scores(
   Args:
     truth: bool, shape (height, width).
     predicted: bool, of the same shape.
-    smallest: see `objects`.
+    smallest: see `objects.separate_cells`.
 
   Returns:
     The scores.
   """
-  cells = (objects(mask, smallest=smallest) for mask in (truth, predicted))
-  return ImageScores(*border_scores(truth, predicted), *match_objects(*cells))
+  cells = (
+    separate_cells(mask, smallest=smallest) for mask in (truth, predicted)
+  )
+  return ImageScores(*border_scores(truth, predicted), *match_cells(*cells))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,7 +220,7 @@ class MaskScores:
     hausdorff_95: px, averaged over the pairs in which both masks have cells.
     one_mask_empty: number of pairs in which only one mask has cells.
     cells: number of true cells.
-    cell_f1: F1 over all cells, see `match_objects`.
+    cell_f1: F1 over all cells, see `objects.match_cells`.
     cell_count_error: mean absolute error of an image's number of cells.
     soft: the study's forms.
     by_class: scores by name of the class.

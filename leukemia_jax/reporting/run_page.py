@@ -6,7 +6,7 @@ from typing import Any
 from leukemia_jax import files, models
 from leukemia_jax.data.splits import PARTS
 from leukemia_jax.evaluation.scored import Scored
-from leukemia_jax.metrics import segmentation
+from leukemia_jax.metrics import objects, segmentation
 from leukemia_jax.metrics.segmentation import MaskScores
 from leukemia_jax.reporting import figures, pages
 from leukemia_jax.workdir import METRICS
@@ -124,7 +124,7 @@ def mask_context(result: Result) -> dict[str, Any]:
       for title, scores in by_title.items()
     ],
     'border_tolerance': segmentation.BORDER_TOLERANCE,
-    'object_iou': segmentation.OBJECT_IOU,
+    'cell_iou': objects.CELL_IOU,
   }
 
 

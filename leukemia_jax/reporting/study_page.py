@@ -8,7 +8,7 @@ import numpy as np
 
 from leukemia_jax import files, models
 from leukemia_jax.errors import InputError
-from leukemia_jax.metrics import segmentation
+from leukemia_jax.metrics import objects, segmentation
 from leukemia_jax.reporting import figures, pages
 from leukemia_jax.reporting.run_page import (
   MASK_COLUMNS,
@@ -434,7 +434,7 @@ def write(
     'soft_scores': published.SOFT_SCORES,
     'soft_conditions': published.SOFT_CONDITIONS,
     'border_tolerance': segmentation.BORDER_TOLERANCE,
-    'object_iou': segmentation.OBJECT_IOU,
+    'cell_iou': objects.CELL_IOU,
   }
   files.write(workdir / 'results.csv', summary.to_csv(lines))
   drawn = {'rates.png': _picture(records, lines, printed)}

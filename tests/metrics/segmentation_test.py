@@ -2,36 +2,11 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from drawn_masks import EMPTY, HALF_EMPTY, PAIRS, blobs, discs
 from scipy.spatial import distance
 from sklearn import metrics as sklearn
 
 from leukemia_jax.metrics import segmentation
-
-
-def blobs(seed: int, size: int = 24, share: float = 0.3) -> np.ndarray:
-  noise = np.random.default_rng(seed).normal(size=(size, size))
-  smooth = ndimage.gaussian_filter(noise, 2)
-  return smooth > np.quantile(smooth, 1 - share)
-
-
-def one_pixel() -> np.ndarray:
-  mask = np.zeros((24, 24), bool)
-  mask[5, 7] = True
-  return mask
-
-
-EMPTY, ALL = np.zeros((24, 24), bool), np.ones((24, 24), bool)
-PAIRS = [
-  *((blobs(i), blobs(i + 100)) for i in range(4)),
-  (blobs(1), np.roll(blobs(1), 1, 0)),
-  (blobs(2), one_pixel()),
-  (one_pixel(), blobs(2)),
-  (one_pixel(), one_pixel()),
-  (blobs(3), ALL),
-  (ALL, ALL),
-]
-HALF_EMPTY = [(EMPTY, blobs(0)), (blobs(0), EMPTY), (EMPTY, one_pixel())]
 
 
 @pytest.mark.parametrize('pair', [*PAIRS, *HALF_EMPTY, (EMPTY, EMPTY)])
@@ -101,93 +76,6 @@ def test_border_scores_of_empty_masks():
   for pair in HALF_EMPTY:
     f1, distance = segmentation.border_scores(*pair)
     assert f1 == 0 and np.isnan(distance)
-
-
-def discs(*centres: tuple[int, int], radius: int = 9) -> np.ndarray:
-  y, x = np.mgrid[:112, :112]
-  masks = [(y - a) ** 2 + (x - b) ** 2 <= radius**2 for a, b in centres]
-  return np.any(masks, 0)
-
-
-def test_touching_cells_are_parted():
-  mask = discs((40, 40), (40, 56), (80, 80))
-  found = segmentation.objects(mask, smallest=4)
-  assert found.max() == 3
-  # Two halves of one size, parted half way.
-  assert found[40, 40] != found[40, 56]
-  sizes = np.bincount(found.ravel())[1:]
-  assert sizes.max() - sizes.min() < 30
-  assert found[40, 47] == found[40, 40] and found[40, 50] == found[40, 56]
-
-
-@pytest.mark.parametrize('mask', [*(p[0] for p in PAIRS), EMPTY])
-def test_objects_are_numbered_without_gaps_and_cover_the_mask(mask):
-  found = segmentation.objects(mask, smallest=1)
-  np.testing.assert_array_equal(found > 0, mask)
-  assert set(np.unique(found)) - {0} == set(range(1, found.max() + 1))
-  # No cell spans two components.
-  whole, parts = ndimage.label(mask)
-  assert found.max() >= parts
-  for cell in range(1, found.max() + 1):
-    assert len(np.unique(whole[found == cell])) == 1
-
-
-def test_specks_are_no_cells():
-  cell, speck = discs((40, 40)), discs((80, 80), radius=3)
-  found = segmentation.objects(cell | speck, smallest=8)
-  np.testing.assert_array_equal(found > 0, cell)
-  assert found.max() == 1
-  assert segmentation.objects(cell | speck, smallest=4).max() == 2
-  assert not segmentation.objects(speck, smallest=8).any()
-
-
-def test_how_cells_part_does_not_depend_on_the_size_of_the_field():
-  mask = discs((20, 20), (20, 36), (60, 60))
-  wide = np.pad(mask, ((0, 200), (0, 200)))
-  np.testing.assert_array_equal(
-    segmentation.objects(wide, smallest=4)[:112, :112],
-    segmentation.objects(mask, smallest=4),
-  )
-
-
-def brute_force_pairs(truth: np.ndarray, predicted: np.ndarray) -> int:
-  """Most pairs of an IoU of a half or more, by trying all orders."""
-  fits = {
-    (i, j)
-    for i in range(1, truth.max() + 1)
-    for j in range(1, predicted.max() + 1)
-    if ((truth == i) & (predicted == j)).sum()
-    >= 0.5 * ((truth == i) | (predicted == j)).sum()
-  }
-
-  def most(left: int, taken: frozenset) -> int:
-    if not left:
-      return 0
-    return max(
-      most(left - 1, taken),
-      *(
-        1 + most(left - 1, taken | {j})
-        for i, j in fits
-        if i == left and j not in taken
-      ),
-      0,
-    )
-
-  return most(int(truth.max()), frozenset())
-
-
-@pytest.mark.parametrize('pair', [*PAIRS, *HALF_EMPTY, (EMPTY, EMPTY)])
-def test_matches_are_counted(pair):
-  truth, predicted = (segmentation.objects(m, smallest=1) for m in pair)
-  tp, fp, fn = segmentation.match_objects(truth, predicted)
-  assert tp == brute_force_pairs(truth, predicted)
-  assert tp + fp == predicted.max() and tp + fn == truth.max()
-
-
-def test_two_halves_of_a_cell_make_one_pair():
-  truth = np.ones((4, 4), np.int32)
-  predicted = np.repeat([[1, 1, 2, 2]], 4, 0).astype(np.int32)
-  assert segmentation.match_objects(truth, predicted) == (1, 1, 0)
 
 
 def test_summary_pools_cells_and_averages_the_rest():
