@@ -37,18 +37,22 @@ def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> bytes:
     for name in ('loss', 'accuracy', 'dice')
     if f'validation_{name}' in history[0]
   ]
-  figure = matplotlib.figure.Figure(figsize=(4.5 * len(names), 3.4))
+  figure = matplotlib.figure.Figure(
+    figsize=(4.5 * len(names), 3.4), layout='constrained'
+  )
   epochs = [line['epoch'] for line in history]
   for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
-    for part, style in (('train', '-'), ('validation', '--')):
+    for part, style in (('train', 'C0.-'), ('validation', 'C1.--')):
       if f'{part}_{name}' not in history[0]:
         continue
       values = [line[f'{part}_{name}'] for line in history]
-      axes.plot(epochs, values, style, marker='.', label=part)
+      axes.plot(epochs, values, style, label=part)
     axes.axvline(best_epoch, color='grey', linestyle=':', label='best')
     axes.set_xlabel('epoch')
-    axes.set_ylabel(name)
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    axes.set_ylabel('Dice' if name == 'dice' else name)
+    # One epoch is one tick.
+    whole = matplotlib.ticker.MaxNLocator(integer=True, min_n_ticks=1)
+    axes.xaxis.set_major_locator(whole)
     axes.grid(alpha=0.3)
     axes.legend()
   return _png(figure)
@@ -134,7 +138,8 @@ def threshold_curve(
   figure = matplotlib.figure.Figure(figsize=(4.8, 3.4))
   axes = figure.subplots()
   for name in ('precision', 'recall', 'dice'):
-    axes.plot(thresholds, scores[name], marker='.', label=name)
+    label = 'Dice' if name == 'dice' else name
+    axes.plot(thresholds, scores[name], marker='.', label=label)
   axes.axvline(chosen, color='grey', linestyle=':', label='chosen')
   axes.set_xlabel('threshold')
   axes.set_ylabel('score on validation')
