@@ -45,9 +45,10 @@ _STUDY = (
 def run(checkout: pathlib.Path, folder: pathlib.Path) -> None:
   """Runs every command of a checkout."""
   for name, flags in (_RUNS | {'study': _STUDY}).items():
-    where = [f'--workdir={folder / name}']
-    where.append(f'--config.data.cache_dir={folder / "cache"}')
-    command = [sys.executable, 'main.py', *where, *flags]
+    # 0.1.0 takes no --config after a key of it.
+    where = (f'--workdir={folder / name}', *flags)
+    cache = f'--config.data.cache_dir={folder / "cache"}'
+    command = [sys.executable, 'main.py', *where, cache]
     subprocess.run(command, cwd=checkout, check=True)
 
 
