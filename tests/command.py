@@ -1,13 +1,12 @@
 """The command line as a user types it, and what tests ask of its files."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
 from typing import Any
 
-from conftest import ONCE, ROOT
+from conftest import ROOT
 
 SMALL = [
   '--config.synthetic.scale=0.03',
@@ -15,9 +14,6 @@ SMALL = [
   '--config.model.width=0.05',
   '--config.train.epochs=2',
 ]
-HURRY = os.environ | {
-  'XLA_FLAGS': ' '.join(f'--{name}={value}' for name, value in ONCE.items())
-}
 
 
 def run(*flags: Any, before: tuple[str, ...] = ()) -> Any:
@@ -25,7 +21,6 @@ def run(*flags: Any, before: tuple[str, ...] = ()) -> Any:
   return subprocess.run(
     [*before, sys.executable, str(ROOT / 'main.py'), *map(str, flags)],
     cwd=ROOT,
-    env=HURRY,
     capture_output=True,
     text=True,
     timeout=500,
@@ -57,7 +52,6 @@ def check_kills(folder: pathlib.Path, kills: int, *flags: str) -> None:
       '--config.train.epochs=3',
       '--config.train.checkpoint_steps=2',
     ],
-    env=HURRY,
     capture_output=True,
     text=True,
     timeout=1800,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import ONCE, ROOT
+from conftest import ROOT
 
 from leukemia_jax import build, models, tasks
 from leukemia_jax.config_keys import check_config
@@ -51,7 +51,7 @@ def test_one_step(name):
   has_masks = task.targets == 'masks'
   data = Dataset(images, jnp.arange(4), masks if has_masks else None)
   indices, weight = jnp.arange(4)[None], jnp.ones((1, 4))
-  after, reported = jax.jit(step, compiler_options=ONCE)(
+  after, reported = jax.jit(step)(
     state, jax.random.key(1), data, indices, weight
   )
   assert np.isfinite(float(reported.loss))

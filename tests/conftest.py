@@ -9,6 +9,9 @@ from typing import Any
 # Before the first import of jax and keras.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ['KERAS_BACKEND'] = 'jax'
+# What runs once takes longer to optimise than to run, here and in the commands
+# that tests start.
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
 # Many tests, and the commands that they start, compile the same programs.
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   # Made by the first process; its workers share it.
@@ -25,8 +28,6 @@ from PIL import Image
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Compiler options: what runs once takes longer to optimise than to run.
-ONCE = {'xla_backend_optimization_level': 0}
 
 
 def catalogue(labels, groups=None, ids=None) -> Any:

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
-from conftest import ONCE
 from keras import layers
 from keras.src.applications.nasnet import NASNet
 
@@ -151,10 +150,7 @@ def output(model, x: np.ndarray) -> np.ndarray:
   ]
   # Keras broadcasts ranks at will.
   with jax.numpy_rank_promotion('allow'):
-    call = jax.jit(
-      lambda *args: model.stateless_call(*args, training=False)[0],
-      compiler_options=ONCE,
-    )
+    call = jax.jit(lambda *args: model.stateless_call(*args, training=False)[0])
     return np.asarray(call(*weights, x))
 
 
@@ -172,8 +168,10 @@ def training_step(model, x: np.ndarray):
     Two dicts by (layer name, weight name): gradients, and statistics.
   """
 
-  # Optimised: else XLA takes minutes for the gradients of the largest.
-  @jax.jit
+  # Optimised: else the gradients of the largest run for minutes.
+  @functools.partial(
+    jax.jit, compiler_options={'xla_backend_optimization_level': 3}
+  )
   def step(trainable, rest, x):
     def loss(trainable):
       y, after = model.stateless_call(trainable, rest, x, training=True)

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from command import HURRY, refused, run
+from command import refused, run
 from conftest import ROOT
 
 SMALL = [
@@ -36,7 +36,6 @@ def start(*flags) -> subprocess.Popen:
   return subprocess.Popen(
     [sys.executable, str(ROOT / 'main.py'), *map(str, flags)],
     cwd=ROOT,
-    env=HURRY,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,

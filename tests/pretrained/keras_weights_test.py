@@ -1,6 +1,5 @@
 """All five models against Keras', through files that Keras writes."""
 
-import functools
 import pathlib
 
 import jax
@@ -9,7 +8,6 @@ import keras
 import keras_reference as reference
 import numpy as np
 import pytest
-from conftest import ONCE
 from keras.src.backend.common import dtypes
 from keras_reference import SMALL_NASNET, SMALL_UNET, relative
 
@@ -62,7 +60,7 @@ def port(name: str, variables, fields):
 
 
 def outputs(model, variables, images):
-  apply = jax.jit(model.apply, static_argnames='train', compiler_options=ONCE)
+  apply = jax.jit(model.apply, static_argnames='train')
   return apply(variables, images, train=False)[0]
 
 
@@ -173,7 +171,7 @@ def test_training_step_is_keras(tmp_path, name, size, small, precision):
   model = port(name, variables, fields | {'dtype': jnp.dtype(precision)})
 
   # Arguments, not constants: XLA would work half of it out while compiling.
-  @functools.partial(jax.jit, compiler_options=ONCE)
+  @jax.jit
   def step(variables, images):
     def loss(params):
       (output, _), updated = model.apply(
