@@ -8,6 +8,9 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
+# Scores that are not written as they are named.
+_LABELS = {'dice': 'Dice'}
+
 
 def _png(figure: matplotlib.figure.Figure) -> bytes:
   stream = io.BytesIO()
@@ -49,7 +52,7 @@ def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> bytes:
       axes.plot(epochs, values, style, label=part)
     axes.axvline(best_epoch, color='grey', linestyle=':', label='best')
     axes.set_xlabel('epoch')
-    axes.set_ylabel('Dice' if name == 'dice' else name)
+    axes.set_ylabel(_LABELS.get(name, name))
     # One epoch is one tick.
     whole = matplotlib.ticker.MaxNLocator(integer=True, min_n_ticks=1)
     axes.xaxis.set_major_locator(whole)
@@ -138,7 +141,7 @@ def threshold_curve(
   figure = matplotlib.figure.Figure(figsize=(4.8, 3.4))
   axes = figure.subplots()
   for name in ('precision', 'recall', 'dice'):
-    label = 'Dice' if name == 'dice' else name
+    label = _LABELS.get(name, name)
     axes.plot(thresholds, scores[name], marker='.', label=label)
   axes.axvline(chosen, color='grey', linestyle=':', label='chosen')
   axes.set_xlabel('threshold')
