@@ -13,9 +13,30 @@ import ml_collections
 def _data() -> ml_collections.ConfigDict:
   """What is read, how it is split, how masks are read."""
   data = ml_collections.ConfigDict()
-  # 'synthetic', 'kaggle', or the path of a folder or .zip with either
-  # Original/<Class>/ (and Segmented/<Class>/) or plain <Class>/ folders.
+  # 'synthetic', 'kaggle', or the path of a folder or .zip in any usual layout;
+  # --mode=prepare says how it is read. See docs/datasets.md.
   data.source = 'synthetic'
+  # What an image shows: a 'field' of many cells, or one 'cell'.
+  data.unit = 'field'
+  # A table with columns for path, label, patient, part: its path, which may
+  # hold *; 'auto' takes one in the source if no folder is a class; '' none.
+  data.table = 'auto'
+  # Its columns where they have unusual names: ('path=ID','label=labels').
+  data.columns = ()
+  # What labels in a table mean: ('0=hem','1=all').
+  data.label_names = ()
+  # Where the class stands in the path: a regular expression, its group or all.
+  data.label = ''
+  # 'auto' (the table's, else a folder level that is clearly one), '' for none,
+  # 'folder' (the level that is neither class nor part), 'folder:N' (the N-th
+  # from the top), or a regular expression on the path with one group.
+  data.patient = 'auto'
+  # Which masks to take where an image has several: how their names end.
+  data.mask_suffix = ''
+  # Whether EXIF turns images; False if masks were drawn without the turn.
+  data.turn_by_exif = True
+  # Whether links that lead out of the source are read.
+  data.follow_links = False
   # Side of the images, px: the shorter side is scaled, the middle kept.
   data.image_size = 112
   # Factor on that: evaluate a set whose cells are twice as large with 0.5.
@@ -28,6 +49,9 @@ def _data() -> ml_collections.ConfigDict:
   data.max_pixels = 50_000_000
   # Largest total size that a .zip may unpack to, in bytes.
   data.max_bytes = 8 * 2**30
+  # 'source' takes the source's own parts (train, validation, test), 'random'
+  # splits anew, 'auto' takes the source's where they are whole.
+  data.split = 'auto'
   # 1 splits class by class (700/150/150 of 1,000), 2 all images at once.
   data.option = 1
   # 'split_then_balance' splits originals by group, repeats what is rare and
@@ -37,10 +61,17 @@ def _data() -> ml_collections.ConfigDict:
   # test part of the first two holds: for a backbone that a study then uses.
   data.protocol = 'split_then_balance'
   # What must not be torn apart: 'record' (a patient where known, else equal
-  # images), 'blocks' (runs of consecutive files, a proxy for patients), 'none'.
+  # images), 'blocks' (runs of consecutive files, a proxy for patients),
+  # 'contiguous' (folds that are runs of files, class by class), 'none'.
   data.grouping = 'record'
   # Length of such a run, in files.
   data.block = 40
+  # Folds of a cross-validation by group, stratified by class; 1 for one split.
+  data.folds = 1
+  # Which fold is the test part, from 0; -1 for each in turn.
+  data.fold = -1
+  # Of contiguous folds, the files on each side that are not trained on.
+  data.embargo = 0
   # Images every class is filled up to; 0: 1,000, scaled to the set's size.
   data.per_class = 0
   # To segment, which pixels of a mask file are cells: 'max_channel>60' for

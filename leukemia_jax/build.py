@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from leukemia_jax import models
-from leukemia_jax.data import masks, splits
+from leukemia_jax.data import decode, layouts, masks, protocols, source, tables
 from leukemia_jax.data.builder import SourceSpec
 from leukemia_jax.data.dataset import AugmentFn
 from leukemia_jax.data.input_pipeline import InputSpec
@@ -63,10 +63,10 @@ def inputs(config: ConfigDict, targets: str) -> Inputs:
   spec = InputSpec(
     source=SourceSpec(
       source=data.source,
+      reading=_reading(data),
       cache_dir=data.cache_dir,
       on_bad_image=data.on_bad_image,
-      max_pixels=data.max_pixels,
-      max_bytes=data.max_bytes,
+      decoding=decode.Settings(data.max_pixels, data.turn_by_exif),
       synthetic_scale=config.synthetic.scale,
       synthetic_seed=config.synthetic.seed,
     ),
@@ -76,12 +76,24 @@ def inputs(config: ConfigDict, targets: str) -> Inputs:
       data.mask_rule, data.clean_masks, data.clean_minimum_area
     ),
     drop_empty_masks=data.drop_empty_masks,
-    protocol=splits.Protocol(
-      data.protocol, data.option, data.grouping, data.block, data.per_class
+    protocol=protocols.Protocol(
+      data.protocol,
+      *(data[field] for field in protocols.Protocol._fields[1:]),
     ),
   )
   augmentation = functools.partial(augment, **config.augment.to_dict())
   return Inputs(make_keys(config.seed), spec, augmentation)
+
+
+def _reading(data: ConfigDict) -> source.Settings:
+  """How `config.data` says that a source is read."""
+  return source.Settings(
+    layouts.Settings(data.label, data.patient, data.mask_suffix, data.split),
+    data.table,
+    tables.Settings(tuple(data.columns), tuple(data.label_names)),
+    data.max_bytes,
+    data.follow_links,
+  )
 
 
 class Network(NamedTuple):

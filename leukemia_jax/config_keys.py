@@ -7,12 +7,13 @@ others may be is imported only when they are checked.
 import difflib
 import functools
 import pathlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from leukemia_jax.data import source
+from leukemia_jax.data import listing
 from leukemia_jax.errors import InputError
 
 # Values of `config.model.weights` that are no path.
@@ -78,6 +79,31 @@ def _is_blocks(value: Any) -> bool:
   )
 
 
+def _is_text(value: Any) -> bool:
+  return isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+  return not isinstance(value, str) and all(
+    isinstance(v, str) and '=' in v for v in value
+  )
+
+
+def _is_pattern(value: Any) -> bool:
+  try:
+    return bool(re.compile(value)) and isinstance(value, str)
+  except (re.error, RecursionError):
+    return False
+
+
+def _is_patient(value: Any) -> bool:
+  if value in ('', 'auto', 'folder'):
+    return True
+  if re.fullmatch(r'folder:.*', value):
+    return bool(re.fullmatch(r'folder:[1-9]\d{0,3}', value))
+  return _is_pattern(value) and re.compile(value).groups == 1
+
+
 def _all(what: str, rule: Rule) -> Rule:
   return Rule(
     f'() of one or more different {what}, each {rule.words}',
@@ -94,22 +120,50 @@ _FLAG = Rule('True or False', lambda v: isinstance(v, bool))
 
 
 def _data_keys() -> dict[str, Key]:
-  from leukemia_jax.data import grouping, masks, splits
+  from leukemia_jax.data import grouping, masks, protocols
   from leukemia_jax.transforms import augment
 
   return {
     'seed': Key(_whole(0, 2**32 - 1)),
     'data.source': Key(_TEXT, evaluation=True),
+    'data.unit': Key(_one_of('field', 'cell'), evaluation=True),
+    'data.table': Key(Rule('a text', _is_text), evaluation=True),
+    'data.columns': Key(
+      Rule("() or texts such as ('path=ID','label=labels')", _are_texts),
+      evaluation=True,
+    ),
+    'data.label_names': Key(
+      Rule("() or texts such as ('0=hem','1=all')", _are_texts),
+      evaluation=True,
+    ),
+    'data.label': Key(
+      Rule('a regular expression, or empty', _is_pattern), evaluation=True
+    ),
+    'data.patient': Key(
+      Rule(
+        "'auto', '', 'folder', 'folder:N' from 1, or a regular expression with "
+        'one group',
+        _is_patient,
+      ),
+      evaluation=True,
+    ),
+    'data.mask_suffix': Key(Rule('a text', _is_text), evaluation=True),
+    'data.turn_by_exif': Key(_FLAG, evaluation=True),
+    'data.follow_links': Key(_FLAG, evaluation=True),
+    'data.split': Key(_one_of(*protocols.SPLITS)),
     'data.image_size': Key(_whole(1, 4096)),
     'data.scale': Key(_at_most(8), evaluation=True),
     'data.cache_dir': Key(_TEXT, evaluation=True, identifies=False),
     'data.on_bad_image': Key(_one_of('error', 'skip'), evaluation=True),
     'data.max_pixels': Key(_whole(1, 2**40), evaluation=True),
     'data.max_bytes': Key(_whole(1, 2**50), evaluation=True),
-    'data.option': Key(_one_of(*splits.OPTIONS)),
-    'data.protocol': Key(_one_of(*splits.PROTOCOLS)),
+    'data.option': Key(_one_of(*protocols.OPTIONS)),
+    'data.protocol': Key(_one_of(*protocols.PROTOCOLS)),
     'data.grouping': Key(_one_of(*grouping.GROUPINGS)),
     'data.block': Key(_whole(1, 10**6)),
+    'data.folds': Key(_whole(1, 1000)),
+    'data.fold': Key(_whole(-1, 999)),
+    'data.embargo': Key(_whole(0, 10**6)),
     'data.per_class': Key(_whole(0, 10**6)),
     'data.mask_rule': Key(
       Rule('such as max_channel>60 or grey>128', masks.is_rule),
@@ -119,9 +173,7 @@ def _data_keys() -> dict[str, Key]:
     'data.clean_minimum_area': Key(_whole(1, 10**6), evaluation=True),
     'data.drop_empty_masks': Key(_FLAG),
     'data.smallest_cell': Key(_at_most(1), evaluation=True),
-    'data.benign_class': Key(
-      Rule('a text', lambda v: isinstance(v, str)), evaluation=True
-    ),
+    'data.benign_class': Key(Rule('a text', _is_text), evaluation=True),
     'synthetic.scale': Key(_at_most(20), evaluation=True),
     'synthetic.seed': Key(_whole(0, 2**32 - 1), evaluation=True),
     'augment.brightness_delta': Key(_between(0, 1)),
@@ -138,7 +190,7 @@ def _data_keys() -> dict[str, Key]:
 
 def _model_keys() -> dict[str, Key]:
   from leukemia_jax import models
-  from leukemia_jax.data import splits
+  from leukemia_jax.data import protocols
   from leukemia_jax.metrics import losses
   from leukemia_jax.transforms import preprocess
 
@@ -155,7 +207,7 @@ def _model_keys() -> dict[str, Key]:
     'model.momentum': Key(_BELOW_ONE),
     'model.dtype': Key(_one_of('float32', 'bfloat16')),
     'study.models': Key(_all('backbones', _one_of(*models.BACKBONES))),
-    'study.options': Key(_all('options', _one_of(*splits.OPTIONS))),
+    'study.options': Key(_all('options', _one_of(*protocols.OPTIONS))),
     'study.learning_rates': Key(_all('rates', _POSITIVE)),
     'study.dropout_rates': Key(_all('rates', _BELOW_ONE)),
     'study.repeats': Key(_whole(1, 1000)),
@@ -234,7 +286,7 @@ def check_paths(config: ConfigDict, workdir: pathlib.Path) -> None:
     return  # `check_config` names what is missing.
   if not (_TEXT.allows(name) and _TEXT.allows(weights)):
     return  # It names what is no text, too.
-  folder = source.locate(name)
+  folder = listing.locate(name)
   if folder and workdir.resolve().is_relative_to(folder.resolve()):
     raise InputError(
       f'--workdir={workdir} lies in config.data.source={name}; give a folder '
@@ -299,8 +351,11 @@ def _misfits(config: ConfigDict, prefix: str) -> Iterator[str]:
 def _mismatches(config: ConfigDict, prefix: str) -> Iterator[str]:
   """Values that are fine, except for the model that they are given with."""
   from leukemia_jax import models
+  from leukemia_jax.data import protocols
 
   model, data, train = config.model, config.data, config.train
+  fields = (data[field] for field in protocols.Protocol._fields[1:])
+  yield from protocols.problems(protocols.Protocol(data.protocol, *fields))
   minimum = models.minimum_size(model.name)
   if round(data.image_size * data.scale) < minimum:
     scale = f' * config.data.scale={data.scale}' if data.scale != 1 else ''

@@ -30,7 +30,7 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def catalogue(labels, groups=None, ids=None) -> Any:
+def catalogue(labels, groups=None, ids=None, parts=None) -> Any:
   """A catalogue of images that nobody reads."""
   from leukemia_jax.data import dataset
 
@@ -41,17 +41,23 @@ def catalogue(labels, groups=None, ids=None) -> Any:
     labels=np.asarray(labels, np.int32),
     ids=ids or tuple(f'{names[y]}/{i}.png' for i, y in enumerate(labels)),
     pixel_hashes=tuple(map(str, range(count))),
-    groups=tuple(groups)
-    if groups is not None
-    else tuple(map(str, range(count))),
+    patients=tuple(groups) if groups is not None else ('',) * count,
+    parts=tuple(parts) if parts is not None else ('',) * count,
+    mean_colours=np.zeros((count, 3)),
     fingerprint='f',
     coverage=np.full(count, np.nan),
     num_masks=0,
     num_multicolour_masks=0,
     mask_side=0,
-    skipped=(),
-    bad_masks=(),
-    unpaired=(),
+  )
+
+
+def reading(max_bytes: int = 10**9, table: str = 'auto', **layout: str) -> Any:
+  """How tests read sources: nothing is said that a user needn't say."""
+  from leukemia_jax.data import layouts, source, tables
+
+  return source.Settings(
+    layouts.Settings(**layout), table, tables.Settings((), ()), max_bytes, False
   )
 
 

@@ -47,9 +47,10 @@ def run(
   check_paths(config, workdir)
   path = str(run_folder.resolve())
   claim.check(workdir, 'evaluate', config, checkpoint=path)
+  _warn_of_unit(config, trained.config)
   task = tasks.for_model(config.model.name)
   inputs = build.inputs(config, task.targets)
-  originals, catalogue = input_pipeline.load(inputs.spec)
+  originals, catalogue = input_pipeline.load(inputs.spec, min_classes=1)
   names = task.class_names(
     config.data.source,
     catalogue.class_names,
@@ -86,6 +87,16 @@ def run(
     cost=result.cost(started),
   )
   tasks.finish(task, workdir, finished, scored)
+
+
+def _warn_of_unit(config: ConfigDict, trained: ConfigDict) -> None:
+  own, given = trained.data.unit, config.data.unit
+  if own != given:
+    print(
+      f'warning: the model was trained on images of one {own} each, '
+      f'and these are of one {given} each (config.data.unit): its scores say '
+      'little'
+    )
 
 
 def _check_place(workdir: pathlib.Path, run_folder: pathlib.Path) -> None:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import build, tasks
 from leukemia_jax.build import Inputs
-from leukemia_jax.data import input_pipeline, splits
+from leukemia_jax.data import input_pipeline, protocols, splits
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
@@ -74,6 +74,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     result.data_record(config, catalogue),
     split=_split_record(inputs),
     counts=splits.part_counts(split, catalogue),
+    patients_by_part=_patient_counts(split, catalogue),
     held_out_seen_by_weights=learnt,
     masks=masks,
   )
@@ -121,6 +122,15 @@ def _mask_record(
 def _split_record(inputs: Inputs) -> SplitRecord:
   protocol = inputs.spec.protocol
   return SplitRecord(protocol.option, protocol.name, protocol.grouping)
+
+
+def _patient_counts(
+  split: Split, catalogue: Catalogue
+) -> dict[str, int] | None:
+  if not catalogue.num_patients:
+    return None
+  by_part = protocols.patients_by_part(split, catalogue)
+  return {part: len(patients) for part, patients in by_part.items()}
 
 
 def _training_cost(prepared: float, cost: loop.TrainingCost) -> dict[str, Any]:

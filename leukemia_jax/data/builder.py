@@ -4,6 +4,7 @@ Records hold the source's own bytes, so one prepared set serves every image
 size and loses nothing; `dataset.load` decodes and scales them.
 """
 
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -11,133 +12,30 @@ import hashlib
 import io
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from leukemia_jax import progress
-from leukemia_jax.data import decode, source, synthetic, synthetic_cells
+from leukemia_jax.data import (
+  checked,
+  decode,
+  source,
+  synthetic,
+  synthetic_cells,
+)
+from leukemia_jax.data.checked import Bad, Checked
 from leukemia_jax.errors import InputError
 
 # The one split a prepared set has ('all' is reserved by TFDS).
 SPLIT = 'images'
 _FORMAT = 'array_record'
-_LISTED = 20  # bad files named in an error; the rest are counted
-
-
-@dataclasses.dataclass(frozen=True)
-class Checked:
-  """An item that was read: its bytes and what identifies it.
-
-  Attributes:
-    id: its path in the source.
-    label: index of its class.
-    image: the image file's bytes.
-    mask: the mask file's bytes; empty if there is none that can be used.
-    pixel_hash: hash of the decoded image; equal images of unknown patients form
-      a group, and it shows an image again in another set.
-    group: the patient, where known.
-    bad_mask: what is wrong with its mask, if something is.
-  """
-
-  id: str
-  label: int
-  image: bytes
-  mask: bytes
-  pixel_hash: str
-  group: str = ''
-  bad_mask: 'Bad | None' = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Bad:
-  """A file that can't be used, and why."""
-
-  path: str
-  why: str
-
-  def __str__(self) -> str:
-    return f'{self.path}: {self.why}'
-
-
-def unusable(what: str, files: Sequence[str]) -> InputError:
-  """The error that names files which can't be used.
-
-  Args:
-    what: of what set they are, and how many.
-    files: a line each; the first few are shown.
-
-  Returns:
-    The error.
-  """
-  lines = [f'  {line}' for line in files[:_LISTED]]
-  if len(files) > _LISTED:
-    lines.append(f'  and {len(files) - _LISTED} more')
-  return InputError(
-    '\n'.join([f'{what}:', *lines])
-    + '\nMend or remove them, or leave them out with '
-    '--config.data.on_bad_image=skip'
-  )
 
 
 # Reads or renders one item.
 Job = Callable[[], Checked | Bad]
-
-
-def _read(
-  file: source.File, max_pixels: int, *, is_mask: bool
-) -> tuple[bytes, Image.Image] | Bad:
-  """A file's bytes, and all of it decoded, so that bad files show here."""
-  try:
-    data = file.read()
-    return data, decode.decode(data, max_pixels=max_pixels, is_mask=is_mask)
-  except decode.BadImageError as error:
-    return Bad(file.path, str(error))
-  except Exception as error:
-    # zipfile and zlib raise many kinds on a damaged entry; OSError otherwise.
-    return Bad(file.path, f'cannot be read: {error!r}')
-
-
-def _check_item(item: source.Item, max_pixels: int) -> Checked | Bad:
-  """Reads an item; with a bad mask its image is still fit to classify."""
-  read = _read(item.image, max_pixels, is_mask=False)
-  if isinstance(read, Bad):
-    return read
-  image, pixels = read
-  mask, bad_mask = b'', None
-  if item.mask is not None:
-    drawn = _read(item.mask, max_pixels, is_mask=True)
-    if isinstance(drawn, Bad):
-      bad_mask = drawn
-    elif drawn[1].size != pixels.size:
-      sizes = ['{} x {}'.format(*i.size) for i in (drawn[1], pixels)]
-      why = f'this mask is {sizes[0]} px, its image {sizes[1]}'
-      bad_mask = Bad(item.mask.path, why)
-    else:
-      mask = drawn[0]
-  return Checked(
-    item.image.path,
-    item.label,
-    image,
-    mask,
-    _pixel_hash(np.asarray(pixels)),
-    bad_mask=bad_mask,
-  )
-
-
-def _pixel_hash(pixels: np.ndarray) -> str:
-  digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes())
-  return digest.hexdigest()[:32]
-
-
-def _to_png(pixels: np.ndarray) -> bytes:
-  stream = io.BytesIO()
-  Image.fromarray(pixels).save(stream, 'PNG', compress_level=1)
-  return stream.getvalue()
 
 
 def _synthetic_jobs(scale: float, seed: int) -> list[Job]:
@@ -152,14 +50,14 @@ def _synthetic_jobs(scale: float, seed: int) -> list[Job]:
         key, index, label, patient, spec=spec
       )
       name = f'{synthetic.CLASSES[label]}/patient-{patient:02d}-{index:04d}.png'
-      group = f'patient-{patient:02d}'
+      patient_name = f'patient-{patient:02d}'
       return Checked(
         name,
         label,
-        _to_png(image),
-        _to_png(mask * 255),
-        _pixel_hash(image),
-        group,
+        checked.to_png(image),
+        checked.to_png(mask * 255),
+        checked.hash_pixels(image),
+        patient_name,
       )
 
     return run
@@ -180,10 +78,18 @@ def _in_order(jobs: list[Job]) -> Iterator[Checked | Bad]:
         waiting.append(pool.submit(jobs[i + ahead]))
 
 
-class Smears(tfds.core.GeneratorBasedBuilder):
-  """Smear images with label, id, group and, where there is one, a mask."""
+class _Place(NamedTuple):
+  """Where an image stands: its record's number, label and id."""
 
-  VERSION = tfds.core.Version('1.4.0')
+  record: int
+  label: int
+  id: str
+
+
+class Smears(tfds.core.GeneratorBasedBuilder):
+  """Smear images with label, id, patient, part and, where known, a mask."""
+
+  VERSION = tfds.core.Version('2.0.0')
 
   def __init__(
     self,
@@ -219,7 +125,8 @@ class Smears(tfds.core.GeneratorBasedBuilder):
           'mask': tfds.features.Text(),
           'label': tfds.features.ClassLabel(names=list(self._class_names)),
           'id': tfds.features.Text(),
-          'group': tfds.features.Text(),
+          'patient': tfds.features.Text(),
+          'part': tfds.features.Text(),
           'pixel_hash': tfds.features.Text(),
         }
       ),
@@ -232,46 +139,77 @@ class Smears(tfds.core.GeneratorBasedBuilder):
     return {SPLIT: self._generate_examples()}
 
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-    digest, bad, bad_masks = hashlib.sha256(), [], []
-    first_with: dict[str, str] = {}
+    digest = hashlib.sha256()
+    bad: list[Bad] = []
+    bad_masks, turned = [], []
+    twins: dict[str, list[_Place]] = collections.defaultdict(list)
     count = 0
     results = progress.track(
       _in_order(self._jobs), 'Preparing images', len(self._jobs)
     )
-    for checked in results:
-      if isinstance(checked, Bad):
-        bad.append(checked)
+    for item in results:
+      if isinstance(item, Bad):
+        bad.append(item)
         continue
-      if checked.bad_mask:
-        bad_masks.append(str(checked.bad_mask))
-      group = checked.group or first_with.setdefault(
-        checked.pixel_hash, checked.id
+      if item.bad_mask:
+        bad_masks.append(str(item.bad_mask))
+      if item.is_turned:
+        turned.append(item.id)
+      twins[item.pixel_hash].append(_Place(count, item.label, item.id))
+      own = (
+        *(item.id, self._class_names[item.label]),
+        *(item.patient, item.part),
       )
-      name = self._class_names[checked.label]
-      for part in (checked.id, name, checked.image, checked.mask):
-        part = part.encode() if isinstance(part, str) else part
+      for part in (*map(str.encode, own), item.image, item.mask):
         digest.update(hashlib.sha256(part).digest())
       yield (
         count,
         {
-          'image': checked.image,
-          'mask': checked.mask,
-          'label': checked.label,
-          'id': checked.id,
-          'group': group,
-          'pixel_hash': checked.pixel_hash,
+          'image': item.image,
+          'mask': item.mask,
+          'label': item.label,
+          'id': item.id,
+          'patient': item.patient,
+          'part': item.part,
+          'pixel_hash': item.pixel_hash,
         },
       )
       count += 1
-    if bad and (self._on_bad_image == 'error' or not count):
-      raise unusable(
+    contradictory = [
+      place
+      for places in twins.values()
+      if len({place.label for place in places}) > 1
+      for place in places
+    ]
+    if self._on_bad_image == 'error' or len(contradictory) == count:
+      self._refuse(bad, contradictory)
+    metadata = self.info.metadata
+    metadata['fingerprint'] = digest.hexdigest()
+    metadata['skipped'] = [b.path for b in bad]
+    metadata['contradictory'] = [place.id for place in contradictory]
+    metadata['contradictory_places'] = [p.record for p in contradictory]
+    metadata['bad_masks'] = bad_masks
+    if turned:
+      metadata['notes']['warnings'].append(
+        f'{len(turned)} images are turned by EXIF and their masks are not, '
+        f'such as {turned[0]}: if the masks were drawn without the turn, give '
+        'config.data.turn_by_exif=False'
+      )
+
+  def _refuse(self, bad: list[Bad], contradictory: list[_Place]) -> None:
+    """Raises the error for files that can't be used, if there are some."""
+    if bad:
+      raise checked.unusable(
         f'{self._source_name}: {len(bad)} of {len(self._jobs)} images cannot '
         'be used',
         [str(b) for b in bad],
       )
-    self.info.metadata['fingerprint'] = digest.hexdigest()
-    self.info.metadata['skipped'] = [b.path for b in bad]
-    self.info.metadata['bad_masks'] = bad_masks
+    if contradictory:
+      raise checked.unusable(
+        f'{self._source_name}: {len(contradictory)} images stand in '
+        'several classes: the same pixels, turned and mirrored ones included',
+        [f'{p.id}: {self._class_names[p.label]}' for p in contradictory],
+      )
 
 
 class SourceSpec(NamedTuple):
@@ -279,19 +217,19 @@ class SourceSpec(NamedTuple):
 
   Attributes:
     source: 'synthetic', 'kaggle' or a path.
+    reading: how a source is read.
     cache_dir: where records are stored, by content.
     on_bad_image: 'error', or 'skip' to leave bad images out.
-    max_pixels: limit on an image's width x height.
-    max_bytes: limit on what a zip may unpack to.
+    decoding: how files are decoded.
     synthetic_scale: factor on the size of the synthetic set.
     synthetic_seed: the synthetic set's seed.
   """
 
   source: str
+  reading: source.Settings
   cache_dir: str
   on_bad_image: str
-  max_pixels: int
-  max_bytes: int
+  decoding: decode.Settings
   synthetic_scale: float
   synthetic_seed: int
 
@@ -302,13 +240,13 @@ class _Contents(NamedTuple):
   Attributes:
     key: changes when the set does.
     class_names: names of the labels 0, 1, ...
-    unpaired: images and masks without their counterpart.
+    notes: how it was read.
     jobs: one an image.
   """
 
   key: str
   class_names: tuple[str, ...]
-  unpaired: tuple[str, ...]
+  notes: source.Notes
   jobs: list[Job]
 
 
@@ -322,17 +260,19 @@ def _list_source(spec: SourceSpec) -> _Contents:
     )
     key = hashlib.sha256(repr((scale, seed)).encode() + code).hexdigest()
     jobs = _synthetic_jobs(scale, seed)
-    return _Contents(key, synthetic.CLASSES, (), jobs)
-  listing = source.open_source(spec.source, max_bytes=spec.max_bytes)
+    drawn = 'drawn here'
+    how = {'classes': drawn, 'patients': drawn, 'masks': drawn, 'parts': ''}
+    return _Contents(key, synthetic.CLASSES, source.Notes(how), jobs)
+  opened = source.open_source(spec.source, spec.reading)
   # Whether bad files or large ones are refused is part of the result.
-  limits = (spec.on_bad_image, spec.max_pixels)
-  key = hashlib.sha256(repr((listing.key(), limits)).encode()).hexdigest()
+  limits = (spec.on_bad_image, spec.decoding)
+  key = hashlib.sha256(repr((opened.key(), limits)).encode()).hexdigest()
 
   def job(item: source.Item) -> Job:
-    return lambda: _check_item(item, spec.max_pixels)
+    return lambda: checked.check_item(item, spec.decoding)
 
-  jobs = [job(item) for item in listing.items]
-  return _Contents(key, listing.class_names, listing.unpaired, jobs)
+  jobs = [job(item) for item in opened.items]
+  return _Contents(key, opened.class_names, opened.notes, jobs)
 
 
 def prepare(spec: SourceSpec) -> pathlib.Path:
@@ -358,7 +298,7 @@ def prepare(spec: SourceSpec) -> pathlib.Path:
     on_bad_image=spec.on_bad_image,
     data_dir=str(cache),
   )
-  builder.info.metadata['unpaired'] = list(contents.unpaired)
+  builder.info.metadata['notes'] = dataclasses.asdict(contents.notes)
   # TFDS announces itself on standard output.
   try:
     with contextlib.redirect_stdout(io.StringIO()):

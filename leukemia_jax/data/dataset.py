@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -19,6 +20,7 @@ import tensorflow_datasets as tfds
 from leukemia_jax import progress
 from leukemia_jax.data import builder, decode
 from leukemia_jax.data import masks as mask_files
+from leukemia_jax.data.source import UNLABELLED, Notes
 
 _COPY_BATCH = 32
 
@@ -71,9 +73,11 @@ class Catalogue:
     class_names: names of the labels 0, 1, ...
     labels: int32, shape (n,).
     ids: path of each image in its source.
-    groups: name of each image's group (patient, or set of equal images).
-    pixel_hashes: hash of each image's pixels at their own size.
-    fingerprint: SHA-256 over all files, their ids and classes.
+    patients: patient of each image, or ''.
+    parts: part of each image in the source's own split, or ''.
+    pixel_hashes: hash of each image's pixels; see `checked.hash_pixels`.
+    mean_colours: float, shape (n, 3): mean R, G, B of each image, 0..255.
+    fingerprint: SHA-256 over all files, their ids, classes, patients, parts.
     coverage: float, shape (n,): share of each image that its mask marks as
       cells; NaN without a mask, or where masks were not read.
     num_masks: number of images that have a mask.
@@ -81,120 +85,240 @@ class Catalogue:
       read.
     mask_side: median of the masks' shorter sides, px; 0 where none was read.
     skipped: bad files that were left out.
+    contradictory: images that were left out since they stand in several
+      classes.
     bad_masks: masks that can't be used, each with the reason.
-    unpaired: images and masks without their counterpart, if masks are there.
+    notes: how the source was read.
   """
 
   class_names: tuple[str, ...]
   labels: np.ndarray
   ids: tuple[str, ...]
-  groups: tuple[str, ...]
+  patients: tuple[str, ...]
+  parts: tuple[str, ...]
   pixel_hashes: tuple[str, ...]
+  mean_colours: np.ndarray
   fingerprint: str
   coverage: np.ndarray
   num_masks: int
   num_multicolour_masks: int
   mask_side: int
-  skipped: tuple[str, ...]
-  bad_masks: tuple[str, ...]
-  unpaired: tuple[str, ...]
+  skipped: tuple[str, ...] = ()
+  contradictory: tuple[str, ...] = ()
+  bad_masks: tuple[str, ...] = ()
+  notes: Notes = dataclasses.field(default_factory=Notes)
+
+  @property
+  def has_classes(self) -> bool:
+    """Whether images have a class."""
+    return self.class_names != (UNLABELLED,)
+
+  @property
+  def num_patients(self) -> int | None:
+    """Number of patients; None where no image's is known."""
+    return len(set(self.patients) - {''}) or None
+
+  @property
+  def num_duplicates(self) -> int:
+    """Images that repeat another of their class, turned and mirrored too."""
+    labels = self.labels.tolist()
+    return len(labels) - len(set(zip(self.pixel_hashes, labels, strict=True)))
+
+
+class _Record(NamedTuple):
+  """What is read of one record, besides its pixels."""
+
+  label: int
+  id: str
+  patient: str
+  part: str
+  pixel_hash: str
+  mean_colour: np.ndarray
+  coverage: float
+  has_mask: bool
+  is_multicolour: bool
+  mask_side: int
+
+
+class Reading(NamedTuple):
+  """How records become arrays.
+
+  Attributes:
+    image_size: side of the images, px; see `decode.to_size`.
+    decoding: how files are decoded; their sizes were limited when the set was
+      prepared.
+    masks: how masks are read; None leaves them alone.
+  """
+
+  image_size: int
+  decoding: decode.Settings = decode.DEFAULT
+  masks: mask_files.Reading | None = None
+
+
+def _read_record(
+  record: dict[str, Any], reading: Reading
+) -> tuple[_Record, np.ndarray, np.ndarray | None]:
+  """A record, its image and its mask, as arrays of the size."""
+  decoding = reading.decoding._replace(max_pixels=2**62)
+  size, mask = reading.image_size, None
+  image = decode.to_size(decode.decode(record['image'], decoding), size)
+  coverage, is_multicolour, side = np.nan, False, 0
+  if reading.masks is not None and record['mask']:
+    file = decode.decode(record['mask'], decoding, is_mask=True)
+    mask = mask_files.read(file, size, reading.masks)
+    coverage = mask.mean()
+    is_multicolour, side = file.getcolors(2) is None, min(file.size)
+  texts = (
+    record[key].decode() for key in ('id', 'patient', 'part', 'pixel_hash')
+  )
+  colour = image.reshape(-1, 3).mean(0)
+  name, patient, part, pixel_hash = texts
+  known = _Record(
+    label=int(record['label']),
+    id=name,
+    patient=patient,
+    part=part,
+    pixel_hash=pixel_hash,
+    mean_colour=colour,
+    coverage=float(coverage),
+    has_mask=bool(record['mask']),
+    is_multicolour=is_multicolour,
+    mask_side=side,
+  )
+  return known, image, mask
 
 
 def load(
   directory: pathlib.Path,
-  image_size: int,
-  mask_reading: mask_files.Reading | None = None,
+  reading: Reading,
+  *,
+  indices: np.ndarray | None = None,
 ) -> tuple[Dataset, Catalogue]:
   """Reads a prepared set, every image decoded and scaled.
 
   Args:
     directory: from `builder.prepare`.
-    image_size: side of the images, px; see `decode.to_size`.
-    mask_reading: how to read the masks; None leaves them alone.
+    reading: how.
+    indices: int array, which images, by their place in `catalogue`; None for
+      all.
 
   Returns:
     Images, labels and masks on the device, and the catalogue, in one order. An
     image without a mask gets an empty one.
   """
+  records, places = _open(directory)
+  if indices is not None:
+    places = places[indices]
+  size = reading.image_size
+  images = np.empty((len(places), size, size, 3), np.uint8)
+  masks = None
+  if reading.masks is not None:
+    masks = np.zeros((*images.shape[:3], 1), np.uint8)
+
+  def read(index: int) -> _Record:
+    known, image, mask = _read_record(records[places[index]], reading)
+    images[index] = image
+    if masks is not None and mask is not None:
+      masks[index] = mask
+    return known
+
+  known = _in_threads(read, len(places))
+  data = Dataset(
+    jnp.asarray(images),
+    jnp.asarray([record.label for record in known], jnp.int32),
+    None if masks is None else jnp.asarray(masks),
+  )
+  return data, _catalogue(directory, known)
+
+
+def catalogue(directory: pathlib.Path, reading: Reading) -> Catalogue:
+  """`load` without storing a pixel, for sets of any size.
+
+  Args:
+    directory: from `builder.prepare`.
+    reading: how.
+
+  Returns:
+    The catalogue.
+  """
+  records, places = _open(directory)
+
+  def read(index: int) -> _Record:
+    return _read_record(records[places[index]], reading)[0]
+
+  return _catalogue(directory, _in_threads(read, len(places)))
+
+
+def _open(directory: pathlib.Path) -> tuple[Any, np.ndarray]:
+  """The records, and which of them are used."""
   prepared = tfds.builder_from_directory(str(directory))
   decoders = {'image': tfds.decode.SkipDecoding()}
   records = prepared.as_data_source(split=builder.SPLIT, decoders=decoders)
-  images = np.empty((len(records), image_size, image_size, 3), np.uint8)
-  masks = None
-  if mask_reading is not None:
-    masks = np.zeros((*images.shape[:3], 1), np.uint8)
-  coverage = np.full(len(records), np.nan)
+  refused = prepared.info.metadata['contradictory_places']
+  return records, np.setdiff1d(np.arange(len(records)), refused)
 
-  def read(index: int) -> tuple[int, str, str, str, bool, bool, int]:
-    record = records[index]
-    # Size limits were enforced when the set was prepared.
-    image = decode.decode(record['image'], max_pixels=2**62)
-    images[index] = decode.to_size(image, image_size)
-    coloured, side = False, 0
-    if masks is not None and mask_reading is not None and record['mask']:
-      mask = decode.decode(record['mask'], max_pixels=2**62, is_mask=True)
-      masks[index] = mask_files.read(mask, image_size, mask_reading)
-      coverage[index] = masks[index].mean()
-      coloured, side = mask.getcolors(2) is None, min(mask.size)
-    texts = (record[key].decode() for key in ('id', 'group', 'pixel_hash'))
-    return record['label'], *texts, bool(record['mask']), coloured, side
 
+def _in_threads(read: Callable[[int], _Record], count: int) -> list[_Record]:
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    entries = list(
-      progress.track(
-        pool.map(read, range(len(records))), 'Loading images', len(records)
-      )
-    )
-  labels, ids, groups, hashes, *of_masks = zip(*entries, strict=True)
-  masked, coloured, sides = of_masks
-  metadata = prepared.info.metadata
-  catalogue = Catalogue(
-    class_names=tuple(prepared.info.features['label'].names),
-    labels=np.array(labels, np.int32),
-    ids=ids,
-    groups=groups,
-    pixel_hashes=hashes,
+    records = pool.map(read, range(count))
+    return list(progress.track(records, 'Loading images', count))
+
+
+def _catalogue(directory: pathlib.Path, known: list[_Record]) -> Catalogue:
+  """The catalogue of records that were read."""
+  info = tfds.builder_from_directory(str(directory)).info
+  metadata = info.metadata
+  sides = [record.mask_side for record in known if record.mask_side]
+  return Catalogue(
+    class_names=tuple(info.features['label'].names),
+    labels=np.array([record.label for record in known], np.int32),
+    ids=tuple(record.id for record in known),
+    patients=tuple(record.patient for record in known),
+    parts=tuple(record.part for record in known),
+    pixel_hashes=tuple(record.pixel_hash for record in known),
+    mean_colours=np.array([record.mean_colour for record in known]),
     fingerprint=metadata['fingerprint'],
-    coverage=coverage,
-    num_masks=sum(masked),
-    num_multicolour_masks=sum(coloured),
-    mask_side=int(np.median([side for side in sides if side] or [0])),
+    coverage=np.array([record.coverage for record in known]),
+    num_masks=sum(record.has_mask for record in known),
+    num_multicolour_masks=sum(record.is_multicolour for record in known),
+    mask_side=int(np.median(sides or [0])),
     skipped=tuple(metadata['skipped']),
+    contradictory=tuple(metadata['contradictory']),
     bad_masks=tuple(metadata['bad_masks']),
-    unpaired=tuple(metadata['unpaired']),
+    notes=Notes(**metadata['notes']),
   )
-  data = Dataset(
-    jnp.asarray(images),
-    jnp.asarray(catalogue.labels),
-    None if masks is None else jnp.asarray(masks),
-  )
-  return data, catalogue
 
 
 def select(
   dataset: Dataset, catalogue: Catalogue, indices: np.ndarray
 ) -> tuple[Dataset, Catalogue]:
-  """Some images of a set, as a set of their own.
+  """Some images of a set, as a set of their own; see `select_known`."""
+  return dataset.take(indices), select_known(catalogue, indices)
+
+
+def select_known(catalogue: Catalogue, indices: np.ndarray) -> Catalogue:
+  """What is known of some images.
 
   Args:
-    dataset: the images.
     catalogue: of the set.
     indices: int array, which images.
 
   Returns:
-    Images and catalogue in the order of the indices, with the fingerprint of
-    the whole set.
+    The catalogue in the order of the indices, with the fingerprint of the whole
+    set.
   """
 
   def chosen(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(texts[i] for i in indices)
 
-  return dataset.take(indices), dataclasses.replace(
+  return dataclasses.replace(
     catalogue,
     labels=catalogue.labels[indices],
     coverage=catalogue.coverage[indices],
+    mean_colours=catalogue.mean_colours[indices],
     ids=chosen(catalogue.ids),
-    groups=chosen(catalogue.groups),
+    patients=chosen(catalogue.patients),
+    parts=chosen(catalogue.parts),
     pixel_hashes=chosen(catalogue.pixel_hashes),
   )
 

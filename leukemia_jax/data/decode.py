@@ -1,9 +1,10 @@
 """Image files of any kind to uint8 RGB, refusing what is not safe to open."""
 
 import io
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 # Formats with a plain bitmap inside; no PostScript, PDF or vector readers.
 FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'GIF', 'WEBP', 'PPM', 'JPEG2000')
@@ -33,8 +34,29 @@ def _to_rgb(image: Image.Image, is_mask: bool) -> Image.Image:
   return image.convert('RGB')
 
 
+class Settings(NamedTuple):
+  """How files are decoded; see `config.data`.
+
+  Attributes:
+    max_pixels: limit on width x height, checked before any pixel is decoded.
+    turn_by_exif: whether an EXIF orientation is applied.
+  """
+
+  max_pixels: int = 2**62
+  turn_by_exif: bool = True
+
+
+DEFAULT = Settings()
+
+
+def orientation(data: bytes) -> int:
+  """The EXIF orientation of a file that can be decoded; 1 is upright."""
+  with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
 def decode(
-  data: bytes, *, max_pixels: int, is_mask: bool = False
+  data: bytes, settings: Settings = DEFAULT, *, is_mask: bool = False
 ) -> Image.Image:
   """Decodes a file to an upright 8-bit RGB image of its own size.
 
@@ -49,7 +71,7 @@ def decode(
 
   Args:
     data: the file's bytes: JPEG, PNG, BMP, TIFF, GIF, WebP, PPM or JPEG 2000.
-    max_pixels: limit on width x height, checked before any pixel is decoded.
+    settings: limits and orientation.
     is_mask: whether the file is a mask and no photograph.
 
   Returns:
@@ -63,12 +85,15 @@ def decode(
   try:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
       width, height = image.size
-      if width * height > max_pixels:
+      if width * height > settings.max_pixels:
         raise BadImageError(
-          f'{width} x {height} px is over config.data.max_pixels={max_pixels}'
+          f'{width} x {height} px is over config.data.max_pixels='
+          f'{settings.max_pixels}'
         )
       image.load()
-      return _to_rgb(ImageOps.exif_transpose(image), is_mask)
+      if settings.turn_by_exif:
+        ImageOps.exif_transpose(image, in_place=True)
+      return _to_rgb(image, is_mask)
   except UnidentifiedImageError:
     raise BadImageError(f'not an image ({", ".join(FORMATS)})') from None
   except Image.DecompressionBombError as error:

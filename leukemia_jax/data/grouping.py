@@ -1,11 +1,15 @@
 """What a split must not tear apart: patients, equal images, runs of files."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from leukemia_jax.data.dataset import Catalogue
-from leukemia_jax.data.source import natural_key
+from leukemia_jax.data.names import natural_key
 
-GROUPINGS = ('record', 'blocks', 'none')
+GROUPINGS = ('record', 'blocks', 'contiguous', 'none')
 
 
 def group_ids(catalogue: Catalogue, grouping: str, block: int) -> np.ndarray:
@@ -13,10 +17,11 @@ def group_ids(catalogue: Catalogue, grouping: str, block: int) -> np.ndarray:
 
   Args:
     catalogue: of the set.
-    grouping: 'record' takes each record's group (a patient, or images with
-      equal pixels); 'blocks' joins runs of `block` consecutive files of a
-      class, a proxy for patients where they are unknown, and keeps equal images
-      together; 'none' puts every image in a group of its own.
+    grouping: 'record' keeps the images of a patient together, and those with
+      equal pixels, turned and mirrored ones too; 'blocks' besides joins runs of
+      `block` consecutive files of a class, a proxy for patients where they are
+      unknown; 'contiguous' is as 'record', for folds that are runs of files;
+      'none' puts every image in a group of its own.
     block: length of a run.
 
   Returns:
@@ -25,29 +30,49 @@ def group_ids(catalogue: Catalogue, grouping: str, block: int) -> np.ndarray:
   count = len(catalogue.ids)
   if grouping == 'none':
     return np.arange(count, dtype=np.int32)
-  _, groups = np.unique(np.array(catalogue.groups), return_inverse=True)
-  if grouping == 'record':
-    return groups.astype(np.int32)
-  blocks = np.empty(count, np.int64)
-  first_block_number = 0
+  # Images of no known patient are apart, unless they are equal.
+  patients = [p or f'/{i}' for i, p in enumerate(catalogue.patients)]
+  groups = join(_numbered(catalogue.pixel_hashes), _numbered(patients))
+  if grouping == 'blocks':
+    groups = join(groups, _blocks(catalogue, block))
+  return groups
+
+
+def _numbered(values: Sequence[str]) -> np.ndarray:
+  return np.unique(np.array(values), return_inverse=True)[1]
+
+
+def _blocks(catalogue: Catalogue, block: int) -> np.ndarray:
+  """Numbers runs of consecutive files, class by class."""
+  blocks = np.empty(len(catalogue.ids), np.int64)
+  first = 0
   for label in range(len(catalogue.class_names)):
     members = np.flatnonzero(catalogue.labels == label)
     ordered = sorted(members, key=lambda i: natural_key(catalogue.ids[i]))
-    blocks[ordered] = first_block_number + np.arange(len(ordered)) // block
-    first_block_number += -(-len(ordered) // block)
-  # Blocks that share a group become one: union by the smallest number.
-  root = np.arange(first_block_number)
+    blocks[ordered] = first + np.arange(len(ordered)) // block
+    first += -(-len(ordered) // block)
+  return blocks
 
-  def find(b: int) -> int:
-    while root[b] != b:
-      b = root[b]
-    return b
 
-  first_block: dict[int, int] = {}
-  for group, b in zip(groups, blocks, strict=True):
-    first, second = (
-      find(first_block.setdefault(int(group), int(b))),
-      find(int(b)),
-    )
-    root[max(first, second)] = min(first, second)
-  return np.array([find(int(b)) for b in blocks], np.int32)
+def join(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+  """Groups of images that share a group in either of two groupings.
+
+  Args:
+    first: int array, shape (n,).
+    second: int array, shape (n,).
+
+  Returns:
+    int32 array, shape (n,): connected components, numbered by their first
+    image.
+  """
+  count = len(first)
+  nodes = np.concatenate([first, first.max(initial=-1) + 1 + second])
+  size = int(nodes.max(initial=-1)) + 1
+  graph = sparse.coo_array(
+    (np.ones(count), (nodes[:count], nodes[count:])), (size, size)
+  )
+  _, component = csgraph.connected_components(graph, directed=False)
+  _, index, inverse = np.unique(
+    component[first], return_index=True, return_inverse=True
+  )
+  return np.argsort(np.argsort(index))[inverse].astype(np.int32)

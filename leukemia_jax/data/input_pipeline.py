@@ -1,12 +1,19 @@
 """From a source to a data set and its split, once for each command."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from leukemia_jax.data import builder, dataset, masks, splits
+from leukemia_jax.data import (
+  builder,
+  checked,
+  dataset,
+  masks,
+  protocols,
+  splits,
+)
 from leukemia_jax.data.builder import SourceSpec
 from leukemia_jax.data.dataset import AugmentFn, Catalogue, Dataset
 from leukemia_jax.data.splits import Split
@@ -30,71 +37,155 @@ class InputSpec(NamedTuple):
   targets: str
   mask_reading: masks.Reading
   drop_empty_masks: bool
-  protocol: splits.Protocol
+  protocol: protocols.Protocol
 
 
-def load(
-  spec: InputSpec, *, read_masks: bool = False
-) -> tuple[Dataset, Catalogue]:
+def _reading(spec: InputSpec, read_masks: bool) -> dataset.Reading:
+  masks_too = read_masks or spec.targets == 'masks'
+  return dataset.Reading(
+    spec.image_size,
+    spec.source.decoding,
+    spec.mask_reading if masks_too else None,
+  )
+
+
+def load(spec: InputSpec, *, min_classes: int = 2) -> tuple[Dataset, Catalogue]:
   """Prepares a source if need be and reads it.
 
   Args:
     spec: what to read.
-    read_masks: whether to read masks that no model learns from.
+    min_classes: classes that a classifier needs at least.
 
   Returns:
     Images, labels and masks on the device, and the catalogue.
 
   Raises:
-    InputError: the source can't be used; or, to learn masks, some are missing
-      or bad, or none has a cell.
+    InputError: the source can't be used; it has no classes, or too few; or, to
+      learn masks, some are missing or bad, or none has a cell.
   """
   directory = builder.prepare(spec.source)
-  needs_masks = spec.targets == 'masks'
-  reading = spec.mask_reading if read_masks or needs_masks else None
-  data, catalogue = dataset.load(directory, spec.image_size, reading)
-  if catalogue.skipped:
-    print(
-      f'{len(catalogue.skipped)} bad images left out: '
-      f'{", ".join(catalogue.skipped[:5])}'
-      + (' ...' if len(catalogue.skipped) > 5 else '')
-    )
-  if needs_masks:
-    data, catalogue = _with_masks_only(spec, data, catalogue)
-    if not catalogue.coverage.any():
-      raise InputError(_all_empty(spec, '', len(catalogue.ids)))
-  elif len(catalogue.class_names) < 2:
-    raise InputError(
-      f'{spec.source.source} has one class, {catalogue.class_names[0]!r}: a '
-      'classifier needs two class folders or more'
-    )
+  data, catalogue = dataset.load(directory, _reading(spec, False))
+  for warning in say_what_is_left_out(catalogue):
+    print(f'warning: {warning}')
+  usable = _usable(spec, catalogue, min_classes)
+  if len(usable) < len(catalogue.ids):
+    data, catalogue = dataset.select(data, catalogue, usable)
   return data, catalogue
 
 
-def _with_masks_only(
-  spec: InputSpec, data: Dataset, catalogue: Catalogue
-) -> tuple[Dataset, Catalogue]:
+def examine(
+  spec: InputSpec,
+) -> tuple[Catalogue, Callable[[np.ndarray], Dataset]]:
+  """`load` without storing a pixel; masks are read in any case.
+
+  Args:
+    spec: what to read.
+
+  Returns:
+    The catalogue, and what loads the images of some of its indices.
+
+  Raises:
+    InputError: see `load`.
+  """
+  directory = builder.prepare(spec.source)
+  reading = _reading(spec, True)
+  catalogue = dataset.catalogue(directory, reading)
+  usable = _usable(spec, catalogue, 2)
+
+  def load_some(indices: np.ndarray) -> Dataset:
+    return dataset.load(directory, reading, indices=usable[indices])[0]
+
+  return dataset.select_known(catalogue, usable), load_some
+
+
+def say_what_is_left_out(catalogue: Catalogue) -> list[str]:
+  """What a user should look at before a set is used; each names a key."""
+  texts = list(catalogue.notes.warnings)
+  for files, flaw in (
+    (catalogue.skipped, 'bad images are'),
+    (catalogue.contradictory, 'images of several classes are'),
+  ):
+    if files:
+      texts.append(
+        f'{len(files)} {flaw} left out by config.data.on_bad_image=skip: '
+        + ', '.join(files[:5])
+        + (', ...' if len(files) > 5 else '')
+      )
+  return texts
+
+
+def _usable(
+  spec: InputSpec, catalogue: Catalogue, min_classes: int
+) -> np.ndarray:
+  """The indices of the images that can be learnt from, or an error."""
+  if spec.targets == 'masks':
+    usable = _masked(spec, catalogue)
+    if not catalogue.coverage[usable].any():
+      raise InputError(_all_empty(spec, '', len(usable)))
+    return usable
+  if not catalogue.has_classes:
+    raise InputError(_no_classes(spec.source.source, catalogue))
+  if len(catalogue.class_names) < min_classes:
+    raise InputError(
+      f'{spec.source.source} has one class, {catalogue.class_names[0]!r}: a '
+      'classifier needs two class folders or more' + _masks_hint(catalogue)
+    )
+  return np.arange(len(catalogue.ids))
+
+
+def _masks_hint(catalogue: Catalogue) -> str:
+  if not catalogue.num_masks:
+    return ''
+  return (
+    f'. {catalogue.num_masks} of its images have a mask: '
+    '--config=configs/unet.py learns from these'
+  )
+
+
+def _no_classes(source: str, catalogue: Catalogue) -> str:
+  """The error for a set without classes."""
+  notes = catalogue.notes.annotations
+  return (
+    f'{source}: none of its {len(catalogue.ids)} images has a class, which a '
+    'classifier learns from'
+    + (f'; {notes} lie there, which are not read' if notes else '')
+    + _masks_hint(catalogue)
+    + '. Give a folder for each class, a table by config.data.table, or where '
+    "the class stands in the path by config.data.label, such as '_([01])[.]'"
+  )
+
+
+def _masked(spec: InputSpec, catalogue: Catalogue) -> np.ndarray:
   """The images that have a mask; others are an error, or skipped."""
   paired = np.flatnonzero(~np.isnan(catalogue.coverage))
   bad = list(catalogue.bad_masks)
-  if not len(paired) and not bad:
+  source, notes = spec.source.source, catalogue.notes
+  if notes.mask_kinds:
     raise InputError(
-      f'{spec.source.source} has no masks, which a U-Net learns from: give '
-      'Original/<Class>/ with Segmented/<Class>/, or images/ with masks/, with '
-      'matching file names'
+      f'{source}: its images have several masks: choose by '
+      f'config.data.mask_suffix, one of {", ".join(notes.mask_kinds)}'
     )
-  bad += [f'{path}: no matching file' for path in catalogue.unpaired]
+  if not len(paired) and not bad:
+    beside = notes.unpaired[:1]
+    raise InputError(
+      f'{source} has no masks, which a U-Net learns from'
+      + (f'; {notes.annotations} are not read' if notes.annotations else '')
+      + (f'; {beside[0]} has no counterpart' if beside else '')
+      + ': give Original/<Class>/ with Segmented/<Class>/, or images/ with '
+      'masks/, with matching file names, or masks beside images as x_mask'
+    )
+  bad += [f'{path}: no matching file' for path in notes.unpaired]
   if not bad:
-    return data, catalogue
+    return paired
   if spec.source.on_bad_image == 'error' or not len(paired):
-    raise builder.unusable(
-      f'{spec.source.source}: {len(bad)} masks are bad, or masks and images '
-      'have no counterpart',
+    raise checked.unusable(
+      f'{source}: {len(bad)} masks are bad, or masks and images have no '
+      'counterpart (a mask is named as its image is, or that and a suffix)',
       bad,
     )
   left_out = len(catalogue.ids) - len(paired)
   print(f'{left_out} images without a mask that can be used left out')
-  return dataset.select(data, catalogue, paired)
+  return paired
 
 
 def _all_empty(spec: InputSpec, whose: str, count: int) -> str:
@@ -132,7 +223,7 @@ def make_split(key: jax.Array, catalogue: Catalogue, spec: InputSpec) -> Split:
         )
     if spec.drop_empty_masks:
       trainable = catalogue.coverage >= masks.EMPTY_SHARE
-  split = splits.make(key, catalogue, spec.protocol, trainable=trainable)
+  split = protocols.make(key, catalogue, spec.protocol, trainable=trainable)
   if not len(split.train):
     raise InputError(
       'config.data.drop_empty_masks=True leaves no image to train on: all '

@@ -1,51 +1,73 @@
-"""Where images come from: folders, zips, Kaggle; listed, never trusted.
+"""An image set as it was read: its images with class, patient, part, masks."""
 
-A source lists its items without reading them. Every path is checked before it
-is opened: nothing outside the folder or archive that was named is ever read.
-"""
-
+import collections
 import dataclasses
-import functools
 import hashlib
-import os
 import pathlib
-import re
-import stat
-import struct
-import zipfile
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from leukemia_jax.data import layouts, listing, names, tables
+from leukemia_jax.data.layouts import Entry, Reading
+from leukemia_jax.data.listing import File
+from leukemia_jax.data.tables import Joined
 from leukemia_jax.errors import InputError
 
-KAGGLE_DATASET = 'mehradaria/leukemia'
-# Names of a tree of images and the tree of its masks, in lower case.
-_PAIRS = (('original', 'segmented'), ('images', 'masks'))
-# What tells an image beside the class folders from a note.
-_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+# The one class of a set without classes.
+UNLABELLED = 'unlabelled'
+_MAX_TABLE_BYTES = 2**27
 
 
-@dataclasses.dataclass(frozen=True)
-class File:
-  """A file of a source, not yet read.
+class Settings(NamedTuple):
+  """How a source is read; see `config.data`.
 
   Attributes:
-    path: where it lies in the source, with forward slashes.
-    stamp: changes when the content does (size and time, or CRC).
-    read: returns the bytes.
+    layout: what folders and names mean.
+    table: a table's path, which may hold `*`; 'auto' to take one of the source
+      where folders name no class, '' for none.
+    tables: how tables are read.
+    max_bytes: limit on what a zip may unpack to.
+    follow_links: whether links that lead out of the folder are read.
   """
 
-  path: str
-  stamp: str
-  read: Callable[[], bytes]
+  layout: layouts.Settings
+  table: str
+  tables: tables.Settings
+  max_bytes: int
+  follow_links: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-  """One image of a source with its label and, if there is one, its mask."""
+  """One image of a source; the fields are those of `layouts.Entry`."""
 
   image: File
   label: int
-  mask: File | None = None
+  patient: str = ''
+  part: str = ''
+  masks: tuple[File, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Notes:
+  """What a source was read as, besides its images.
+
+  Attributes:
+    how: see `layouts.Reading`.
+    left_out: paths by the reason why they are not used.
+    unpaired: images without a mask and masks without an image, if there are
+      masks.
+    mask_kinds: masks to choose from; then none is read.
+    annotations: what other annotations lie there, in words, or ''.
+    warnings: what a user should look at.
+  """
+
+  how: dict[str, str] = dataclasses.field(default_factory=dict)
+  left_out: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+  unpaired: list[str] = dataclasses.field(default_factory=list)
+  mask_kinds: list[str] = dataclasses.field(default_factory=list)
+  annotations: str = ''
+  warnings: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,304 +75,228 @@ class Source:
   """What a folder or archive holds.
 
   Attributes:
-    class_names: the class folders' names, sorted.
+    class_names: sorted; `UNLABELLED` alone where there are none.
     items: all images, in natural order of class and path.
-    unpaired: images without a mask, if there is a tree of masks, and masks
-      without an image.
+    notes: how it was read.
   """
 
   class_names: tuple[str, ...]
   items: tuple[Item, ...]
-  unpaired: tuple[str, ...] = ()
+  notes: Notes
 
   def key(self) -> str:
     """A hash that changes when any file does, made without reading them."""
-    digest = hashlib.sha256(repr((self.class_names, self.unpaired)).encode())
+    digest = hashlib.sha256(repr((self.class_names, self.notes)).encode())
     for item in self.items:
-      for file in (item.image, item.mask):
-        stamp = (file.path, file.stamp) if file else None
-        digest.update(repr((item.label, stamp)).encode())
+      stamps = [(file.path, file.stamp) for file in (item.image, *item.masks)]
+      own = (item.label, item.patient, item.part, stamps)
+      digest.update(repr(own).encode())
     return digest.hexdigest()
 
 
-def natural_key(path: str) -> list[tuple[int, str]]:
-  """Sorts 'a-2.jpg' before 'a-10.jpg'."""
-  parts = re.split(r'(\d+)', path)
-  return [(int(p), '') if p.isdecimal() else (-1, p) for p in parts]
+def open_source(name: str, settings: Settings) -> Source:
+  """Lists a source and reads what its folders, names and tables mean.
+
+  Args:
+    name: a path, or 'kaggle'; see `listing.list_source`.
+    settings: how.
+
+  Returns:
+    The source; of its images nothing is read yet.
+
+  Raises:
+    InputError: it can't be listed, holds no image, or can be read in two ways.
+  """
+  listed = listing.list_source(
+    name, max_bytes=settings.max_bytes, follow_links=settings.follow_links
+  )
+  try:
+    return _read(name, listed, settings)
+  except InputError as error:
+    text = str(error)
+    if not text.startswith((name, 'config.')):
+      text = f'{name}: {text}'
+    raise InputError(text) from None
 
 
-def _is_junk(path: str) -> bool:
-  parts = path.split('/')
+def _read(name: str, listed: listing.Listing, settings: Settings) -> Source:
+  """`open_source` after listing."""
+  files = {file.path: file for file in listed.files}
+  images = [p for p in files if names.is_image(p) or names.foreign_format(p)]
+  others = [path for path in files if path not in set(images)]
+  if not images:
+    raise InputError(_no_images(others))
+  reading, joined = _with_tables(name, files, images, others, settings)
+  _check_empty(listed.empty, reading)
+  _check_names(reading.class_names)
+  class_names = reading.class_names or (UNLABELLED,)
+  used_tables = joined.paths if joined else ()
+  left_out = {
+    **{key: list(paths) for key, paths in reading.left_out.items()},
+    'no image': [path for path in others if path not in used_tables],
+    "a system's": list(listed.of_system),
+  }
+  notes = Notes(
+    how=reading.how,
+    left_out={key: sorted(paths) for key, paths in left_out.items() if paths},
+    unpaired=list(reading.unpaired),
+    mask_kinds=list(reading.mask_kinds),
+    annotations=_annotations(files, others),
+    warnings=[*reading.warnings, *_table_warnings(joined, reading.entries)],
+  )
+  items = tuple(
+    Item(
+      files[entry.path],
+      class_names.index(entry.label or UNLABELLED),
+      entry.patient,
+      entry.part,
+      tuple(files[path] for path in entry.masks),
+    )
+    for entry in reading.entries
+  )
+  return Source(class_names, items, notes)
+
+
+def _with_tables(
+  name: str,
+  files: dict[str, File],
+  images: list[str],
+  others: list[str],
+  settings: Settings,
+) -> tuple[Reading, Joined | None]:
+  """The reading, and what tables say."""
+  found: dict[str, bytes] = {}
+  if settings.table not in ('', 'auto'):
+    found = _find_tables(name, files, settings.table)
+  else:
+    reading = layouts.read(images, settings.layout)
+    candidates = [p for p in others if p.casefold().endswith(tables.SUFFIXES)]
+    if settings.table and candidates and not reading.how['classes']:
+      contents = {path: _read_table(files[path]) for path in candidates}
+      found = {
+        path: data
+        for path, data in contents.items()
+        if tables.names_images(path, data, images)
+      }
+    if not found:
+      return reading, None
+  joined = tables.join(found, images, settings.tables)
+  return layouts.read(images, settings.layout, joined), joined
+
+
+def _read_table(file: File) -> bytes:
+  if int(file.stamp.split()[0]) > _MAX_TABLE_BYTES:
+    raise InputError(
+      f'{file.path} is a table of over {_MAX_TABLE_BYTES >> 20} MiB; refused'
+    )
+  return file.read()
+
+
+def _find_tables(
+  name: str, files: dict[str, File], pattern: str
+) -> dict[str, bytes]:
+  """Tables by their path: in the source, else in the current folder."""
+  inside = names.matching(pattern, files)
+  if not inside and (root := listing.locate(name)) is not None:
+    # A whole path, or one from the current folder, may lead into the source.
+    base = pathlib.Path(pattern).expanduser().absolute()
+    if base.is_relative_to(root.absolute()):
+      relative = base.relative_to(root.absolute()).as_posix()
+      inside = names.matching(relative, files)
+  if inside:
+    return {path: _read_table(files[path]) for path in sorted(inside)}
+  outside = listing.find_files(pattern)
+  if not outside:
+    raise InputError(
+      f'config.data.table={pattern}: there is no such file in {name}, nor from '
+      'the current folder'
+    )
+  return {path.name: _read_table(listing.open_file(path)) for path in outside}
+
+
+def _no_images(others: Sequence[str]) -> str:
+  """The error for a source without images."""
+  suffixes = collections.Counter(
+    pathlib.PurePosixPath(path).suffix.lower() or 'no suffix' for path in others
+  )
+  listed = ', '.join(f'{n} of {s}' for s, n in suffixes.most_common(5))
   return (
-    any(part.startswith('.') for part in parts)
-    or '__MACOSX' in parts
-    or parts[-1].lower() in ('thumbs.db', 'desktop.ini')
+    'there are no images'
+    + (
+      f', only files that are none by their suffix: {listed}' if listed else ''
+    )
+    + '. Expected are <Class>/<images>, Original/<Class>/ with '
+    'Segmented/<Class>/ for masks, or images/ and masks/'
   )
 
 
-def _folder_files(root: pathlib.Path) -> tuple[list[File], list[str]]:
-  inside, files, folders = root.resolve(), [], []
-  for path in root.rglob('*'):
-    name = path.relative_to(root).as_posix()
-    if _is_junk(name):
-      continue
-    _check_name(root, name)
-    if path.is_dir():
-      if path.is_symlink():
-        raise InputError(
-          f'{path} is a link to a folder; put the folder itself there'
-        )
-      folders.append(name)
-      continue
-    if not path.resolve().is_relative_to(inside):
+def _check_empty(empty: Sequence[str], reading: Reading) -> None:
+  """Refuses an empty folder beside class folders."""
+  if reading.how['classes'] != 'folders':
+    return
+  beside = set()
+  for entry in reading.entries:
+    *folders, _ = entry.path.split('/')
+    levels = [names.fold(name) for name in folders]
+    if names.fold(entry.label) in levels:
+      level = levels.index(names.fold(entry.label))
+      beside.add('/'.join(folders[:level]))
+  for folder in empty:
+    if folder and folder.rpartition('/')[0] in beside:
       raise InputError(
-        f'{path} is a link that leads out of {root}; put the file itself there'
+        f'the class folder {folder!r} holds no image; fill or remove it'
       )
-    if not path.is_file():
-      raise InputError(f'{path} is no plain file, or leads nowhere; remove it')
-    status = path.stat()
-    stamp = f'{status.st_size} {status.st_mtime_ns}'
-    files.append(File(name, stamp, path.read_bytes))
-  return files, folders
 
 
-def _check_name(where: pathlib.Path, name: str) -> None:
-  try:
-    name.encode()
-  except UnicodeEncodeError:
-    raise InputError(
-      f'{where}: the file name {name!r} is not UTF-8; rename it'
-    ) from None
-
-
-def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-  with archive.open(info) as stream:
-    # Never more than was declared, and so was counted, whatever is in there.
-    data = stream.read(info.file_size)
-    if stream.read(1):
-      raise zipfile.BadZipFile('it holds more than it declares')
-  return data
-
-
-def _zip_files(
-  path: pathlib.Path, max_bytes: int
-) -> tuple[list[File], list[str]]:
-  try:
-    archive = zipfile.ZipFile(path)
-  except (
-    zipfile.BadZipFile,
-    EOFError,
-    NotImplementedError,
-    ValueError,
-    struct.error,
-  ):
-    raise InputError(
-      f'{path} is not a zip archive, or is truncated; config.data.source takes '
-      'a folder, a .zip, "synthetic" or "kaggle"'
-    ) from None
-  files: list[File] = []
-  folders: list[str] = []
-  total = 0
-  for info in archive.infolist():
-    # The name as stored: zipfile cuts it at a null byte and turns
-    # backslashes round on some systems.
-    name = info.orig_filename.replace('\\', '/')
-    parts = name.split('/')
-    if name.startswith('/') or '..' in parts or ':' in parts[0] or '\0' in name:
+def _check_names(class_names: Sequence[str]) -> None:
+  for name in class_names:
+    if name != name.strip() or not name.isprintable():
       raise InputError(
-        f'{path}: entry {info.orig_filename!r} points outside the archive; '
-        'refused'
+        f'the class {name!r} has a name with blanks at an end or with control '
+        'characters; rename it'
       )
-    if stat.S_ISLNK(info.external_attr >> 16):
-      raise InputError(f'{path}: entry {name!r} is a link; refused')
-    if info.flag_bits & 1:
-      raise InputError(f'{path}: entry {name!r} is encrypted; unpack it first')
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-      raise InputError(
-        f'{path}: entry {name!r} is packed by an unusual method; pack the '
-        'archive again with plain zip'
-      )
-    _check_name(path, name)
-    total += info.file_size
-    if total > max_bytes:
-      raise InputError(
-        f'{path} would unpack to more than config.data.max_bytes={max_bytes}; '
-        'raise the limit if you trust the archive'
-      )
-    if _is_junk(name.rstrip('/')):
-      continue
-    if info.is_dir():
-      folders.append(name.rstrip('/'))
-      continue
-    read = functools.partial(_read_entry, archive, info)
-    files.append(File(name, f'{info.file_size} {info.CRC}', read))
-  return files, folders
 
 
-def _below(files: list[File], folder: str) -> list[File]:
-  """The files under a folder, their paths kept whole."""
-  return [f for f in files if f.path.startswith(folder)]
-
-
-def _find_tree(files: list[File]) -> tuple[str, str | None]:
-  """The prefix of the class folders and, if there is one, of the masks'."""
-  prefix = ''
-  while True:
-    tops = {f.path[len(prefix) :].split('/')[0] for f in files}
-    folders = {
-      f.path[len(prefix) :].split('/')[0]
-      for f in files
-      if '/' in f.path[len(prefix) :]
-    }
-    named = {name.lower(): name for name in folders}
-    for images, masks in _PAIRS:
-      if images in named and masks in named:
-        return f'{prefix}{named[images]}/', f'{prefix}{named[masks]}/'
-    if _PAIRS[0][0] in named:
-      return f'{prefix}{named[_PAIRS[0][0]]}/', None
-    # A lone folder that holds only folders is a wrapping, not a class.
-    if len(tops) != 1 or len(folders) != 1:
-      return prefix, None
-    inner = f'{prefix}{next(iter(folders))}/'
-    if any('/' not in f.path[len(inner) :] for f in files):
-      return prefix, None
-    prefix = inner
-
-
-def _without_suffix(path: str) -> str:
-  folder, _, name = path.rpartition('/')
-  return f'{folder}/{name.rpartition(".")[0] or name}'
-
-
-def from_files(name: str, files: list[File], folders: list[str]) -> Source:
-  """Finds classes, images and masks in a list of files.
-
-  Args:
-    name: what to call the source in errors.
-    files: all files, from a folder or an archive.
-    folders: paths of all folders, the empty ones included.
-
-  Returns:
-    The source.
-
-  Raises:
-    InputError: fewer than two class folders (with masks: none, and no images
-      instead), an empty one, or images beside them.
-  """
-  root, mask_root = _find_tree(files)
-  classes: dict[str, list[File]] = {}
-  loose = []
-  for file in _below(files, root):
-    folder, slash, _ = file.path[len(root) :].partition('/')
-    if slash:
-      classes.setdefault(folder, []).append(file)
-    elif file.path.lower().endswith(_SUFFIXES):
-      loose.append(file.path)
-  if classes and loose:
-    raise InputError(
-      f'{name}: {len(loose)} images lie beside the class folders, in none of '
-      f'them: {", ".join(sorted(loose)[:5])}. Move or remove them'
+def _table_warnings(
+  joined: Joined | None, entries: Sequence[Entry]
+) -> list[str]:
+  """Rows without a file, and files without a row."""
+  if joined is None:
+    return []
+  warnings = []
+  if joined.missing:
+    warnings.append(
+      f'{len(joined.missing)} rows of the table name no file: '
+      f'{", ".join(joined.missing[:4])}; config.data.table or '
+      'config.data.columns may be another'
     )
-  if mask_root and not classes:
-    # Pairs without classes, as drawn by hand: all of them are one.
-    classes[root.rstrip('/').rpartition('/')[2]] = _below(files, root)
-  if not all(classes.values()) or len(classes) < (1 if mask_root else 2):
-    listed = f'only the folder {next(iter(classes))!r}' if classes else 'none'
-    raise InputError(
-      f'{name}: needs at least two class folders, found {listed}; expected '
-      'Original/<Class>/<images> (with Segmented/<Class>/ for masks) or '
-      '<Class>/<images>, or to segment images/ and masks/'
+  bare = [entry.path for entry in entries if entry.path not in joined.rows]
+  if bare:
+    warnings.append(
+      f'{len(bare)} images have no row in the table: {", ".join(bare[:4])}; '
+      'config.data.table may name several with *'
     )
-  for folder in sorted(folders):
-    inner = folder[len(root) :]
-    if folder.startswith(root) and '/' not in inner and inner not in classes:
-      raise InputError(
-        f'{name}: the class folder {folder!r} holds no image; fill or remove it'
-      )
-  masks = {}
-  if mask_root:
-    for file in _below(files, mask_root):
-      masks[_without_suffix(file.path[len(mask_root) :])] = file
-  names = tuple(sorted(classes))
-  for folder in names:
-    if folder != folder.strip() or not folder.isprintable():
-      raise InputError(
-        f'{name}: the class folder {folder!r} has a name with blanks at an end '
-        'or with control characters; rename it'
-      )
-  items, unpaired = [], []
-  for label, folder in enumerate(names):
-    for image in sorted(classes[folder], key=lambda f: natural_key(f.path)):
-      mask = masks.pop(_without_suffix(image.path[len(root) :]), None)
-      items.append(Item(image, label, mask))
-      if mask_root and mask is None:
-        unpaired.append(image.path)
-  unpaired += sorted(mask.path for mask in masks.values())
-  return Source(names, tuple(items), tuple(unpaired))
+  return warnings
 
 
-def locate(name: str) -> pathlib.Path | None:
-  """The path of a source; nothing is read or fetched.
-
-  Args:
-    name: `config.data.source`.
-
-  Returns:
-    The path; None for 'synthetic' and 'kaggle'.
-
-  Raises:
-    InputError: there is nothing at the path.
-  """
-  if name in ('synthetic', 'kaggle'):
-    return None
-  path = pathlib.Path(os.path.expanduser(name))
-  if not path.exists():
-    raise InputError(
-      f'config.data.source={name}: there is no such file or folder; it takes a '
-      'folder, a .zip, "synthetic" or "kaggle"'
-    )
-  return path
-
-
-def _fetch_kaggle() -> pathlib.Path:
-  """Downloads the published set, unless it is there already."""
-  try:
-    import kagglehub
-  except ImportError:
-    raise InputError(
-      "config.data.source=kaggle needs: pip install 'leukemia_jax[kaggle]'"
-    ) from None
-  try:
-    return pathlib.Path(kagglehub.dataset_download(KAGGLE_DATASET))
-  except Exception as error:
-    raise InputError(
-      f'Kaggle did not give {KAGGLE_DATASET}: {error}; download it by hand '
-      'and give its path as config.data.source'
-    ) from None
-
-
-def open_source(name: str, *, max_bytes: int) -> Source:
-  """Lists a folder, a zip or the Kaggle data set.
-
-  Args:
-    name: a path, or 'kaggle' (needs the extra of that name, and an account's
-      token; see kagglehub).
-    max_bytes: limit on what a zip may unpack to.
-
-  Returns:
-    The source, nothing of it read yet.
-
-  Raises:
-    InputError: the path is missing, is no folder or zip, is unsafe, or holds
-      no class folders.
-  """
-  path = locate(name) or _fetch_kaggle()
-  try:
-    files, folders = (
-      _folder_files(path) if path.is_dir() else _zip_files(path, max_bytes)
-    )
-  except PermissionError as error:
-    raise InputError(
-      f'config.data.source={name}: no permission to read {error.filename}'
-    ) from None
-  return from_files(name, files, folders)
+def _annotations(files: dict[str, File], others: Sequence[str]) -> str:
+  """Boxes or points that lie with the images, in words; '' without."""
+  xml = [path for path in others if path.lower().endswith('.xml')]
+  if xml:
+    return f'{len(xml)} files of boxes (Pascal VOC, {xml[0]})'
+  txt = [
+    path
+    for path in others
+    if path.lower().endswith('.txt')
+    and set(names.words(path.rpartition('/')[0])) & names.MASK_WORDS
+  ]
+  if txt:
+    first = _read_table(files[txt[0]]).decode(errors='replace').split('\n')[0]
+    kind = 'boxes (YOLO)' if len(first.split()) == 5 else 'points'
+    return f'{len(txt)} files of {kind} ({txt[0]})'
+  if xyc := [path for path in others if path.lower().endswith('.xyc')]:
+    return f'{len(xyc)} files of points ({xyc[0]})'
+  marked = [p for p in others if p.lower().endswith(('.json', '.geojson'))]
+  if marked:
+    return f'{len(marked)} files of outlines or boxes (JSON, {marked[0]})'
+  return ''

@@ -1,37 +1,19 @@
 """Training, validation and test parts: pure functions of labels, groups, key.
 
 A part is an int array of shape (n, 2) of (source index, copy number); copy 0
-is the original image. Two loading options and these protocols are known:
-
-* option 1 splits every class by itself (the study's 700 / 150 / 150 of 1,000),
-  option 2 splits all images at once (70 / 15 / 15 %);
-* `balance_then_split`, the study's: every class is filled up by augmented
-  copies, then all are split, so copies of one image land in several parts;
-* `split_then_balance`: originals are split by group, then the training part of
-  every class is filled up by repeating indices. No image and no group is in
-  two parts, and all training images are augmented the same way, while training;
-* `split` is the same without the repeating;
-* `disjoint_from_study_tests` is `split_then_balance` without what a test part
-  of the first two protocols holds, in either option; that is its test part. A
-  backbone that was trained on it has seen none of the images that the study
-  tests on, nor their copies, whichever way it splits.
+is the original image.
 """
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from leukemia_jax.data import grouping
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.errors import InputError
 
 PARTS = ('train', 'validation', 'test')
-OPTIONS = (1, 2)
-STUDY_PROTOCOLS = ('split_then_balance', 'balance_then_split')
-PROTOCOLS = (*STUDY_PROTOCOLS, 'split', 'disjoint_from_study_tests')
 # The study's numbers: images a class is filled up to, of a set of that size.
 STUDY_PER_CLASS = 1000
 STUDY_SIZE = 3256
@@ -47,30 +29,12 @@ class Split(NamedTuple):
   test: np.ndarray
 
 
-class Protocol(NamedTuple):
-  """How a set is split; see `config.data` for the values.
-
-  Attributes:
-    name: one of `PROTOCOLS`.
-    option: 1 splits by class, 2 globally.
-    grouping: see `grouping.group_ids`.
-    block: see `grouping.group_ids`.
-    per_class: images that every class is filled up to; 0 chooses.
-  """
-
-  name: str
-  option: int
-  grouping: str
-  block: int
-  per_class: int
-
-
-def _generator(key: jax.Array) -> np.random.Generator:
+def generator(key: jax.Array) -> np.random.Generator:
   """A NumPy generator for index work on the host, seeded by a JAX key."""
   return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
-def _held_out(count: int, round_up: bool) -> int:
+def held_out_count(count: int, round_up: bool = False) -> int:
   """15 % of a count: up as the study's option 2, else to the nearest.
 
   Three images or more leave at least one for every part.
@@ -140,8 +104,12 @@ def _split_groups(
   held_out: int,
   fixed: dict[int, int],
   rng: np.random.Generator,
+  drawn: tuple[int, ...] = (2, 1),
 ) -> list[np.ndarray]:
-  """Splits images by group; `fixed` holds, and takes, groups' parts."""
+  """Splits images by group; `fixed` holds, and takes, groups' parts.
+
+  `drawn` are the parts that are drawn: test is filled before validation.
+  """
   parts: list[list[int]] = [[], [], []]
   members: dict[int, list[int]] = {}
   for i in indices:
@@ -150,7 +118,7 @@ def _split_groups(
     parts[fixed[group]] += members.pop(group)
   names = list(members)
   names = [names[i] for i in rng.permutation(len(names))]
-  for part in (2, 1):
+  for part in drawn:
     sizes = [len(members[name]) for name in names]
     wanted = max(0, held_out - len(parts[part]))
     # Test is filled first: validation and training need a group each.
@@ -180,7 +148,7 @@ def copies_for(
     int32 array of shape (m, 2): source index and copy number, from 1. Sources
     go round a shuffled class, so copies spread evenly.
   """
-  rng, pairs = _generator(key), []
+  rng, pairs = generator(key), []
   for label in range(num_classes):
     members = rng.permutation(np.flatnonzero(labels == label))
     numbers = np.arange(max(0, target - len(members)))
@@ -221,13 +189,13 @@ def balance_then_split(
   copies = copies_for(labels, num_classes, target, copy_rows_key)
   originals = np.stack([np.arange(len(labels)), np.zeros(len(labels), int)], 1)
   pairs = np.concatenate([originals, copies]).astype(np.int32)
-  rng = _generator(split_key)
+  rng = generator(split_key)
   if option == 2:
-    return Split(*_cut(pairs, _held_out(len(pairs), True), rng))
+    return Split(*_cut(pairs, held_out_count(len(pairs), True), rng))
   cuts = []
   for label in range(num_classes):
     of_class = pairs[labels[pairs[:, 0]] == label]
-    cuts.append(_cut(of_class, _held_out(len(of_class), False), rng))
+    cuts.append(_cut(of_class, held_out_count(len(of_class), False), rng))
   joined = [np.concatenate(part) for part in zip(*cuts, strict=True)]
   return Split(*(part[rng.permutation(len(part))] for part in joined))
 
@@ -259,28 +227,61 @@ def split_then_balance(
     The split; validation and test hold every original once, all copy numbers
     are 0.
   """
-  rng = _generator(key)
+  rng = generator(key)
   fixed: dict[int, int] = {}
   if option == 2:
-    held_out = _held_out(len(labels), True)
+    held_out = held_out_count(len(labels), True)
     indices = np.arange(len(labels))
     parts = _split_groups(indices, groups, held_out, fixed, rng)
   else:
     by_class = []
     for label in range(num_classes):
       of_class = np.flatnonzero(labels == label)
-      held_out = _held_out(len(of_class), False)
+      held_out = held_out_count(len(of_class), False)
       by_class.append(_split_groups(of_class, groups, held_out, fixed, rng))
     parts = [
       rng.permutation(np.concatenate(part))
       for part in zip(*by_class, strict=True)
     ]
+  return balanced(
+    parts,
+    labels,
+    rng,
+    num_classes=num_classes,
+    target=target,
+    trainable=trainable,
+  )
+
+
+def balanced(
+  parts: Sequence[np.ndarray],
+  labels: np.ndarray,
+  rng: np.random.Generator,
+  *,
+  num_classes: int,
+  target: int | None,
+  trainable: np.ndarray | None,
+) -> Split:
+  """A split from parts of originals, the training part filled up by repeating.
+
+  Args:
+    parts: int arrays, the indices of training, validation and test images.
+    labels: int array, the originals' labels.
+    rng: draws what is repeated, and the order.
+    num_classes: number of classes.
+    target: see `split_then_balance`.
+    trainable: see `split_then_balance`.
+
+  Returns:
+    The split.
+  """
+  parts = list(parts)
   if trainable is not None:
     parts[0] = parts[0][trainable[parts[0]]]
   if target is not None:
     train = parts[0]
     counts = np.bincount(labels[train], minlength=num_classes)
-    fill = max(target - 2 * _held_out(target, False), int(counts.max()))
+    fill = max(target - 2 * held_out_count(target, False), int(counts.max()))
     repeated = [train]
     for label in range(num_classes):
       of_class = rng.permutation(train[labels[train] == label])
@@ -292,109 +293,60 @@ def split_then_balance(
   )
 
 
-def tested(catalogue: Catalogue, splits: Iterable[Split]) -> np.ndarray:
-  """Which images a test part holds, or copies or twins of them: bool (n,)."""
-  sources = np.concatenate([split.test[:, 0] for split in splits])
-  hashes = np.array(catalogue.pixel_hashes)
-  return np.isin(hashes, hashes[sources])
-
-
-def make(
+def hold_out(
   key: jax.Array,
-  catalogue: Catalogue,
-  protocol: Protocol,
+  labels: np.ndarray,
+  groups: np.ndarray,
   *,
+  test: np.ndarray,
+  validation: np.ndarray | None,
+  usable: np.ndarray,
+  num_classes: int,
+  target: int | None,
   trainable: np.ndarray | None = None,
 ) -> Split:
-  """Splits a set.
+  """A split whose test part is given.
 
   Args:
     key: PRNG key.
-    catalogue: of the set.
-    protocol: how.
-    trainable: bool array, shape (n,), images that may be in the training part;
-      None for all.
+    labels: int array, the originals' labels.
+    groups: int array, the originals' groups: what shares one with a test image
+      is in no other part, and what shares one with validation is not trained
+      on.
+    test: bool array, the test images.
+    validation: bool array; None to draw it by group, class by class, from what
+      is left: as many as 15 % of the class.
+    usable: bool array, the images that may be in the other parts.
+    num_classes: number of classes.
+    target: see `split_then_balance`.
+    trainable: see `split_then_balance`.
 
   Returns:
     The split.
-
-  Raises:
-    InputError: a class has too few images or groups to be in every part, or
-      none at all.
   """
-  labels, names = catalogue.labels, catalogue.class_names
-  empty = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
-  if len(empty):
-    raise InputError(
-      f'class {names[empty[0]]!r} has no image left '
-      f'({len(catalogue.skipped)} bad images were left out); mend some of its '
-      'files or remove its folder'
-    )
-  groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)
-  target = per_class(labels, len(names), protocol.per_class)
-
-  def by_protocol(name: str, option: int) -> Split:
-    if name == 'balance_then_split':
-      return balance_then_split(
-        key, labels, num_classes=len(names), option=option, target=target
-      )
-    return split_then_balance(
-      key,
-      labels,
-      groups,
-      num_classes=len(names),
-      option=option,
-      target=None if name == 'split' else target,
-      trainable=trainable,
-    )
-
-  held_out = np.zeros(len(labels), bool)
-  if protocol.name == 'disjoint_from_study_tests':
-    studies = itertools.product(STUDY_PROTOCOLS, OPTIONS)
-    held_out = tested(catalogue, (by_protocol(*study) for study in studies))
-    trainable = ~held_out if trainable is None else trainable & ~held_out
-  split = by_protocol(protocol.name, protocol.option)
-  if trainable is not None:
-    split = split._replace(train=split.train[trainable[split.train[:, 0]]])
-  if held_out.any():
-    originals = np.flatnonzero(held_out).astype(np.int32)
-    split = split._replace(
-      validation=split.validation[~held_out[split.validation[:, 0]]],
-      test=np.stack([originals, np.zeros_like(originals)], 1),
-    )
-  # Without some images a class may have none to train on; the caller says if
-  # no class has.
-  checked = PARTS if trainable is None else PARTS[1:]
-  _check_classes(split, checked, catalogue, groups, protocol)
-  return split
-
-
-def _check_classes(
-  split: Split,
-  parts: tuple[str, ...],
-  catalogue: Catalogue,
-  groups: np.ndarray,
-  protocol: Protocol,
-) -> None:
-  """Refuses a split with a part that lacks a class."""
-  labels, names = catalogue.labels, catalogue.class_names
-  for part in parts:
-    sources = getattr(split, part)[:, 0]
-    counts = np.bincount(labels[sources], minlength=len(names))
-    if counts.all():
-      continue
-    label = int(np.argmin(counts))
-    of_class = groups[labels == label]
-    hints = ''
-    if protocol.option != 1:
-      hints += ', or give config.data.option=1'
-    if protocol.grouping != 'none':
-      hints += ', or accept leaks with config.data.grouping=none'
-    raise InputError(
-      f'class {names[label]!r} has no image in the {part} part: its '
-      f'{len(of_class)} images in {len(set(of_class))} groups are too few '
-      f'to split. Add images{hints}'
-    )
+  rng = generator(key)
+  usable = usable & ~np.isin(groups, groups[test])
+  if validation is None:
+    fixed: dict[int, int] = {}
+    drawn = np.zeros(len(labels), bool)
+    for label in range(num_classes):
+      of_class = labels == label
+      members = np.flatnonzero(of_class & usable)
+      if len(members):
+        wanted = held_out_count(int(of_class.sum()))
+        parts = _split_groups(members, groups, wanted, fixed, rng, (1,))
+        drawn[parts[1]] = True
+    validation = drawn
+  validation = validation & usable
+  train = usable & ~np.isin(groups, groups[validation])
+  return balanced(
+    [rng.permutation(np.flatnonzero(p)) for p in (train, validation, test)],
+    labels,
+    rng,
+    num_classes=num_classes,
+    target=target,
+    trainable=trainable,
+  )
 
 
 def unique(pairs: np.ndarray) -> np.ndarray:

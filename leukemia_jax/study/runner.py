@@ -19,7 +19,7 @@ from leukemia_jax import build, models, progress
 from leukemia_jax.audit import baselines
 from leukemia_jax.build import Network
 from leukemia_jax.config_keys import RANDOM
-from leukemia_jax.data import input_pipeline, splits
+from leukemia_jax.data import input_pipeline, protocols, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.errors import InputError
 from leukemia_jax.lock import lock_folder
@@ -106,7 +106,7 @@ def make_backbone(config: ConfigDict, study_set: StudySet) -> features.Backbone:
       create(**fields), preprocess, fingerprint, load_weights
     )
   # What no test part holds, mixed: a batch of one class has other statistics.
-  tested = splits.tested(study_set.catalogue, study_set.splits.values())
+  tested = protocols.tested(study_set.catalogue, study_set.splits.values())
   free = np.flatnonzero(~tested)
   if len(free) < config.train.batch_size:
     raise InputError(
@@ -140,10 +140,10 @@ def _check(config: ConfigDict, every: list[Row]) -> None:
       f'config.study.row={config.study.row}: the study has the rows 0 to '
       f'{len(every) - 1}, or -1 for all'
     )
-  if config.data.protocol not in splits.STUDY_PROTOCOLS:
+  if config.data.protocol not in protocols.STUDY_PROTOCOLS:
     raise InputError(
       f'config.data.protocol={config.data.protocol}: a study takes '
-      f'{" or ".join(splits.STUDY_PROTOCOLS)}'
+      f'{" or ".join(protocols.STUDY_PROTOCOLS)}'
     )
 
 

@@ -15,8 +15,8 @@ from leukemia_jax.workdir import CONFIG
 
 # Of config.json, split.json, result.json and a study's rows; and the releases
 # that read earlier formats.
-FORMAT = 2
-_READERS = {1: '0.1.0'}
+FORMAT = 3
+_READERS = {1: '0.1.0', 2: '0.2.0'}
 
 
 def check_format(content: Any, path: pathlib.Path) -> None:

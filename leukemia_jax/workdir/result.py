@@ -89,9 +89,12 @@ class DataRecord:
     scale: `config.data.scale`.
     classes: those of the model; to segment, those of the set.
     images: number of images.
+    unit: 'field' or 'cell': what an image shows.
     groups: number of groups that are not torn apart.
+    patients: number of patients; None where none is known.
     skipped: number of bad images that were left out.
     split: of a training run.
+    patients_by_part: of a training run, where patients are known.
     counts: images by part and class, repeated ones counted again.
     held_out_seen_by_weights: held-out images that the starting weights have
       learnt from, by part.
@@ -106,6 +109,9 @@ class DataRecord:
   images: int
   groups: int
   skipped: int
+  unit: str = 'field'
+  patients: int | None = None
+  patients_by_part: dict[str, int] | None = None
   split: SplitRecord | None = None
   counts: dict[str, dict[str, int]] | None = None
   held_out_seen_by_weights: dict[str, int] | None = None
@@ -291,7 +297,9 @@ def data_record(config: ConfigDict, catalogue: Catalogue) -> DataRecord:
     classes=list(catalogue.class_names),
     images=len(catalogue.ids),
     groups=len(set(groups.tolist())),
-    skipped=len(catalogue.skipped),
+    skipped=len(catalogue.skipped) + len(catalogue.contradictory),
+    unit=data.unit,
+    patients=catalogue.num_patients,
   )
 
 
@@ -305,7 +313,7 @@ def mask_record(spec: InputSpec, catalogue: Catalogue) -> MaskRecord | None:
     rule=spec.mask_reading.rule,
     cleaned=spec.mask_reading.clean,
     bad=len(catalogue.bad_masks),
-    unpaired=len(catalogue.unpaired),
+    unpaired=len(catalogue.notes.unpaired),
     by_class=dict(zip(names, summaries, strict=True)),
     warnings=masks.warnings(summaries, names),
   )

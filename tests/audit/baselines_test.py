@@ -30,16 +30,15 @@ def smears() -> tuple[Dataset, Catalogue]:
     class_names=synthetic.CLASSES,
     labels=labels,
     ids=names,
-    groups=names,
+    patients=names,
+    parts=('',) * len(names),
     pixel_hashes=names,
+    mean_colours=np.zeros((len(names), 3)),
     fingerprint='',
     coverage=np.full(len(labels), np.nan),
     num_masks=0,
     num_multicolour_masks=0,
     mask_side=0,
-    skipped=(),
-    bad_masks=(),
-    unpaired=(),
   )
   return Dataset(jnp.asarray(np.stack(images)), jnp.asarray(labels)), catalogue
 

@@ -12,6 +12,7 @@ from PIL import Image
 from leukemia_jax.data import (
   builder,
   dataset,
+  decode,
   masks,
   synthetic,
   synthetic_cells,
@@ -24,8 +25,8 @@ def spec(tmp_path: pathlib.Path, folder, **changes) -> builder.SourceSpec:
     'source': str(folder),
     'cache_dir': str(tmp_path / 'cache'),
     'on_bad_image': 'error',
-    'max_pixels': 10**6,
-    'max_bytes': 10**9,
+    'reading': conftest.reading(),
+    'decoding': decode.Settings(max_pixels=10**6),
     'synthetic_scale': 0.01,
     'synthetic_seed': 0,
   }
@@ -34,7 +35,7 @@ def spec(tmp_path: pathlib.Path, folder, **changes) -> builder.SourceSpec:
 
 def load(tmp_path, folder, size=32, **changes):
   prepared = builder.prepare(spec(tmp_path, folder, **changes))
-  return dataset.load(prepared, size)
+  return dataset.load(prepared, dataset.Reading(size))
 
 
 @pytest.fixture
@@ -52,19 +53,43 @@ def test_what_goes_in_comes_out(tmp_path, folder):
     expected = np.asarray(Image.open(folder / name))
     np.testing.assert_array_equal(image, expected)
   assert data.images.dtype == np.uint8
-  assert len(set(catalogue.groups)) == 7
+  assert len(set(catalogue.pixel_hashes)) == 7
+  assert catalogue.num_patients is None
   assert catalogue.num_masks == 0
+  for image, mean in zip(data.images, catalogue.mean_colours, strict=True):
+    np.testing.assert_allclose(np.asarray(image).mean((0, 1)), mean)
 
 
-def test_equal_images_form_a_group(tmp_path, folder):
+def test_equal_images_share_a_hash(tmp_path, folder):
   shutil.copy(folder / 'a/cell-1.png', folder / 'a/cell-9.png')
-  # The same pixels in another format are the same image.
-  Image.open(folder / 'b/cell-0.png').save(folder / 'b/twin.bmp')
+  # The same pixels in another format are the same image, mirrored or not.
+  for i, turn in enumerate(Image.Transpose):
+    turned = Image.open(folder / 'b/cell-0.png').transpose(turn)
+    turned.save(folder / f'b/twin-{i}.bmp')
   _, catalogue = load(tmp_path, folder)
-  group = dict(zip(catalogue.ids, catalogue.groups, strict=True))
+  group = dict(zip(catalogue.ids, catalogue.pixel_hashes, strict=True))
   assert group['a/cell-9.png'] == group['a/cell-1.png']
-  assert group['b/twin.bmp'] == group['b/cell-0.png']
-  assert len(set(catalogue.groups)) == 7
+  for i in range(len(Image.Transpose)):
+    assert group[f'b/twin-{i}.bmp'] == group['b/cell-0.png']
+  assert len(set(catalogue.pixel_hashes)) == 7
+  assert catalogue.num_duplicates == 1 + len(Image.Transpose)
+
+
+def test_images_of_two_classes_are_refused_or_left_out(tmp_path, folder):
+  turned = Image.open(folder / 'a/cell-1.png').transpose(
+    Image.Transpose.TRANSVERSE
+  )
+  turned.save(folder / 'b/again.png')
+  with pytest.raises(InputError) as caught:
+    load(tmp_path, folder)
+  text = str(caught.value)
+  assert '2 images stand in several classes' in text
+  assert 'a/cell-1.png: a' in text and 'b/again.png: b' in text
+  assert 'config.data.on_bad_image=skip' in text
+  data, catalogue = load(tmp_path, folder, on_bad_image='skip')
+  assert len(catalogue.ids) == len(data.images) == 6
+  assert 'a/cell-1.png' not in catalogue.ids
+  assert sorted(catalogue.contradictory) == ['a/cell-1.png', 'b/again.png']
 
 
 def test_prepared_once_and_again_when_a_file_changes(tmp_path, folder):
@@ -72,17 +97,17 @@ def test_prepared_once_and_again_when_a_file_changes(tmp_path, folder):
   stamp = first.stat().st_mtime_ns
   assert builder.prepare(spec(tmp_path, folder)) == first
   assert first.stat().st_mtime_ns == stamp
-  _, before = dataset.load(first, 32)
+  _, before = dataset.load(first, dataset.Reading(32))
   Image.new('RGB', (32, 32)).save(folder / 'a/cell-0.png')
   second = builder.prepare(spec(tmp_path, folder))
-  _, after = dataset.load(second, 32)
+  _, after = dataset.load(second, dataset.Reading(32))
   assert second != first
   assert before.fingerprint != after.fingerprint
 
 
 def test_all_bad_files_are_named_at_once(tmp_path, folder):
   (folder / 'a/empty.png').write_bytes(b'')
-  (folder / 'a/notes.txt').write_text('hello')
+  (folder / 'a/page.png').write_text('hello')
   whole = (folder / 'b/cell-0.png').read_bytes()
   (folder / 'b/cell-0.png').write_bytes(whole[: len(whole) // 2])
   Image.new('RGB', (1001, 1000)).save(folder / 'b/large.png')
@@ -92,7 +117,7 @@ def test_all_bad_files_are_named_at_once(tmp_path, folder):
   assert '4 of 10 images' in text
   for expected in (
     'a/empty.png: the file is empty',
-    'a/notes.txt: not an image',
+    'a/page.png: not an image',
     'b/cell-0.png: damaged',
     'b/large.png: 1001 x 1000 px is over config.data.max_pixels=1000000',
     'config.data.on_bad_image=skip',
@@ -119,7 +144,7 @@ def test_masks_are_kept(tmp_path):
   conftest.save_images(root / 'Segmented', {'a': 3, 'b': 2}, size=16)
   _, catalogue = load(tmp_path, root)
   assert catalogue.num_masks == 5
-  assert catalogue.unpaired == ('Original/b/cell-2.png',)
+  assert catalogue.notes.unpaired == ['Original/b/cell-2.png']
 
 
 def test_synthetic_records_are_the_rendered_images(tmp_path):
@@ -135,7 +160,7 @@ def test_synthetic_records_are_the_rendered_images(tmp_path):
   )
   np.testing.assert_array_equal(data.images[7], image)
   assert catalogue.num_masks == len(labels)
-  assert len(set(catalogue.groups)) == len(set(patients))
+  assert catalogue.num_patients == len(set(patients))
 
 
 def test_copies_depend_on_source_and_number_alone(tmp_path, folder):
@@ -157,7 +182,8 @@ def test_copies_depend_on_source_and_number_alone(tmp_path, folder):
   assert unchanged is data
 
 
-RULE = masks.Reading('grey>0', False, 60)
+def masked(size):
+  return dataset.Reading(size, masks=masks.Reading('grey>0', False, 60))
 
 
 def save_pairs(root, classes, size=32, low=0, high=255):
@@ -176,7 +202,7 @@ def test_masks_are_read_by_the_rule(tmp_path, levels):
   save_pairs(tmp_path / 'set', {'a': 2, 'b': 1}, low=levels[0], high=levels[1])
   (tmp_path / 'set/Segmented/b/cell-0.png').unlink()
   prepared = builder.prepare(spec(tmp_path, tmp_path / 'set'))
-  data, catalogue = dataset.load(prepared, 16, RULE)
+  data, catalogue = dataset.load(prepared, masked(16))
   assert data.masks.shape == (3, 16, 16, 1) and data.masks.dtype == np.uint8
   expected = np.zeros((16, 16))
   expected[:, :8] = 1
@@ -186,7 +212,7 @@ def test_masks_are_read_by_the_rule(tmp_path, levels):
   assert catalogue.coverage[:2].tolist() == [0.5, 0.5]
   assert np.isnan(catalogue.coverage[2])
   assert catalogue.num_multicolour_masks == 0
-  plain, unread = dataset.load(prepared, 16)
+  plain, unread = dataset.load(prepared, dataset.Reading(16))
   assert plain.masks is None and np.isnan(unread.coverage).all()
 
 
@@ -197,7 +223,7 @@ def test_masks_of_three_colours_are_counted(tmp_path):
   mask[:4], mask[4:8] = (255, 0, 0), (0, 255, 0)
   Image.fromarray(mask).save(path)
   prepared = builder.prepare(spec(tmp_path, tmp_path / 'set'))
-  data, catalogue = dataset.load(prepared, 32, RULE)
+  data, catalogue = dataset.load(prepared, masked(32))
   assert catalogue.num_multicolour_masks == 1
   assert (
     np.asarray(data.masks[0, ..., 0]).sum(1).tolist() == [32] * 8 + [0] * 24
@@ -209,7 +235,7 @@ def test_bad_masks_are_named_and_their_images_kept(tmp_path):
   Image.new('L', (32, 30)).save(tmp_path / 'set/Segmented/a/cell-1.png')
   (tmp_path / 'set/Segmented/b/cell-0.png').write_bytes(b'no')
   prepared = builder.prepare(spec(tmp_path, tmp_path / 'set'))
-  data, catalogue = dataset.load(prepared, 32, RULE)
+  data, catalogue = dataset.load(prepared, masked(32))
   one, two = catalogue.bad_masks
   assert one == (
     'Segmented/a/cell-1.png: this mask is 32 x 30 px, its image 32 x 32'
@@ -223,7 +249,7 @@ def test_bad_masks_are_named_and_their_images_kept(tmp_path):
 def test_select_keeps_images_masks_and_catalogue_together(tmp_path):
   save_pairs(tmp_path / 'set', {'a': 3, 'b': 2})
   prepared = builder.prepare(spec(tmp_path, tmp_path / 'set'))
-  data, catalogue = dataset.load(prepared, 32, RULE)
+  data, catalogue = dataset.load(prepared, masked(32))
   rows = np.array([4, 0])
   some, of_some = dataset.select(data, catalogue, rows)
   for got, expected in zip(some, data, strict=True):
@@ -236,7 +262,7 @@ def test_select_keeps_images_masks_and_catalogue_together(tmp_path):
 def test_copies_have_their_masks(tmp_path):
   save_pairs(tmp_path / 'set', {'a': 2, 'b': 1})
   prepared = builder.prepare(spec(tmp_path, tmp_path / 'set'))
-  data, _ = dataset.load(prepared, 32, RULE)
+  data, _ = dataset.load(prepared, masked(32))
 
   def turn(key, image, mask):
     return image[:, ::-1], mask[:, ::-1]

@@ -14,8 +14,6 @@ import pytest
 from leukemia_jax.data import source
 from leukemia_jax.errors import InputError
 
-LIMIT = 10**9
-
 
 def zipped(folder: pathlib.Path, path: pathlib.Path, prefix: str = ''):
   with zipfile.ZipFile(path, 'w') as archive:
@@ -26,7 +24,7 @@ def zipped(folder: pathlib.Path, path: pathlib.Path, prefix: str = ''):
 
 
 def opened(path) -> source.Source:
-  return source.open_source(str(path), max_bytes=LIMIT)
+  return source.open_source(str(path), conftest.reading())
 
 
 def entry(path: pathlib.Path, name: str, data: bytes = b'x', mode: int = 0):
@@ -54,16 +52,16 @@ def test_original_and_segmented(study, tmp_path, wrapping):
   found = opened(zipped(study, tmp_path / 'x.zip', wrapping))
   assert found.class_names == ('Benign', 'Pro')
   assert [item.label for item in found.items] == [0, 0, 0, 1, 1]
-  assert [item.mask is not None for item in found.items] == [1, 1, 0, 1, 1]
-  assert found.unpaired == (
+  assert [len(item.masks) for item in found.items] == [1, 1, 0, 1, 1]
+  assert sorted(found.notes.unpaired) == [
     f'{wrapping}Original/Benign/cell-2.png',
     f'{wrapping}Segmented/Pro/cell-2.png',
-  )
+  ]
   first = found.items[0]
   assert (
     first.image.read() == (study / 'Original/Benign/cell-0.png').read_bytes()
   )
-  assert first.mask.path.endswith('Segmented/Benign/cell-0.png')
+  assert first.masks[0].path.endswith('Segmented/Benign/cell-0.png')
 
 
 def test_folder_and_zip_hold_the_same(study, tmp_path):
@@ -82,7 +80,7 @@ def test_plain_classes_with_any_names(tmp_path):
   found = opened(tmp_path / 'my set')
   assert found.class_names == tuple(sorted(names))
   assert len(found.items) == 8
-  assert not found.unpaired
+  assert not found.notes.unpaired
 
 
 def test_natural_order(tmp_path):
@@ -104,13 +102,12 @@ def test_missing_path():
     opened('nowhere.zip')
 
 
-def test_no_class_folder(tmp_path):
-  with pytest.raises(
-    InputError, match='at least two class folders, found none'
-  ):
+def test_no_image(tmp_path):
+  with pytest.raises(InputError, match='there are no images. Expected are'):
     opened(tmp_path)
-  conftest.save_images(tmp_path, {'only': 2}, size=8)
-  with pytest.raises(InputError, match="only the folder 'only'"):
+  (tmp_path / 'data.mat').write_bytes(b'x')
+  (tmp_path / 'readme').write_bytes(b'x')
+  with pytest.raises(InputError, match='1 of .mat, 1 of no suffix'):
     opened(tmp_path)
 
 
@@ -146,7 +143,7 @@ def test_link_in_a_zip(tmp_path):
 def test_zip_over_the_limit(study, tmp_path):
   path = zipped(study, tmp_path / 'x.zip')
   with pytest.raises(InputError, match=r'config\.data\.max_bytes=100'):
-    source.open_source(str(path), max_bytes=100)
+    source.open_source(str(path), conftest.reading(max_bytes=100))
 
 
 def test_a_zip_that_lies_about_sizes_cannot_unpack_more(tmp_path):
@@ -173,8 +170,22 @@ def test_link_out_of_a_folder(tmp_path):
   secret = tmp_path / 'secret.png'
   secret.write_bytes(b'x')
   os.symlink(secret, tmp_path / 'set/a/link.png')
-  with pytest.raises(InputError, match='leads out of'):
+  with pytest.raises(InputError, match='1 files are links that lead out of'):
     opened(tmp_path / 'set')
+
+
+def test_links_are_followed_if_they_are_allowed(tmp_path):
+  conftest.save_images(tmp_path / 'store', {'a': 2, 'b': 1}, size=8)
+  (tmp_path / 'set/b').mkdir(parents=True)
+  os.symlink(tmp_path / 'store/a', tmp_path / 'set/a')
+  os.symlink(tmp_path / 'store/b/cell-0.png', tmp_path / 'set/b/x.png')
+  allowed = conftest.reading()._replace(follow_links=True)
+  found = source.open_source(str(tmp_path / 'set'), allowed)
+  paths = [item.image.path for item in found.items]
+  assert paths == ['a/cell-0.png', 'a/cell-1.png', 'b/x.png']
+  os.symlink(tmp_path / 'set', tmp_path / 'set/b/again')
+  with pytest.raises(InputError, match='link to a folder that it lies in'):
+    source.open_source(str(tmp_path / 'set'), allowed)
 
 
 def test_linked_folder_pipe_and_dangling_link(tmp_path):
@@ -236,7 +247,7 @@ def test_kaggle_is_asked_for_the_data_set(study, monkeypatch):
 
   fake = types.SimpleNamespace(dataset_download=download)
   monkeypatch.setitem(sys.modules, 'kagglehub', fake)
-  found = source.open_source('kaggle', max_bytes=LIMIT)
+  found = source.open_source('kaggle', conftest.reading())
   assert asked == ['mehradaria/leukemia']
   assert found.class_names == ('Benign', 'Pro')
 
@@ -245,15 +256,15 @@ def test_kaggle_is_asked_for_the_data_set(study, monkeypatch):
 
   fake.dataset_download = refuse
   with pytest.raises(InputError, match='no network; download it by hand'):
-    source.open_source('kaggle', max_bytes=LIMIT)
+    source.open_source('kaggle', conftest.reading())
 
 
 def test_images_and_masks_without_classes(tmp_path):
   conftest.save_images(tmp_path / 'set', {'images': 3, 'masks': 2}, size=8)
   found = opened(tmp_path / 'set')
-  assert found.class_names == ('images',)
-  assert [item.mask is not None for item in found.items] == [True, True, False]
-  assert found.unpaired == ('images/cell-2.png',)
+  assert found.class_names == (source.UNLABELLED,)
+  assert [len(item.masks) for item in found.items] == [1, 1, 0]
+  assert found.notes.unpaired == ['images/cell-2.png']
 
 
 def test_images_and_masks_in_classes(tmp_path):
@@ -261,7 +272,7 @@ def test_images_and_masks_in_classes(tmp_path):
     conftest.save_images(tmp_path / 'set' / tree, {'a': 2, 'b': 1}, size=8)
   found = opened(tmp_path / 'set')
   assert found.class_names == ('a', 'b')
-  assert all(item.mask is not None for item in found.items)
+  assert all(item.masks for item in found.items)
 
 
 def test_a_class_may_be_called_images(tmp_path):

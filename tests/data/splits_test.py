@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import catalogue
 
-from leukemia_jax.data import splits
+from leukemia_jax.data import protocols, splits
 from leukemia_jax.errors import InputError
 
 COUNTS = (504, 985, 963, 804)
@@ -16,7 +16,7 @@ LABELS = np.repeat(np.arange(4), COUNTS).astype(np.int32)
 KEY = jax.random.key(7)
 
 
-def protocol(**changes) -> splits.Protocol:
+def protocol(**changes) -> protocols.Protocol:
   values = {
     'name': 'split_then_balance',
     'option': 1,
@@ -24,7 +24,7 @@ def protocol(**changes) -> splits.Protocol:
     'block': 40,
     'per_class': 0,
   }
-  return splits.Protocol(**values | changes)
+  return protocols.Protocol(**values | changes)
 
 
 def by_class(rows: np.ndarray, labels=LABELS) -> list[int]:
@@ -32,7 +32,7 @@ def by_class(rows: np.ndarray, labels=LABELS) -> list[int]:
 
 
 def test_the_studys_option_1():
-  split = splits.make(
+  split = protocols.make(
     KEY, catalogue(LABELS), protocol(name='balance_then_split')
   )
   assert [by_class(part) for part in split] == [[700] * 4, [150] * 4, [150] * 4]
@@ -40,9 +40,9 @@ def test_the_studys_option_1():
 
 def test_the_studys_option_2():
   name = 'balance_then_split'
-  split = splits.make(KEY, catalogue(LABELS), protocol(name=name, option=2))
+  split = protocols.make(KEY, catalogue(LABELS), protocol(name=name, option=2))
   assert [len(part) for part in split] == [2800, 600, 600]
-  split = splits.make(KEY, catalogue(LABELS), protocol(option=2))
+  split = protocols.make(KEY, catalogue(LABELS), protocol(option=2))
   assert [len(part) for part in split[1:]] == [489, 489]
   assert len(splits.unique(split.train)) == 2278
 
@@ -50,7 +50,7 @@ def test_the_studys_option_2():
 def test_both_options_share_one_set_of_4000():
   every = []
   for option in (1, 2):
-    split = splits.make(
+    split = protocols.make(
       KEY,
       catalogue(LABELS),
       protocol(name='balance_then_split', option=option),
@@ -74,7 +74,9 @@ def test_copies_spread_evenly():
 def test_no_image_and_no_group_in_two_parts(option):
   rng = np.random.default_rng(0)
   groups = [f'{y}-{rng.integers(25)}' for y in LABELS]
-  split = splits.make(KEY, catalogue(LABELS, groups), protocol(option=option))
+  split = protocols.make(
+    KEY, catalogue(LABELS, groups), protocol(option=option)
+  )
   seen = [{groups[i] for i in part[:, 0]} for part in split]
   for one, other in itertools.combinations(seen, 2):
     assert not one & other
@@ -93,7 +95,7 @@ def test_part_sizes_are_as_near_as_groups_allow():
   # 20 groups of 50: 15 % of 1,000 is three groups exactly.
   labels = np.repeat([0, 1], 1000)
   groups = [f'{i // 50}' for i in range(2000)]
-  split = splits.make(KEY, catalogue(labels, groups), protocol())
+  split = protocols.make(KEY, catalogue(labels, groups), protocol())
   assert [by_class(part, labels)[:2] for part in split[1:]] == [[150, 150]] * 2
 
 
@@ -119,21 +121,21 @@ def test_few_groups_still_fill_every_part(sizes):
   labels = np.zeros(len(groups), int)
   both = np.concatenate([labels, labels + 1])
   names = [str(g) for g in groups] + [f'b{g}' for g in groups]
-  split = splits.make(KEY, catalogue(both, names), protocol())
+  split = protocols.make(KEY, catalogue(both, names), protocol())
   for part in split:
     assert set(both[part[:, 0]]) == {0, 1}
 
 
 def test_a_class_without_images_is_named():
   there = catalogue(np.repeat([0, 2], 10))
-  for name in splits.PROTOCOLS:
+  for name in protocols.PROTOCOLS:
     with pytest.raises(InputError, match="'class 1' has no image left"):
-      splits.make(KEY, there, protocol(name=name))
+      protocols.make(KEY, there, protocol(name=name))
 
 
 def test_split_is_a_function_of_the_key():
-  one, same = (splits.make(KEY, catalogue(LABELS), protocol()) for _ in 'ab')
-  other = splits.make(jax.random.key(8), catalogue(LABELS), protocol())
+  one, same = (protocols.make(KEY, catalogue(LABELS), protocol()) for _ in 'ab')
+  other = protocols.make(jax.random.key(8), catalogue(LABELS), protocol())
   for a, b, c in zip(one, same, other, strict=True):
     np.testing.assert_array_equal(a, b)
     assert (np.sort(a[:, 0])[:100] != np.sort(c[:, 0])[:100]).any()
@@ -142,7 +144,7 @@ def test_split_is_a_function_of_the_key():
 def test_a_group_across_classes_stays_whole():
   labels = np.repeat([0, 1], 40)
   groups = [str(i % 20) for i in range(80)]
-  split = splits.make(KEY, catalogue(labels, groups), protocol())
+  split = protocols.make(KEY, catalogue(labels, groups), protocol())
   parts = [{groups[i] for i in part[:, 0]} for part in split]
   assert sum(map(len, parts)) == 20
 
@@ -159,17 +161,17 @@ def test_per_class():
 def test_too_few_images_names_the_class(counts):
   labels = np.repeat([0, 1], counts)
   with pytest.raises(InputError, match=f"'class {np.argmin(counts)}'"):
-    splits.make(KEY, catalogue(labels), protocol())
+    protocols.make(KEY, catalogue(labels), protocol())
 
 
 def test_three_images_a_class_are_enough():
-  split = splits.make(KEY, catalogue(np.repeat([0, 1], 3)), protocol())
+  split = protocols.make(KEY, catalogue(np.repeat([0, 1], 3)), protocol())
   assert [len(splits.unique(part)) for part in split] == [2, 2, 2]
 
 
 @pytest.mark.parametrize('option', [1, 2])
 def test_split_alone_holds_every_original_once(option):
-  split = splits.make(
+  split = protocols.make(
     KEY, catalogue(LABELS), protocol(name='split', option=option)
   )
   rows = np.concatenate(split)
@@ -187,8 +189,8 @@ def test_split_alone_holds_every_original_once(option):
 def test_what_is_not_trainable_is_held_out_or_nowhere(name, option):
   trainable = np.random.default_rng(0).uniform(size=len(LABELS)) < 0.7
   given = {'name': name, 'option': option}
-  whole = splits.make(KEY, catalogue(LABELS), protocol(**given))
-  some = splits.make(
+  whole = protocols.make(KEY, catalogue(LABELS), protocol(**given))
+  some = protocols.make(
     KEY, catalogue(LABELS), protocol(**given), trainable=trainable
   )
   assert trainable[some.train[:, 0]].all()
@@ -208,14 +210,16 @@ def test_outside_of_the_study_nothing_is_seen_of_its_tests(option):
   names = tuple(str(i - (i % 3 == 2)) for i in range(len(LABELS)))
   patients = [f'{label}-{i // 40}' for i, label in enumerate(LABELS)]
   known = dataclasses.replace(catalogue(LABELS, patients), pixel_hashes=names)
-  outside = splits.make(
+  outside = protocols.make(
     KEY, known, protocol(name='disjoint_from_study_tests', option=option)
   )
   tested = {
     int(i)
-    for name in splits.STUDY_PROTOCOLS
-    for o in splits.OPTIONS
-    for i in splits.make(KEY, known, protocol(name=name, option=o)).test[:, 0]
+    for name in protocols.STUDY_PROTOCOLS
+    for o in protocols.OPTIONS
+    for i in protocols.make(KEY, known, protocol(name=name, option=o)).test[
+      :, 0
+    ]
   }
   learnt = {int(i) for part in outside[:2] for i in part[:, 0]}
   assert tested <= set(outside.test[:, 0].tolist())

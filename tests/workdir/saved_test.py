@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import catalogue
 
-from leukemia_jax.data import splits
+from leukemia_jax.data import protocols, splits
 from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import saved
 
@@ -15,11 +15,11 @@ LABELS = np.repeat(np.arange(4), (50, 98, 96, 80)).astype(np.int32)
 
 
 def make(name: str) -> splits.Split:
-  protocol = splits.Protocol(name, 1, 'record', 40, 0)
-  return splits.make(jax.random.key(7), catalogue(LABELS), protocol)
+  protocol = protocols.Protocol(name, 1, 'record', 40, 0)
+  return protocols.make(jax.random.key(7), catalogue(LABELS), protocol)
 
 
-@pytest.mark.parametrize('name', splits.STUDY_PROTOCOLS)
+@pytest.mark.parametrize('name', protocols.STUDY_PROTOCOLS)
 def test_a_split_comes_back(tmp_path, name):
   split, known = make(name), catalogue(LABELS)
   saved.write_split(tmp_path, split, known)

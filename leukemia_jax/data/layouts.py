@@ -1,0 +1,398 @@
+"""What the folders and names of an image set mean: one reading, or refused.
+
+Pure functions of paths. Each folder level is a part of a split, a class, a
+patient, or nothing of these; where two readings fit every file, both are said
+with the key that chooses.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from leukemia_jax.data import levels, mask_pairs, names
+from leukemia_jax.data.levels import Image
+from leukemia_jax.data.mask_pairs import Folders, Pairs
+from leukemia_jax.data.tables import Joined
+from leukemia_jax.errors import InputError
+
+PARTS = ('train', 'validation', 'test')
+
+
+class Settings(NamedTuple):
+  """How a source is read where its names don't say it; see `config.data`.
+
+  Attributes:
+    label: regular expression on the path: its group, or all, is the class.
+    patient: 'auto', '' for none, 'folder', 'folder:N', or a regular expression
+      with one group, on the path or the table's patient.
+    mask_suffix: which masks to take, where there are several of an image.
+    split: 'auto', 'source' or 'random'; see `splits`.
+  """
+
+  label: str = ''
+  patient: str = 'auto'
+  mask_suffix: str = ''
+  split: str = 'auto'
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """An image as it was read.
+
+  Attributes:
+    path: in the source, as it is on disk.
+    label: name of its class, or ''.
+    patient: its patient, or ''.
+    part: 'train', 'validation', 'test' or a fold's name, or ''.
+    masks: paths of its masks; several are of one cell each.
+  """
+
+  path: str
+  label: str = ''
+  patient: str = ''
+  part: str = ''
+  masks: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """What a source was read as.
+
+  Attributes:
+    entries: the images, in natural order of class and path.
+    class_names: sorted; () where no image has a class.
+    left_out: paths by the reason why they are not used.
+    unpaired: masks and images without their counterpart, if there are masks.
+    mask_kinds: masks to choose from; then none is read.
+    how: where classes, patients, parts and masks come from, in words.
+    warnings: what a user should look at; each names the key that helps.
+  """
+
+  entries: tuple[Entry, ...]
+  class_names: tuple[str, ...]
+  left_out: dict[str, tuple[str, ...]]
+  unpaired: tuple[str, ...]
+  mask_kinds: tuple[str, ...]
+  how: dict[str, str]
+  warnings: tuple[str, ...]
+
+
+def _search(pattern: str, text: str) -> str | None:
+  """The first group of a match, or all of it; None without one."""
+  match = re.search(pattern, names.normalise(text), re.IGNORECASE)
+  if match is None:
+    return None
+  return next(
+    (group for group in match.groups() if group is not None), match[0]
+  )
+
+
+def _set_parts(images: list[Image], joined: Joined | None) -> str:
+  """Finds the parts, and takes their folders away; says where from."""
+  found = levels.find_parts({image.path: image.folders for image in images})
+  has_parts = False
+  for image in images:
+    own = found[image.path]
+    image.part = levels.part_of(list(own.values()))
+    has_parts |= bool(own)
+    image.folders = tuple(
+      name for i, name in enumerate(image.folders) if i not in own
+    )
+  if joined is not None and 'part' in joined.columns:
+    for image in images:
+      row = joined.rows.get(image.path)
+      text = row.part if row else ''
+      image.part = names.part(text) or (f'fold_{text}' if text else '')
+    return f'column {joined.columns["part"]!r}'
+  return 'folders' if has_parts else ''
+
+
+def _set_labels(
+  images: list[Image], settings: Settings, joined: Joined | None
+) -> str:
+  """Finds the classes; says where from, '' if there are none."""
+  if settings.label:
+    for image in images:
+      image.label = (_search(settings.label, image.path) or '').strip()
+    if not any(image.label for image in images):
+      raise InputError(
+        f'config.data.label={settings.label!r} is found in no path, such as '
+        f'{images[0].path}'
+      )
+    return 'config.data.label'
+  if joined is not None and 'label' in joined.columns:
+    for image in images:
+      row = joined.rows.get(image.path)
+      image.label = row.label if row else ''
+    return f'column {joined.columns["label"]!r}'
+  named = [
+    image
+    for image in images
+    if image.folders and not any(map(names.is_unlabelled, image.folders))
+  ]
+  level = levels.class_level([image.folders for image in named])
+  if level is None:
+    return ''
+  for image in named:
+    if len(image.folders) > level:
+      image.label = image.folders[level]
+  _check_loose(images, level)
+  return 'folders'
+
+
+def _check_loose(images: list[Image], level: int) -> None:
+  """Refuses images that lie beside class folders, in none of them."""
+  above = {(i.part, i.folders[:level]) for i in images if i.label}
+  loose = [
+    image.path
+    for image in images
+    if not image.label and (image.part, image.folders) in above
+  ]
+  if loose:
+    raise InputError(
+      f'{len(loose)} images lie beside the class folders, in none of them: '
+      f'{levels.listed(loose, 5)}. Move or remove them'
+    )
+
+
+def _join_spellings(images: list[Image]) -> Iterable[str]:
+  """Makes classes whose names differ by case one; warns of it."""
+  counts = collections.Counter(image.label for image in images if image.label)
+  spellings: dict[str, list[str]] = collections.defaultdict(list)
+  for label, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+    spellings[names.fold(label)].append(label)
+  for image in images:
+    if image.label:
+      image.label = spellings[names.fold(image.label)][0]
+  for several in spellings.values():
+    if len(several) > 1:
+      yield (
+        f'{levels.listed(several)} are read as one class; '
+        'config.data.label_names or other folder names tell them apart'
+      )
+
+
+def _check_unlabelled(images: list[Image], settings: Settings) -> None:
+  """Refuses a part of a split that has no labels."""
+  parts = collections.Counter(i.part for i in images if i.part)
+  for part, count in parts.items():
+    if settings.split != 'random' and not any(
+      image.label for image in images if image.part == part
+    ):
+      raise InputError(
+        f'the {count} images of the {part} part have no class. Either give '
+        'their classes by config.data.table, or leave them out and split the '
+        'others anew with config.data.split=random'
+      )
+
+
+def _set_patients(
+  images: list[Image], settings: Settings, joined: Joined | None
+) -> tuple[str, list[str]]:
+  """Finds the patients; says where from, and warns where some may be."""
+  wanted = settings.patient
+  table = {}
+  if joined is not None and 'patient' in joined.columns:
+    table = {path: row.patient for path, row in joined.rows.items()}
+  if not wanted:
+    return '', []
+  if wanted == 'auto':
+    return _auto_patients(images, table, joined)
+  if wanted == 'folder':
+    others = levels.other_levels(images)
+    if len(others) != 1:
+      raise InputError(_which_folder(images, others))
+    _take_level(images, others[0])
+    return 'folders', []
+  if match := re.fullmatch(r'folder:([1-9]\d*)', wanted):
+    number = int(match[1])
+    for image in images:
+      above = image.path.split('/')[:-1]
+      if len(above) < number:
+        raise InputError(
+          f'config.data.patient={wanted}: {image.path} lies in {len(above)} '
+          'folders; give a lower number or a regular expression'
+        )
+      image.patient = names.normalise(above[number - 1])
+    return f'folder {number} of the path', []
+  texts = [table.get(image.path) or image.path for image in images]
+  found = [_search(wanted, text) for text in texts]
+  misses = [
+    text for text, patient in zip(texts, found, strict=True) if not patient
+  ]
+  if misses:
+    raise InputError(
+      f'config.data.patient={wanted!r} is not found in {len(misses)} of '
+      f'{len(images)} paths: {levels.listed(misses)}. Mend it, or give '
+      "config.data.patient='' for none"
+    )
+  for image, patient in zip(images, found, strict=True):
+    image.patient = patient or ''
+  return 'config.data.patient', []
+
+
+def _auto_patients(
+  images: list[Image], table: dict[str, str], joined: Joined | None
+) -> tuple[str, list[str]]:
+  """The table's patients, else a folder level that is clearly of patients."""
+  if any(table.values()):
+    assert joined is not None
+    column = joined.columns['patient']
+    if not all(names.is_image(text) for text in table.values() if text):
+      for image in images:
+        image.patient = table.get(image.path, '')
+      return f'column {column!r}', []
+    return '', [
+      f'column {column!r} holds file names, so no patients are known: give '
+      'config.data.patient, a regular expression with one group, such as '
+      f'{_suggest(list(table.values()))}'
+    ]
+  level = levels.patient_level(images)
+  if level is not None:
+    _take_level(images, level)
+    return 'folders', []
+  others = levels.other_levels(images)
+  if others:
+    return '', [_which_folder(images, others)]
+  stems = [names.stem(image.path) for image in images]
+  if names.are_patients(stems):
+    return '', [
+      'file names hold what may be a patient: if so, give config.data.patient, '
+      f'a regular expression with one group, such as {_suggest(stems)}'
+    ]
+  return '', []
+
+
+def _suggest(texts: Sequence[str]) -> str:
+  """A regular expression that may find patients in names."""
+  word = re.match(r'[^\W\d_]+[ _.-]*', texts[0])
+  return f"'{word[0] if word else ''}([A-Za-z]?\\d+)'"
+
+
+def _take_level(images: list[Image], level: int) -> None:
+  for image in images:
+    if len(image.folders) > level:
+      image.patient = image.folders[level]
+
+
+def _which_folder(images: list[Image], others: list[int]) -> str:
+  """Says which folders may be patients, by number from the top of the path."""
+  choices = []
+  for level in others:
+    inner = [im for im in images if len(im.folders) > level]
+    found = {image.folders[level] for image in inner}
+    path = list(map(names.normalise, inner[0].path.split('/')))
+    if inner[0].folders[level] in path:
+      number = path.index(inner[0].folders[level]) + 1
+      choices.append(
+        f'config.data.patient=folder:{number} ({levels.listed(found)})'
+      )
+  if not choices:
+    return (
+      'config.data.patient=folder: there is no folder level besides classes '
+      "and parts; give a regular expression, or '' for none"
+    )
+  return (
+    'folders are read as neither class, part nor patient. If one level is of '
+    f'patients, give {" or ".join(choices)}'
+  )
+
+
+def _spell_alike(images: list[Image]) -> None:
+  """Patients are compared without case: the first spelling counts."""
+  first: dict[str, str] = {}
+  for image in images:
+    if image.patient:
+      image.patient = first.setdefault(names.fold(image.patient), image.patient)
+
+
+def _without_items(pairs: Pairs) -> dict[str, Folders]:
+  """Folders of images, without a level of one folder an image and its masks."""
+  folders = pairs.folders
+  counts = collections.Counter(folders.values())
+  last = {own[-1] for own in folders.values() if own}
+  if (
+    pairs.masks
+    and len(folders) > 2
+    and all(own and counts[own] == 1 for own in folders.values())
+    and not names.are_patients(last)
+  ):
+    return {path: own[:-1] for path, own in folders.items()}
+  return folders
+
+
+def read(
+  paths: Iterable[str],
+  settings: Settings | None = None,
+  joined: Joined | None = None,
+) -> Reading:
+  """Reads what the paths of an image set, and a table of it, mean.
+
+  Args:
+    paths: of all image files, with forward slashes, in any order.
+    settings: how to read what the paths leave open.
+    joined: what tables say of the images.
+
+  Returns:
+    The reading; the same for any order of the paths.
+
+  Raises:
+    InputError: two readings fit, or settings don't fit the set.
+  """
+  settings = settings or Settings()
+  paths = sorted(paths, key=lambda path: (names.natural_key(path), path))
+  pairs = mask_pairs.pair(paths, settings.mask_suffix)
+  folders = _without_items(pairs)
+  images = [Image(path, folders[path]) for path in paths if path in folders]
+  if not images:
+    raise InputError('there are no images')
+  how = {'parts': _set_parts(images, joined)}
+  how['classes'] = _set_labels(images, settings, joined)
+  warnings = list(_join_spellings(images))
+  left_out: dict[str, tuple[str, ...]] = {}
+  if how['classes']:
+    _check_unlabelled(images, settings)
+    left_out['no class'] = tuple(i.path for i in images if not i.label)
+    images = [image for image in images if image.label]
+  how['patients'], patient_warnings = _set_patients(images, settings, joined)
+  _spell_alike(images)
+  if left_out.get('no class'):
+    unlabelled = left_out['no class']
+    warnings.append(
+      f'{len(unlabelled)} images have no class and are left out: '
+      f'{levels.listed(unlabelled)}. config.data.table or config.data.label '
+      'gives them one'
+    )
+  if pairs.other_kinds:
+    left_out['masks of another kind'] = pairs.other_kinds
+  if pairs.kinds:
+    warnings.append(
+      'images have several masks, none of which is read: choose by '
+      f'config.data.mask_suffix, one of {", ".join(pairs.kinds)}'
+    )
+  how['masks'] = 'names' if pairs.masks else ''
+  class_names = {image.label for image in images} - {''}
+  used = {image.path for image in images}
+  unpaired = tuple(
+    path for path in pairs.unpaired if path in used or path not in folders
+  )
+  return Reading(
+    entries=tuple(
+      Entry(
+        image.path,
+        image.label,
+        image.patient,
+        image.part,
+        pairs.masks.get(image.path, ()),
+      )
+      for image in sorted(images, key=lambda image: image.label)
+    ),
+    class_names=tuple(sorted(class_names)),
+    left_out={key: value for key, value in left_out.items() if value},
+    unpaired=unpaired,
+    mask_kinds=pairs.kinds,
+    how=how,
+    warnings=(*warnings, *patient_warnings),
+  )

@@ -1,0 +1,291 @@
+"""Where images come from: folders, zips, Kaggle; listed, never trusted.
+
+Files are listed without reading them. Every path is checked before it
+is opened: nothing outside the folder or archive that was named is ever read.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import stat
+import struct
+import zipfile
+from collections.abc import Callable
+
+from leukemia_jax.data import names
+from leukemia_jax.errors import InputError
+
+KAGGLE_DATASET = 'mehradaria/leukemia'
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+  """A file of a source, not yet read.
+
+  Attributes:
+    path: where it lies in the source, with forward slashes.
+    stamp: changes when the content does (size and time, or CRC).
+    read: returns the bytes.
+  """
+
+  path: str
+  stamp: str
+  read: Callable[[], bytes]
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+  """The files of a folder or archive.
+
+  Attributes:
+    files: all files that are a user's.
+    empty: folders that hold no file.
+    of_system: what systems, network drives and notebooks left.
+  """
+
+  files: tuple[File, ...]
+  empty: tuple[str, ...]
+  of_system: tuple[str, ...]
+
+
+class _Lister:
+  """Lists a folder, links only where they are allowed."""
+
+  def __init__(self, root: pathlib.Path, follow_links: bool):
+    self.files: list[File] = []
+    self.of_system: list[str] = []
+    self.empty: list[str] = []
+    self._root = root
+    self._inside = root.resolve()
+    self._follow_links = follow_links
+    self._leading_out: list[str] = []
+    self._walk(root, '', frozenset({self._inside}))
+    if self._leading_out:
+      raise InputError(
+        f'{root}: {len(self._leading_out)} files are links that lead out of '
+        f'it, such as {self._leading_out[0]}; if you trust them give '
+        'config.data.follow_links=True, else put the files themselves there '
+        '(cp -rL copies them)'
+      )
+
+  def _walk(
+    self, folder: pathlib.Path, prefix: str, above: frozenset[pathlib.Path]
+  ) -> int:
+    """Lists what lies below; returns the number of files."""
+    with os.scandir(folder) as entries:
+      ordered = sorted(entries, key=lambda entry: entry.name)
+    count = 0
+    for entry in ordered:
+      name = f'{prefix}{entry.name}'
+      if names.is_system(entry.name):
+        self.of_system.append(name)
+        continue
+      _check_name(self._root, name)
+      path = pathlib.Path(entry.path)
+      if entry.is_dir():
+        real = above
+        if entry.is_symlink():
+          real = self._check_folder_link(path, above)
+        count += self._walk(path, f'{name}/', real)
+      else:
+        self._add(entry, path, name)
+        count += 1
+    if not count:
+      self.empty.append(prefix.rstrip('/'))
+    return count
+
+  def _check_folder_link(
+    self, path: pathlib.Path, above: frozenset[pathlib.Path]
+  ) -> frozenset[pathlib.Path]:
+    if not self._follow_links:
+      raise InputError(
+        f'{path} is a link to a folder; put the folder itself there, or if you '
+        'trust it give config.data.follow_links=True'
+      )
+    real = path.resolve()
+    if real in above:
+      raise InputError(
+        f'{path} is a link to a folder that it lies in; remove it'
+      )
+    return above | {real}
+
+  def _add(
+    self, entry: os.DirEntry[str], path: pathlib.Path, name: str
+  ) -> None:
+    if not entry.is_file():
+      raise InputError(f'{path} is no plain file, or leads nowhere; remove it')
+    if (
+      entry.is_symlink()
+      and not self._follow_links
+      and not path.resolve().is_relative_to(self._inside)
+    ):
+      self._leading_out.append(name)
+    status = entry.stat()
+    stamp = f'{status.st_size} {status.st_mtime_ns}'
+    self.files.append(File(name, stamp, path.read_bytes))
+
+
+def _check_name(where: pathlib.Path, name: str) -> None:
+  try:
+    name.encode()
+  except UnicodeEncodeError:
+    raise InputError(
+      f'{where}: the file name {name!r} is not UTF-8; rename it'
+    ) from None
+
+
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+  with archive.open(info) as stream:
+    # Never more than was declared, and so was counted, whatever is in there.
+    data = stream.read(info.file_size)
+    if stream.read(1):
+      raise zipfile.BadZipFile('it holds more than it declares')
+  return data
+
+
+def _list_zip(path: pathlib.Path, max_bytes: int) -> Listing:
+  try:
+    archive = zipfile.ZipFile(path)
+  except (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,
+    ValueError,
+    struct.error,
+  ):
+    raise InputError(
+      f'{path} is not a zip archive, or is truncated; config.data.source takes '
+      'a folder, a .zip, "synthetic" or "kaggle"'
+    ) from None
+  files: list[File] = []
+  folders: list[str] = []
+  of_system: list[str] = []
+  total = 0
+  for info in archive.infolist():
+    # The name as stored: zipfile cuts it at a null byte and turns
+    # backslashes round on some systems.
+    name = info.orig_filename.replace('\\', '/')
+    parts = name.split('/')
+    if name.startswith('/') or '..' in parts or ':' in parts[0] or '\0' in name:
+      raise InputError(
+        f'{path}: entry {info.orig_filename!r} points outside the archive; '
+        'refused'
+      )
+    if stat.S_ISLNK(info.external_attr >> 16):
+      raise InputError(f'{path}: entry {name!r} is a link; refused')
+    if info.flag_bits & 1:
+      raise InputError(f'{path}: entry {name!r} is encrypted; unpack it first')
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+      raise InputError(
+        f'{path}: entry {name!r} is packed by an unusual method; pack the '
+        'archive again with plain zip'
+      )
+    _check_name(path, name)
+    total += info.file_size
+    if total > max_bytes:
+      raise InputError(
+        f'{path} would unpack to more than config.data.max_bytes={max_bytes}; '
+        'raise the limit if you trust the archive'
+      )
+    if names.is_system(name.rstrip('/')):
+      of_system.append(name)
+      continue
+    if info.is_dir():
+      folders.append(name.rstrip('/'))
+      continue
+    read = functools.partial(_read_entry, archive, info)
+    files.append(File(name, f'{info.file_size} {info.CRC}', read))
+  filled = {f.path[:i] for f in files for i in _slashes(f.path)}
+  empty = sorted(set(folders) - filled)
+  return Listing(tuple(files), tuple(empty), tuple(of_system))
+
+
+def _slashes(path: str) -> list[int]:
+  return [i for i, c in enumerate(path) if c == '/']
+
+
+def locate(name: str) -> pathlib.Path | None:
+  """The path of a source; nothing is read or fetched.
+
+  Args:
+    name: `config.data.source`.
+
+  Returns:
+    The path; None for 'synthetic' and 'kaggle'.
+
+  Raises:
+    InputError: there is nothing at the path.
+  """
+  if name in ('synthetic', 'kaggle'):
+    return None
+  path = pathlib.Path(os.path.expanduser(name))
+  if not path.exists():
+    raise InputError(
+      f'config.data.source={name}: there is no such file or folder; it takes a '
+      'folder, a .zip, "synthetic" or "kaggle"'
+    )
+  return path
+
+
+def open_file(path: pathlib.Path) -> File:
+  """A file that the user named, outside of any source."""
+  status = path.stat()
+  return File(
+    path.name, f'{status.st_size} {status.st_mtime_ns}', path.read_bytes
+  )
+
+
+def find_files(pattern: str) -> list[pathlib.Path]:
+  """The files that a path, or a pattern with `*` in its name, leads to."""
+  path = pathlib.Path(pattern).expanduser()
+  found = [path, *path.parent.glob(path.name)] if path.name else []
+  return sorted({p.absolute() for p in found if p.is_file()})
+
+
+def _fetch_kaggle() -> pathlib.Path:
+  """Downloads the published set, unless it is there already."""
+  try:
+    import kagglehub
+  except ImportError:
+    raise InputError(
+      "config.data.source=kaggle needs: pip install 'leukemia_jax[kaggle]'"
+    ) from None
+  try:
+    return pathlib.Path(kagglehub.dataset_download(KAGGLE_DATASET))
+  except Exception as error:
+    raise InputError(
+      f'Kaggle did not give {KAGGLE_DATASET}: {error}; download it by hand '
+      'and give its path as config.data.source'
+    ) from None
+
+
+def list_source(name: str, *, max_bytes: int, follow_links: bool) -> Listing:
+  """Lists a folder, a zip or the Kaggle data set.
+
+  Args:
+    name: a path, or 'kaggle' (needs the extra of that name, and an account's
+      token; see kagglehub).
+    max_bytes: limit on what a zip may unpack to.
+    follow_links: whether links that lead out of the folder are read.
+
+  Returns:
+    The files, nothing of them read yet.
+
+  Raises:
+    InputError: the path is missing, is no folder or zip, is unsafe, or a folder
+      can't be read.
+  """
+  path = locate(name) or _fetch_kaggle()
+  try:
+    if not path.is_dir():
+      return _list_zip(path, max_bytes)
+    lister = _Lister(path, follow_links)
+  except PermissionError as error:
+    raise InputError(
+      f'config.data.source={name}: no permission to read {error.filename}; '
+      'permit it, or move it elsewhere'
+    ) from None
+  return Listing(
+    tuple(lister.files), tuple(lister.empty), tuple(lister.of_system)
+  )

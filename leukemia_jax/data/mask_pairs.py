@@ -1,0 +1,345 @@
+"""Which files are masks, and of which images: a pure function of their paths.
+
+Masks lie in a tree beside the images' (images/ and masks/, Original/ and
+Segmented/, train/ and train_masks/), or beside each image under its name and a
+suffix; there may be one file a cell.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from leukemia_jax.data import names
+from leukemia_jax.errors import InputError
+
+Folders = tuple[str, ...]
+_SEPARATOR = re.compile(r'[ _.\-(\[]')
+# Classes of cells, too: band and segmented neutrophils.
+_CELL_WORDS = frozenset({'seg', 'segs', 'segmented'})
+_NUMBER = re.compile(r'[ _.\-]*[(\[]?\d+[)\]]?$')
+
+
+class _File(NamedTuple):
+  """An image file.
+
+  Attributes:
+    path: in the source.
+    folders: its folders' names, without the images' or masks' tree.
+    key: folders and stem as they are compared.
+    tree: name of the masks' tree that it lies in, or ''.
+  """
+
+  path: str
+  folders: Folders
+  key: tuple[Folders, str]
+  tree: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """Images and their masks.
+
+  Attributes:
+    folders: of each image by its path, without the tree of images.
+    masks: of each image that has some, by its path; several are of one cell
+      each.
+    unpaired: masks without an image, and if there are masks the images without
+      one.
+    other_kinds: masks that `suffix` left out.
+    kinds: the suffixes or trees to choose from, if there are several; then
+      `masks` is empty.
+  """
+
+  folders: dict[str, Folders]
+  masks: dict[str, tuple[str, ...]]
+  unpaired: tuple[str, ...]
+  other_kinds: tuple[str, ...] = ()
+  kinds: tuple[str, ...] = ()
+
+
+def _fold(folders: Iterable[str]) -> Folders:
+  return tuple(map(names.fold, folders))
+
+
+def _is_mask_name(name: str) -> bool:
+  words = names.words(name)
+  return bool(names.MASK_WORDS & set(words)) or 'ground truth' in ' '.join(
+    words
+  )
+
+
+def _rest(name: str) -> tuple[str, ...]:
+  """A folder's words besides those that say images or masks."""
+  said = names.IMAGE_WORDS | names.MASK_WORDS | {'ground', 'truth'}
+  return tuple(word for word in names.words(name) if word not in said)
+
+
+def _trees(paths: Sequence[str]) -> tuple[set[Folders], set[Folders]]:
+  """The folders that are trees of images, and those of masks."""
+  children: dict[Folders, dict[str, list[str]]] = {}
+  loose: dict[Folders, list[str]] = {}
+  for path in paths:
+    *folders, _ = path.split('/')
+    loose.setdefault(tuple(folders), []).append(path)
+    for i, name in enumerate(folders):
+      below = children.setdefault(tuple(folders[:i]), {})
+      below.setdefault(name, []).append(path)
+  images: set[Folders] = set()
+  masks: set[Folders] = set()
+  for parent, below in children.items():
+    candidates = [name for name in below if _is_mask_name(name)]
+    others = [name for name in below if name not in candidates]
+    for name in candidates:
+      partners = [
+        other
+        for other in others
+        if _rest(other) == _rest(name)
+        and (_rest(other) or names.IMAGE_WORDS & set(names.words(other)))
+      ]
+      if not partners and not _CELL_WORDS & set(names.words(name)):
+        partners = _matching(parent, below, name, others)
+      if partners:
+        masks.add((*parent, name))
+        images |= {(*parent, other) for other in partners}
+      elif _repeats(parent, below, name, loose.get(parent, [])):
+        masks.add((*parent, name))
+  # The published set's name for its images, with or without masks.
+  for parent, below in children.items():
+    images |= {
+      (*parent, name) for name in below if names.fold(name) == 'original'
+    }
+  return images, masks
+
+
+def _keys(paths: Iterable[str], depth: int) -> set[str]:
+  """Paths below a depth of folders, without suffixes of masks and files."""
+  keys = set()
+  for path in paths:
+    *folders, name = path.split('/')[depth:]
+    words = names.words(names.stem(name))
+    said = names.IMAGE_WORDS | names.MASK_WORDS
+    rest = ' '.join(word for word in words if word not in said)
+    keys.add('/'.join((*_fold(folders), rest)))
+  return keys
+
+
+def _match(
+  masks: list[str], images: list[str], depths: tuple[int, int]
+) -> bool:
+  """Whether half of the masks have images of their names."""
+  wanted = _keys(masks, depths[0])
+  return 2 * len(wanted & _keys(images, depths[1])) >= len(wanted)
+
+
+def _matching(
+  parent: Folders, below: dict[str, list[str]], name: str, others: list[str]
+) -> list[str]:
+  """The one folder beside a tree of masks, if it has images of their names."""
+  depth = len(parent) + 1
+  if len(others) == 1 and _match(below[name], below[others[0]], (depth, depth)):
+    return others
+  return []
+
+
+def _repeats(
+  parent: Folders, below: dict[str, list[str]], name: str, loose: list[str]
+) -> bool:
+  """Whether a tree of masks repeats what lies beside it."""
+  if _CELL_WORDS & set(names.words(name)):
+    return False
+  beside = loose + [p for other in below if other != name for p in below[other]]
+  depth = len(parent)
+  return bool(beside) and _match(below[name], beside, (depth + 1, depth))
+
+
+def _place(path: str, images: set[Folders], masks: set[Folders]) -> _File:
+  *folders, _ = path.split('/')
+  shown: list[str] = []
+  compared: list[str] = []
+  tree = ''
+  for i, name in enumerate(folders):
+    prefix, key = tuple(folders[: i + 1]), names.fold(name)
+    if prefix in masks or prefix in images:
+      tree = tree or (name if prefix in masks else '')
+      key = ' '.join(_rest(name))
+      if names.IMAGE_WORDS & set(names.words(name)) or prefix in masks:
+        name = key
+    # Archives that unpack into a folder of their own name nest it.
+    if key and key not in compared[-1:]:
+      shown.append(names.normalise(name))
+      compared.append(key)
+  stem = names.fold(names.stem(path))
+  return _File(path, tuple(shown), (tuple(compared), stem), tree)
+
+
+def _cuts(stem: str, stems: Container[str]) -> Iterator[tuple[str, str]]:
+  """The stems that a stem goes on from, the longest first, and how it does."""
+  for match in reversed(list(_SEPARATOR.finditer(stem))):
+    base = stem[: match.start()]
+    if base in stems:
+      yield base, stem[match.start() :]
+
+
+def _kind(suffix: str) -> str:
+  """A mask's suffix without the number of a cell."""
+  return _NUMBER.sub('', suffix)
+
+
+class _Index:
+  """Images by folder and stem, as masks are matched to them."""
+
+  def __init__(self, images: Iterable[_File]):
+    self.stems: dict[Folders, dict[str, list[_File]]] = {}
+    self.by_rest: dict[tuple[Folders, tuple[str, ...]], list[_File]] = {}
+    for image in images:
+      folders, stem = image.key
+      self.stems.setdefault(folders, {}).setdefault(stem, []).append(image)
+      self.by_rest.setdefault((folders, _rest(stem)), []).append(image)
+
+  def find(self, mask: _File) -> tuple[list[_File], str]:
+    """The images of a mask in a tree, and its suffix."""
+    folders, stem = mask.key
+    here = self.stems.get(folders, {})
+    if stem in here:
+      return here[stem], ''
+    for base, ending in _cuts(stem, here):
+      return here[base], ending
+    same = self.by_rest.get((folders, _rest(stem)), [])
+    if len(same) == 1 and _rest(stem):
+      return same, ''
+    # A folder of one file a cell, named after its image or beside it.
+    if folders:
+      above = self.stems.get(folders[:-1], {})
+      if folders[-1] in above:
+        return above[folders[-1]], ''
+    if len(here) == 1:
+      return next(iter(here.values())), ''
+    return [], ''
+
+
+class _Found(NamedTuple):
+  """A mask, the images that it belongs to, and how its name ends."""
+
+  mask: _File
+  images: list[_File]
+  ending: str
+
+
+def _beside(files: list[_File], suffix: str) -> list[_Found]:
+  """The masks that lie beside their images."""
+  index = _Index(files)
+  found, waiting = [], []
+  for file in files:
+    folders, stem = file.key
+    is_chosen = bool(suffix) and _ends(file, suffix)
+    if not is_chosen and not _is_mask_name(stem):
+      continue
+    here = index.stems[folders]
+    cuts = [
+      (base, ending)
+      for base, ending in _cuts(stem, here)
+      if is_chosen or _is_mask_name(ending)
+    ]
+    same = index.by_rest[folders, _rest(stem)]
+    partners = [f for f in same if not _is_mask_name(f.key[1])]
+    if cuts:
+      # The shortest: x_mask_1 is a mask of x, as x_mask is.
+      base, ending = cuts[-1]
+      found.append(_Found(file, here[base], ending))
+    elif len(same) == 2 and len(partners) == 1:
+      found.append(_Found(file, partners, 'mask'))
+    else:
+      waiting.append(file)
+  # A mask whose image is missing is no image.
+  known = {_kind(mask.ending) for mask in found} - {''}
+  for file in waiting:
+    endings = [k for k in known if _kind(file.key[1]).endswith(k)]
+    if endings:
+      found.append(_Found(file, [], max(endings, key=len)))
+  return found
+
+
+def _ends(file: _File, suffix: str) -> bool:
+  """Whether a mask is of the kind that `config.data.mask_suffix` names."""
+  wanted = names.fold(suffix)
+  name = names.fold(file.path.rpartition('/')[2])
+  return any(
+    text.endswith(wanted)
+    for text in (name, _kind(names.fold(names.stem(file.path))), file.tree)
+    if text
+  )
+
+
+def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
+  """Tells masks from images, and pairs them.
+
+  Args:
+    paths: of all image files of a source, with forward slashes.
+    suffix: `config.data.mask_suffix`: how the masks to take end, their tree's
+      name or their format; '' where there is one kind.
+
+  Returns:
+    The pairs.
+
+  Raises:
+    InputError: two files that differ by their suffix alone are masks of one
+      image.
+  """
+  image_trees, mask_trees = _trees(paths)
+  files = [_place(path, image_trees, mask_trees) for path in paths]
+  found = _beside([file for file in files if not file.tree], suffix)
+  is_mask = {mask.mask.path for mask in found}
+  images = [f for f in files if not f.tree and f.path not in is_mask]
+  index = _Index(images)
+  found += [_Found(f, *index.find(f)) for f in files if f.tree]
+  matched: dict[str, list[tuple[str, _File]]] = collections.defaultdict(list)
+  unpaired, other_kinds = [], []
+  for mask, owners, ending in found:
+    if suffix and not _ends(mask, suffix):
+      other_kinds.append(mask.path)
+      continue
+    kind = f'{mask.tree}/{_kind(ending)}'.strip('/')
+    for image in owners:
+      matched[image.path].append((kind, mask))
+    if not owners:
+      unpaired.append(mask.path)
+  _check_twins(matched)
+  folders = {image.path: image.folders for image in images}
+  kinds = {kind for own in matched.values() for kind, _ in own}
+  if _tell_apart(kinds):
+    return Pairs(
+      folders, {}, (), tuple(other_kinds), tuple(sorted(_tell_apart(kinds)))
+    )
+  masks = {
+    path: tuple(mask.path for _, mask in own) for path, own in matched.items()
+  }
+  if masks or unpaired:
+    unpaired += [path for path in folders if path not in masks]
+  return Pairs(folders, masks, tuple(unpaired), tuple(other_kinds))
+
+
+def _tell_apart(kinds: set[str]) -> set[str]:
+  """What kinds of masks differ by, if there are several."""
+  folded = {names.fold(kind): kind for kind in kinds}
+  if len(folded) < 2:
+    return set()
+  endings = {kind.rpartition('/')[2] for kind in folded.values()}
+  return endings if len(endings) == len(folded) else set(folded.values())
+
+
+def _check_twins(matched: dict[str, list[tuple[str, _File]]]) -> None:
+  """Refuses masks of one image that differ by their suffix alone."""
+  for image, found in matched.items():
+    seen: dict[tuple[str, str], str] = {}
+    for _, mask in found:
+      place = mask.path.rpartition('/')[0], mask.key[1]
+      if place in seen:
+        first, second = seen[place], mask.path
+        suffix = '.' + second.rpartition('.')[2]
+        raise InputError(
+          f'{image} has two masks, {first} and {second}: remove one of each, '
+          f'or choose by config.data.mask_suffix={suffix}'
+        )
+      seen[place] = mask.path

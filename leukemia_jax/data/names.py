@@ -1,0 +1,170 @@
+"""What folders and files are usually called, in image sets that people have."""
+
+import fnmatch
+import pathlib
+import re
+import unicodedata
+from collections.abc import Collection
+
+# A name's words, in lower case. Sources: the layouts of public image sets, and
+# reports about other image tools.
+IMAGE_WORDS = frozenset(
+  'image images img imgs im ims original originals photo photos picture '
+  'pictures raw frame frames input inputs jpegimages data dataset'.split()
+)
+MASK_WORDS = frozenset(
+  'mask masks gt gts label labels annotation annotations segmented '
+  'segmentation segmentations seg segs groundtruth target targets'.split()
+)
+_PARTS = {
+  'train': 'train training',
+  'validation': 'val valid validation validate eval evaluation dev',
+  'test': 'test testing tests holdout',
+}
+_PART_WORDS = {word: part for part, ws in _PARTS.items() for word in ws.split()}
+_UNLABELLED_WORDS = frozenset(
+  'unlabelled unlabeled unsigned unannotated unclassified unsorted'.split()
+)
+_PATIENT = re.compile(
+  r'(^|[^a-z])(patient|subject|case|donor|individual|person|slide|sample|'
+  r'specimen|uid|pid)[ _.-]*(id|no|nr)?([ _.-]*([a-z]{0,2}\d|x+$)|'
+  r'[ _.-]+[a-z]{1,3}$)|^(p|pt|pat|sub|subj)[ _.-]*\d'
+)
+_FOLD = re.compile(r'(k?fold|split|cv)[ _.-]*\d+')
+_PHASE = re.compile(r'(phase|round|stage)[ _.-]*\d+')
+_MAGNIFICATION = re.compile(r'(x\d+|\d+x)')
+# Files that hold an image, in formats that are read.
+IMAGE_SUFFIXES = tuple(
+  '.bmp .dib .gif .j2c .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .mpo .pbm .pgm '
+  '.png .pnm .ppm .tif .tiff .webp'.split()
+)
+# Formats of microscopes, phones and cameras, and what opens them.
+_FOREIGN = {
+  "a microscope format; export it as TIFF or PNG, with Fiji or the maker's "
+  'program': '.czi .nd2 .lif .lsm .oib .oif .vsi .ims .stk .zvi',
+  'a whole slide; export fields of it as TIFF, with QuPath': (
+    '.svs .ndpi .mrxs .scn .bif .vms'
+  ),
+  'DICOM; export it as PNG, with any DICOM viewer': '.dcm .dicom',
+  'a format of phones; save it as JPEG or PNG': '.heic .heif .hif .avif',
+  "a camera's raw format; save it as TIFF or PNG": (
+    '.cr2 .cr3 .nef .arw .dng .orf .rw2 .raf'
+  ),
+}
+_FOREIGN_SUFFIXES = {
+  suffix: words for words, text in _FOREIGN.items() for suffix in text.split()
+}
+# What systems, network drives, cameras and notebooks leave.
+_SYSTEM = frozenset(
+  '__macosx __pycache__ thumbs.db ehthumbs.db desktop.ini @eadir #recycle '
+  '@recycle @recently-snapshot $recycle.bin recycler lost+found found.000 '
+  'thumbnails thumbs'.split()
+) | {'system volume information', 'network trash folder', 'temporary items'}
+
+
+def normalise(name: str) -> str:
+  """A name as it is compared: composed (NFC), since systems differ in that."""
+  return unicodedata.normalize('NFC', name)
+
+
+def fold(name: str) -> str:
+  """A name without case, composed."""
+  return normalise(normalise(name).casefold())
+
+
+def natural_key(path: str) -> list[tuple[int, str]]:
+  """Sorts 'a-2.jpg' before 'a-10.jpg'."""
+  parts = re.split(r'(\d+)', path)
+  return [(int(p), '') if p.isdecimal() else (-1, p) for p in parts]
+
+
+def stem(path: str) -> str:
+  """A file's name without folder and suffix."""
+  name = path.rpartition('/')[2]
+  return name.rpartition('.')[0] or name
+
+
+def words(name: str) -> tuple[str, ...]:
+  """A name's words and numbers: 'TestA_2' gives test, a, 2."""
+  apart = re.sub(r'(?<=[a-z])(?=[A-Z])', ' ', normalise(name))
+  return tuple(re.findall(r'\d+|[^\W\d_]+', apart.casefold()))
+
+
+def is_system(path: str) -> bool:
+  """Whether a path is, or lies in, what a system left."""
+  return any(
+    part.startswith(('.', '~$')) or part.casefold() in _SYSTEM
+    for part in path.split('/')
+  )
+
+
+def is_image(path: str) -> bool:
+  """Whether a file is an image that is read, by its suffix."""
+  return path.casefold().endswith(IMAGE_SUFFIXES)
+
+
+def foreign_format(path: str) -> str:
+  """What to do with an image in a format that isn't read; '' if it is."""
+  suffix = pathlib.PurePosixPath(path).suffix.casefold()
+  words = _FOREIGN_SUFFIXES.get(suffix, '')
+  return f'{suffix[1:].upper()} is {words}' if words else ''
+
+
+def matching(pattern: str, paths: Collection[str]) -> list[str]:
+  """The paths that a pattern with `*` names, or that it is."""
+  wanted = normalise(pattern)
+  return [
+    path for path in paths if fnmatch.fnmatchcase(normalise(path), wanted)
+  ]
+
+
+def is_unlabelled(name: str) -> bool:
+  """Whether a folder says that its images have no label."""
+  return bool(_UNLABELLED_WORDS & set(words(name)))
+
+
+def part(name: str) -> str:
+  """'train', 'validation', 'test' for a part's name, else ''."""
+  parts = {_PART_WORDS[w] for w in words(name) if w in _PART_WORDS}
+  return parts.pop() if len(parts) == 1 else ''
+
+
+def is_part_word(name: str) -> bool:
+  """Whether a name is a part's and nothing else."""
+  return fold(name) in _PART_WORDS
+
+
+def are_folds(names: Collection[str]) -> bool:
+  """Whether folders are named as folds of a cross-validation."""
+  return all(_FOLD.fullmatch(fold(name)) for name in names)
+
+
+def are_phases(names: Collection[str]) -> bool:
+  """Whether folders are named as phases of a challenge."""
+  return all(_PHASE.fullmatch(fold(name)) for name in names)
+
+
+def are_magnifications(names: Collection[str]) -> bool:
+  """Whether folders are named as magnifications: 40x, x100."""
+  return all(_MAGNIFICATION.fullmatch(fold(name)) for name in names)
+
+
+def are_patients(names: Collection[str]) -> bool:
+  """Whether folders are named as patients, cases or slides."""
+  return all(_PATIENT.search(fold(name)) for name in names)
+
+
+def are_numbered(names: Collection[str]) -> bool:
+  """Whether names differ by a number alone: run1, run2."""
+  forms = {re.sub(r'\d+', '#', fold(name)) for name in names}
+  return len(forms) == 1 and '#' in forms.pop()
+
+
+def are_codes(names: Collection[str]) -> bool:
+  """Whether names are codes: each has a digit, or all are short capitals."""
+  if all(re.search(r'\d', name) for name in names):
+    return True
+  lengths = {len(name) for name in names}
+  return len(lengths) == 1 and all(
+    re.fullmatch(r'[A-Z]{2,6}', name) for name in names
+  )

@@ -1,0 +1,414 @@
+"""How a set is split: at random, by the source's own parts, or into folds.
+
+Two loading options and these protocols are known:
+
+* option 1 splits every class by itself (the study's 700 / 150 / 150 of 1,000),
+  option 2 splits all images at once (70 / 15 / 15 %);
+* `balance_then_split`, the study's: every class is filled up by augmented
+  copies, then all are split, so copies of one image land in several parts;
+* `split_then_balance`: originals are split by group, then the training part of
+  every class is filled up by repeating indices. No image and no group is in
+  two parts, and all training images are augmented the same way, while training;
+* `split` is the same without the repeating;
+* `disjoint_from_study_tests` is `split_then_balance` without what a test part
+  of the first two protocols holds, in either option; that is its test part. A
+  backbone that was trained on it has seen none of the images that the study
+  tests on, nor their copies, whichever way it splits.
+
+The second and third of them also take the source's own parts, and the folds of
+a cross-validation.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from leukemia_jax.data import folds, grouping, splits
+from leukemia_jax.data.dataset import Catalogue
+from leukemia_jax.data.splits import PARTS, Split
+from leukemia_jax.errors import InputError
+
+OPTIONS = (1, 2)
+STUDY_PROTOCOLS = ('split_then_balance', 'balance_then_split')
+PROTOCOLS = (*STUDY_PROTOCOLS, 'split', 'disjoint_from_study_tests')
+SPLITS = ('auto', 'source', 'random')
+# Those that take parts or folds that were fixed before.
+_BY_PARTS = ('split_then_balance', 'split')
+
+
+class Protocol(NamedTuple):
+  """How a set is split; see `config.data` for the values.
+
+  Attributes:
+    name: one of `PROTOCOLS`.
+    option: 1 splits by class, 2 globally.
+    grouping: see `grouping.group_ids`.
+    block: see `grouping.group_ids`.
+    per_class: images that every class is filled up to; 0 chooses.
+    split: one of `SPLITS`.
+    folds: number of folds of a cross-validation; 1 for a single split.
+    fold: which one is the test part, from 0; -1 for each in turn.
+    embargo: files on each side of a contiguous fold that are not trained on.
+  """
+
+  name: str
+  option: int
+  grouping: str
+  block: int
+  per_class: int
+  split: str = 'auto'
+  folds: int = 1
+  fold: int = -1
+  embargo: int = 0
+
+
+def problems(protocol: Protocol) -> Iterator[str]:
+  """What values of a protocol don't go together, with the key to change."""
+  by_parts = ' or '.join(_BY_PARTS)
+  if protocol.fold >= protocol.folds:
+    yield (
+      f'config.data.fold={protocol.fold} must be below '
+      f'config.data.folds={protocol.folds}'
+    )
+  if protocol.folds > 1 and protocol.name not in _BY_PARTS:
+    yield (
+      f'config.data.folds={protocol.folds} needs config.data.protocol='
+      f'{by_parts}, not {protocol.name}'
+    )
+  if protocol.folds > 1 and protocol.option != 1:
+    yield (
+      f'config.data.folds={protocol.folds} needs config.data.option=1: folds '
+      'are stratified by class'
+    )
+  if protocol.grouping == 'contiguous' and protocol.folds < 2:
+    yield (
+      'config.data.grouping=contiguous needs config.data.folds of 2 or more: '
+      'each fold is a run of files'
+    )
+  if protocol.grouping == 'contiguous' and protocol.split == 'source':
+    yield (
+      'config.data.grouping=contiguous cuts folds of its own: '
+      'config.data.split=source must be random'
+    )
+  if protocol.embargo and protocol.grouping != 'contiguous':
+    yield (
+      f'config.data.embargo={protocol.embargo} needs '
+      f'config.data.grouping=contiguous, not {protocol.grouping}'
+    )
+  if protocol.split == 'source' and protocol.name not in _BY_PARTS:
+    yield (
+      f'config.data.split=source needs config.data.protocol={by_parts}, not '
+      f'{protocol.name}, which splits anew'
+    )
+
+
+def takes_source_parts(catalogue: Catalogue, protocol: Protocol) -> bool:
+  """Whether the source's own parts are the split.
+
+  Args:
+    catalogue: of the set.
+    protocol: how it is split.
+
+  Returns:
+    Whether they are.
+
+  Raises:
+    InputError: they are asked for, or are there, and are not whole.
+  """
+  if protocol.split == 'random' or protocol.folds > 1:
+    return False
+  found = set(catalogue.parts) - {''}
+  parts = (
+    [part for part in PARTS if part in found] if (found <= set(PARTS)) else []
+  )
+  whole = {'train', 'test'} <= set(parts)
+  if protocol.split == 'auto' and (
+    not parts or (whole and protocol.name not in _BY_PARTS)
+  ):
+    return False
+  if whole:
+    return True
+  counts = ', '.join(f'{p} {catalogue.parts.count(p)}' for p in parts)
+  lacking = [p for p in ('train', 'test') if p not in parts]
+  raise InputError(
+    (
+      f'the source is split into {counts} and lacks {" and ".join(lacking)}'
+      if parts
+      else 'config.data.split=source: the source has no parts train and test'
+    )
+    + '. Join all and split anew with config.data.split=random, or add what is '
+    'missing'
+    + (
+      f'; if {", ".join(parts)} are classes, '
+      "config.data.label='(?:^|/)([^/]+)/' takes them as such"
+      if parts
+      else ''
+    )
+  )
+
+
+def tested(catalogue: Catalogue, made: Iterable[Split]) -> np.ndarray:
+  """Which images a test part holds, or copies or twins of them: bool (n,)."""
+  sources = np.concatenate([split.test[:, 0] for split in made])
+  hashes = np.array(catalogue.pixel_hashes)
+  return np.isin(hashes, hashes[sources])
+
+
+def make(
+  key: jax.Array,
+  catalogue: Catalogue,
+  protocol: Protocol,
+  *,
+  trainable: np.ndarray | None = None,
+) -> Split:
+  """Splits a set.
+
+  Args:
+    key: PRNG key.
+    catalogue: of the set.
+    protocol: how; of several folds `protocol.fold` is the test part.
+    trainable: bool array, shape (n,), images that may be in the training part;
+      None for all.
+
+  Returns:
+    The split.
+
+  Raises:
+    InputError: a class has too few images or groups to be in every part, or
+      none at all; the source's parts can't be used; a patient is in two parts.
+  """
+  labels, names = catalogue.labels, catalogue.class_names
+  empty = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
+  if len(empty):
+    raise InputError(
+      f'class {names[empty[0]]!r} has no image left '
+      f'({len(catalogue.skipped)} bad images were left out); mend some of its '
+      'files or remove its folder'
+    )
+  groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)
+  if takes_source_parts(catalogue, protocol):
+    split = _own_split(key, catalogue, groups, protocol, trainable)
+    checked: tuple[str, ...] = ('train',)
+  elif protocol.folds > 1:
+    split = _fold_split(key, catalogue, groups, protocol, trainable)
+    checked = PARTS
+  else:
+    split = _drawn_split(key, catalogue, groups, protocol, trainable)
+    checked = PARTS
+  # Without some images a class may have none to train on; the caller says if
+  # no class has.
+  restricted = trainable is not None or (
+    protocol.name == 'disjoint_from_study_tests'
+  )
+  checked = checked[1:] if restricted else checked
+  _check_classes(split, checked, catalogue, groups, protocol)
+  if protocol.grouping != 'none' and protocol.name in _BY_PARTS:
+    _check_patients(split, catalogue)
+  return split
+
+
+def _target(catalogue: Catalogue, protocol: Protocol) -> int | None:
+  """Images that a class of the whole set is filled up to; None for none."""
+  if protocol.name == 'split':
+    return None
+  return splits.per_class(
+    catalogue.labels, len(catalogue.class_names), protocol.per_class
+  )
+
+
+def _own_split(
+  key: jax.Array,
+  catalogue: Catalogue,
+  groups: np.ndarray,
+  protocol: Protocol,
+  trainable: np.ndarray | None,
+) -> Split:
+  """The source's own parts; what is in none of them trains."""
+  parts = np.array(catalogue.parts)
+  validation = parts == 'validation'
+  if protocol.grouping != 'none':
+    _check_own_patients(parts, catalogue)
+  return splits.hold_out(
+    key,
+    catalogue.labels,
+    groups,
+    test=parts == 'test',
+    validation=validation if validation.any() else None,
+    usable=parts != 'test',
+    num_classes=len(catalogue.class_names),
+    target=_target(catalogue, protocol),
+    trainable=trainable,
+  )
+
+
+def _fold_split(
+  key: jax.Array,
+  catalogue: Catalogue,
+  groups: np.ndarray,
+  protocol: Protocol,
+  trainable: np.ndarray | None,
+) -> Split:
+  """One fold is the test part, validation is drawn from the others."""
+  fold_key, split_key = jax.random.split(key)
+  assigned = assign_folds(fold_key, catalogue, protocol)
+  test = assigned == protocol.fold
+  # One draw for each fold.
+  split_key = jax.random.fold_in(split_key, protocol.fold)
+  validation, usable = None, ~test
+  if protocol.grouping == 'contiguous':
+    validation, usable = folds.with_embargo(
+      split_key, catalogue, test, protocol.embargo
+    )
+  return splits.hold_out(
+    split_key,
+    catalogue.labels,
+    groups,
+    test=test,
+    validation=validation,
+    usable=usable,
+    num_classes=len(catalogue.class_names),
+    target=_target(catalogue, protocol),
+    trainable=trainable,
+  )
+
+
+def assign_folds(
+  key: jax.Array, catalogue: Catalogue, protocol: Protocol
+) -> np.ndarray:
+  """The fold of each image.
+
+  Args:
+    key: PRNG key.
+    catalogue: of the set.
+    protocol: with several folds.
+
+  Returns:
+    int32 array, shape (n,), from 0.
+
+  Raises:
+    InputError: a class has too few groups, or the source has other folds.
+  """
+  if protocol.split == 'source':
+    return folds.of_source(catalogue, protocol.folds)
+  if protocol.grouping == 'contiguous':
+    return folds.contiguous(catalogue, protocol.folds)
+  groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)
+  for label, name in enumerate(catalogue.class_names):
+    count = len(set(groups[catalogue.labels == label].tolist()))
+    if count < protocol.folds:
+      raise InputError(
+        f'config.data.folds={protocol.folds}: class {name!r} has {count} '
+        'groups, and a fold needs one: give fewer folds'
+      )
+  rng = splits.generator(key)
+  return folds.stratified(rng, catalogue.labels, groups, protocol.folds)
+
+
+def _drawn_split(
+  key: jax.Array,
+  catalogue: Catalogue,
+  groups: np.ndarray,
+  protocol: Protocol,
+  trainable: np.ndarray | None,
+) -> Split:
+  """Parts that are drawn by the key."""
+  labels, names = catalogue.labels, catalogue.class_names
+  target = splits.per_class(labels, len(names), protocol.per_class)
+
+  def by_protocol(name: str, option: int) -> Split:
+    if name == 'balance_then_split':
+      return splits.balance_then_split(
+        key, labels, num_classes=len(names), option=option, target=target
+      )
+    return splits.split_then_balance(
+      key,
+      labels,
+      groups,
+      num_classes=len(names),
+      option=option,
+      target=None if name == 'split' else target,
+      trainable=trainable,
+    )
+
+  held_out = np.zeros(len(labels), bool)
+  if protocol.name == 'disjoint_from_study_tests':
+    studies = itertools.product(STUDY_PROTOCOLS, OPTIONS)
+    held_out = tested(catalogue, (by_protocol(*study) for study in studies))
+    trainable = ~held_out if trainable is None else trainable & ~held_out
+  split = by_protocol(protocol.name, protocol.option)
+  if trainable is not None:
+    split = split._replace(train=split.train[trainable[split.train[:, 0]]])
+  if held_out.any():
+    originals = np.flatnonzero(held_out).astype(np.int32)
+    split = split._replace(
+      validation=split.validation[~held_out[split.validation[:, 0]]],
+      test=np.stack([originals, np.zeros_like(originals)], 1),
+    )
+  return split
+
+
+def _check_classes(
+  split: Split,
+  parts: tuple[str, ...],
+  catalogue: Catalogue,
+  groups: np.ndarray,
+  protocol: Protocol,
+) -> None:
+  """Refuses a split with a part that lacks a class."""
+  labels, names = catalogue.labels, catalogue.class_names
+  for part in parts:
+    sources = getattr(split, part)[:, 0]
+    counts = np.bincount(labels[sources], minlength=len(names))
+    if counts.all():
+      continue
+    label = int(np.argmin(counts))
+    of_class = groups[labels == label]
+    hints = ''
+    if protocol.option != 1:
+      hints += ', or give config.data.option=1'
+    if protocol.grouping != 'none':
+      hints += ', or accept leaks with config.data.grouping=none'
+    raise InputError(
+      f'class {names[label]!r} has no image in the {part} part: its '
+      f'{len(of_class)} images in {len(set(of_class))} groups are too few '
+      f'to split. Add images{hints}'
+    )
+
+
+def _check_own_patients(parts: np.ndarray, catalogue: Catalogue) -> None:
+  """Refuses a source's own parts that tear patients apart."""
+  seen: dict[str, str] = {}
+  for patient, part in zip(catalogue.patients, parts.tolist(), strict=True):
+    part = part or 'train'
+    if patient and seen.setdefault(patient, part) != part:
+      raise InputError(
+        f"patient {patient!r} is in the source's {seen[patient]} and {part} "
+        'parts. Split anew with config.data.split=random, or accept the leak '
+        'with config.data.grouping=none'
+      )
+
+
+def _check_patients(split: Split, catalogue: Catalogue) -> None:
+  """Makes sure that no patient is in two parts, however they were made."""
+  shared = shared_patients(split, catalogue)
+  if shared:
+    raise AssertionError(f'patients in two parts: {shared[:5]}')
+
+
+def patients_by_part(split: Split, catalogue: Catalogue) -> dict[str, set[str]]:
+  """The known patients of each part."""
+  return {
+    part: {catalogue.patients[i] for i in set(pairs[:, 0].tolist())} - {''}
+    for part, pairs in split._asdict().items()
+  }
+
+
+def shared_patients(split: Split, catalogue: Catalogue) -> list[str]:
+  """The patients that are in two parts or more."""
+  by_part = patients_by_part(split, catalogue).values()
+  return sorted(
+    set().union(*(a & b for a, b in itertools.combinations(by_part, 2)))
+  )

@@ -1,0 +1,363 @@
+"""Tables that name images: their class, patient and part.
+
+A table may come from any program: its separator is found, its columns are
+known by usual names, and its paths may be whole, relative or mere names.
+"""
+
+import collections
+import csv
+import dataclasses
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from leukemia_jax.data import names
+from leukemia_jax.errors import InputError
+
+SUFFIXES = ('.csv', '.tsv', '.dat')
+COLUMNS = ('path', 'label', 'patient', 'part')
+# Usual names of the columns, without case and signs; the first found counts.
+_USUAL = {
+  'path': 'path newnames file filename filepath image imagename imagefile '
+  'imagepath imageid images img imgname imgid id name'.split(),
+  'label': 'label labels class classname classes celltype category diagnosis '
+  'dx target type'.split(),
+  'patient': 'patient patientid patients subject subjectid case caseid donor '
+  'donorid individual uid pid'.split(),
+  'part': 'part split fold subset partition set phase'.split(),
+}
+# Words of a table's name that don't say which images it is about.
+_PLAIN = frozenset(
+  'label labels gt annotation annotations metadata meta data class classes '
+  'table list ground truth csv images image'.split()
+)
+_EMPTY = ('', 'nan', 'na', 'n/a', 'none', 'null', '-', '?')
+
+
+class Settings(NamedTuple):
+  """How tables are read; see `config.data`.
+
+  Attributes:
+    columns: texts such as 'path=ID': which column is what.
+    label_names: texts such as '0=hem': what a label in a table means.
+  """
+
+  columns: tuple[str, ...]
+  label_names: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """What a table says of an image; '' where it says nothing."""
+
+  label: str
+  patient: str
+  part: str
+
+
+class Joined(NamedTuple):
+  """Tables joined with images.
+
+  Attributes:
+    rows: by the path of an image.
+    columns: the tables' columns that were used, by what they are.
+    missing: rows without a file.
+    paths: of the tables.
+  """
+
+  rows: dict[str, Row]
+  columns: dict[str, str]
+  missing: tuple[str, ...]
+  paths: tuple[str, ...]
+
+
+def _separator(lines: Sequence[str]) -> str:
+  """What parts the columns: it cuts most lines into as many, two or more."""
+  best, separator = (0.0, 0), r'\s+'
+  for candidate in (',', ';', '\t'):
+    widths = collections.Counter(
+      len(row) for row in csv.reader(lines, delimiter=candidate)
+    )
+    width, count = widths.most_common(1)[0]
+    if width > 1:
+      best, separator = max(
+        (best, separator), ((count / len(lines), width), candidate)
+      )
+  return separator
+
+
+def _parse(path: str, data: bytes) -> pd.DataFrame:
+  """A table as texts; columns of one without a heading are named 1, 2, ..."""
+  encoding = 'utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
+  try:
+    text = data.decode(encoding)
+  except UnicodeDecodeError:
+    text = data.decode('cp1252', errors='replace')
+  lines = [line for line in text.splitlines() if line.strip()]
+  if not lines or '\0' in text:
+    raise InputError(
+      f'{path} is no table of text: save it as CSV, with a heading'
+    )
+  separator = _separator(lines[:1000])
+  width = max(len(re.split(separator, line)) for line in lines)
+  try:
+    table = pd.read_csv(
+      io.StringIO('\n'.join(lines)),
+      sep=separator,
+      header=None,
+      names=[str(i + 1) for i in range(width)],
+      index_col=False,
+      dtype=str,
+      keep_default_na=False,
+      skipinitialspace=True,
+      engine='python',
+    )
+  except (ValueError, csv.Error) as error:
+    raise InputError(f'{path} is no table: {error}') from None
+  table = table.map(
+    lambda cell: '' if pd.isna(cell) else names.normalise(str(cell)).strip()
+  )
+  # Signs in quotes may look like more columns.
+  return table.loc[:, (table != '').any()]
+
+
+def _plain(name: str) -> str:
+  return ''.join(c for c in names.fold(name) if c.isalnum())
+
+
+class _Files:
+  """The images of a source, as tables name them."""
+
+  def __init__(self, paths: Iterable[str]):
+    self._by_name: dict[str, list[str]] = collections.defaultdict(list)
+    self._by_stem: dict[str, list[str]] = collections.defaultdict(list)
+    for path in paths:
+      self._by_name[names.fold(path.rpartition('/')[2])].append(path)
+      self._by_stem[self._stem(path)].append(path)
+
+  @staticmethod
+  def _stem(path: str) -> str:
+    """A name without suffixes of images: one may be there twice."""
+    name = names.fold(path.rpartition('/')[2])
+    while names.is_image(name):
+      name = name.rpartition('.')[0]
+    return name
+
+  def find(self, value: str, scope: frozenset[str]) -> list[str]:
+    """The paths that a cell may name; `scope` are words of their folders."""
+    value = names.fold(value).replace('\\', '/').strip('/')
+    name = value.rpartition('/')[2]
+    paths = self._by_name.get(name) or self._by_stem.get(self._stem(name), [])
+    if len(paths) < 2:
+      return paths
+    # As much of the path as both sides have.
+    common = [_common(value, names.fold(path)) for path in paths]
+    paths = [
+      path for path, c in zip(paths, common, strict=True) if c == max(common)
+    ]
+    inside = [path for path in paths if scope <= set(names.words(path))]
+    return inside or paths
+
+
+def _common(first: str, second: str) -> int:
+  """How many folders two paths share, from their files upwards."""
+  count = 0
+  for one, other in zip(
+    reversed(first.split('/')[:-1]),
+    reversed(second.split('/')[:-1]),
+    strict=False,
+  ):
+    if one != other:
+      break
+    count += 1
+  return count
+
+
+def _chosen(settings: Settings) -> dict[str, str]:
+  """The columns that the user named."""
+  chosen = {}
+  for text in settings.columns:
+    key, equals, column = text.partition('=')
+    if not equals or key not in COLUMNS:
+      raise InputError(
+        f'config.data.columns: {text!r} must be one of '
+        f'{", ".join(f"{c}=COLUMN" for c in COLUMNS)}'
+      )
+    chosen[key] = names.normalise(column)
+  return chosen
+
+
+def label_names(settings: Settings) -> dict[str, str]:
+  """What labels of a table mean, from `config.data.label_names`.
+
+  Args:
+    settings: the settings.
+
+  Returns:
+    Names by label.
+
+  Raises:
+    InputError: a text isn't LABEL=NAME.
+  """
+  meanings = {}
+  for text in settings.label_names:
+    label, equals, name = names.normalise(text).partition('=')
+    if not equals or not name:
+      raise InputError(
+        f"config.data.label_names: {text!r} must be LABEL=NAME, as '0=hem'"
+      )
+    meanings[label] = name
+  return meanings
+
+
+class _Table(NamedTuple):
+  """A table that was read: its rows by what their columns are."""
+
+  path: str
+  cells: pd.DataFrame
+  columns: dict[str, str]
+
+
+def _identify(
+  path: str, table: pd.DataFrame, files: _Files, settings: Settings
+) -> _Table | None:
+  """Finds out what a table's columns are; None if it names no image."""
+  first = list(table.iloc[0])
+  has_heading = not any(files.find(cell, frozenset()) for cell in first if cell)
+  if has_heading:
+    table = table.iloc[1:].copy()
+    # Of columns of one heading the first counts.
+    table = table.set_axis(first, axis=1)
+    table = table.loc[:, ~table.columns.duplicated()]
+  columns = {}
+  by_plain = {_plain(column): column for column in reversed(table.columns)}
+  for key, usual in _USUAL.items():
+    known = [by_plain[name] for name in usual if name in by_plain]
+    if key == 'path':
+      known = _naming(table, known, files) or _naming(
+        table, list(table.columns), files
+      )
+    if known:
+      columns[key] = known[0]
+  if not has_heading and 'path' in columns:
+    # As the LMU set's annotations: a path, then a label.
+    after = list(table.columns).index(columns['path']) + 1
+    if after < table.shape[1]:
+      columns['label'] = table.columns[after]
+  for key, column in _chosen(settings).items():
+    if column == '':
+      columns.pop(key, None)
+      continue
+    if column not in table.columns:
+      raise InputError(
+        f'config.data.columns: {path} has no column {column!r}; it has '
+        f'{", ".join(map(repr, table.columns))}'
+      )
+    columns[key] = column
+  if 'path' not in columns:
+    return None
+  for key in ('label', 'patient', 'part'):
+    if columns.get(key) == columns['path']:
+      del columns[key]
+  return _Table(path, table, columns)
+
+
+def _naming(
+  table: pd.DataFrame, columns: list[str], files: _Files
+) -> list[str]:
+  """Of some columns those that name images, the best first."""
+  counts = {
+    column: sum(
+      bool(files.find(cell, frozenset())) for cell in set(table[column]) if cell
+    )
+    for column in dict.fromkeys(columns)
+  }
+  named = [column for column in counts if counts[column]]
+  return sorted(named, key=lambda column: -counts[column])
+
+
+def _scope(path: str) -> frozenset[str]:
+  """The words of a table's folder and name that say which images it names."""
+  return frozenset(names.words(path.rpartition('.')[0])) - _PLAIN
+
+
+def _cells(table: _Table, key: str) -> Iterator[str]:
+  if key not in table.columns:
+    yield from [''] * len(table.cells)
+    return
+  for cell in table.cells[table.columns[key]]:
+    yield '' if cell.casefold() in _EMPTY else cell
+
+
+def join(
+  tables: dict[str, bytes], paths: Iterable[str], settings: Settings
+) -> Joined:
+  """Reads tables and finds the image of every row.
+
+  Args:
+    tables: contents by path.
+    paths: of all images.
+    settings: how.
+
+  Returns:
+    What the tables say.
+
+  Raises:
+    InputError: a table can't be read or names no image, a row fits several
+      images, or two rows of an image differ.
+  """
+  files = _Files(paths)
+  meanings = label_names(settings)
+  rows: dict[str, Row] = {}
+  missing: list[str] = []
+  columns: dict[str, str] = {}
+  for path, data in tables.items():
+    table = _identify(path, _parse(path, data), files, settings)
+    if table is None:
+      raise InputError(
+        f'{path}: no column names images of the source. Its columns are '
+        f'{", ".join(map(repr, _parse(path, data).iloc[0]))}; choose with '
+        "config.data.columns=('path=COLUMN','label=COLUMN')"
+      )
+    columns |= table.columns
+    scope = _scope(path)
+    cells = (_cells(table, key) for key in COLUMNS)
+    for value, label, patient, part in zip(*cells, strict=True):
+      found = files.find(value, scope) if value else []
+      if not found:
+        missing.append(value)
+        continue
+      if len(found) > 1:
+        raise InputError(
+          f'{path}: {value!r} may be {found[0]} or {found[1]}; give their '
+          'folders in the table'
+        )
+      row = Row(meanings.get(label, label), patient, part)
+      if rows.setdefault(found[0], row) != row:
+        raise InputError(
+          f'{path}: two rows of {found[0]} differ: {rows[found[0]]} and {row}'
+        )
+  return Joined(rows, columns, tuple(missing), tuple(tables))
+
+
+def names_images(path: str, data: bytes, paths: Iterable[str]) -> bool:
+  """Whether a file is a table that gives images of a source a label.
+
+  Args:
+    path: of the table.
+    data: its content.
+    paths: of all images.
+
+  Returns:
+    Whether it is.
+  """
+  try:
+    table = _parse(path, data)
+  except InputError:
+    return False
+  settings = Settings((), ())
+  known = _identify(path, table, _Files(paths), settings)
+  return known is not None and 'label' in known.columns
