@@ -66,7 +66,7 @@ def inputs(config: ConfigDict, targets: str) -> Inputs:
       reading=_reading(data),
       cache_dir=data.cache_dir,
       on_bad_image=data.on_bad_image,
-      decoding=decode.Settings(data.max_pixels, data.turn_by_exif),
+      decoding=decode.Options(data.max_pixels, data.turn_by_exif),
       synthetic_scale=config.synthetic.scale,
       synthetic_seed=config.synthetic.seed,
     ),
@@ -85,12 +85,12 @@ def inputs(config: ConfigDict, targets: str) -> Inputs:
   return Inputs(make_keys(config.seed), spec, augmentation)
 
 
-def _reading(data: ConfigDict) -> source.Settings:
+def _reading(data: ConfigDict) -> source.Options:
   """How `config.data` says that a source is read."""
-  return source.Settings(
-    layouts.Settings(data.label, data.patient, data.mask_suffix, data.split),
+  return source.Options(
+    layouts.Options(data.label, data.patient, data.mask_suffix, data.split),
     data.table,
-    tables.Settings(tuple(data.columns), tuple(data.label_names)),
+    tables.Options(tuple(data.columns), tuple(data.label_names)),
     data.max_bytes,
     data.follow_links,
   )

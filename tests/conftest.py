@@ -1,4 +1,4 @@
-"""Settings of the whole suite, and the small sets that many tests share."""
+"""Options of the whole suite, and the small sets that many tests share."""
 
 import os
 import pathlib
@@ -56,8 +56,8 @@ def reading(max_bytes: int = 10**9, table: str = 'auto', **layout: str) -> Any:
   """How tests read sources: nothing is said that a user needn't say."""
   from leukemia_jax.data import layouts, source, tables
 
-  return source.Settings(
-    layouts.Settings(**layout), table, tables.Settings((), ()), max_bytes, False
+  return source.Options(
+    layouts.Options(**layout), table, tables.Options((), ()), max_bytes, False
   )
 
 

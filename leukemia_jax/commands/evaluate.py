@@ -90,11 +90,11 @@ def run(
 
 
 def _warn_of_unit(config: ConfigDict, trained: ConfigDict) -> None:
-  own, given = trained.data.unit, config.data.unit
-  if own != given:
+  own, scored = trained.data.unit, config.data.unit
+  if own != scored:
     print(
       f'warning: the model was trained on images of one {own} each, '
-      f'and these are of one {given} each (config.data.unit): its scores say '
+      f'and these are of one {scored} each (config.data.unit): its scores say '
       'little'
     )
 

@@ -175,14 +175,14 @@ class Smears(tfds.core.GeneratorBasedBuilder):
         },
       )
       count += 1
-    contradictory = [
-      place
+    conflicts = [
+      places
       for places in twins.values()
       if len({place.label for place in places}) > 1
-      for place in places
     ]
+    contradictory = [place for places in conflicts for place in places]
     if self._on_bad_image == 'error' or len(contradictory) == count:
-      self._refuse(bad, contradictory)
+      self._refuse(bad, conflicts)
     metadata = self.info.metadata
     metadata['fingerprint'] = digest.hexdigest()
     metadata['skipped'] = [b.path for b in bad]
@@ -196,7 +196,7 @@ class Smears(tfds.core.GeneratorBasedBuilder):
         'config.data.turn_by_exif=False'
       )
 
-  def _refuse(self, bad: list[Bad], contradictory: list[_Place]) -> None:
+  def _refuse(self, bad: list[Bad], conflicts: list[list[_Place]]) -> None:
     """Raises the error for files that can't be used, if there are some."""
     if bad:
       raise checked.unusable(
@@ -204,11 +204,14 @@ class Smears(tfds.core.GeneratorBasedBuilder):
         'be used',
         [str(b) for b in bad],
       )
-    if contradictory:
+    if conflicts:
       raise checked.unusable(
-        f'{self._source_name}: {len(contradictory)} images stand in '
-        'several classes: the same pixels, turned and mirrored ones included',
-        [f'{p.id}: {self._class_names[p.label]}' for p in contradictory],
+        f'{self._source_name}: {len(conflicts)} images stand in several '
+        'classes (turned and mirrored ones are the same)',
+        [
+          ' = '.join(f'{p.id} ({self._class_names[p.label]})' for p in places)
+          for places in conflicts
+        ],
       )
 
 
@@ -226,10 +229,10 @@ class SourceSpec(NamedTuple):
   """
 
   source: str
-  reading: source.Settings
+  reading: source.Options
   cache_dir: str
   on_bad_image: str
-  decoding: decode.Settings
+  decoding: decode.Options
   synthetic_scale: float
   synthetic_seed: int
 

@@ -73,7 +73,7 @@ def unusable(what: str, files: Sequence[str]) -> InputError:
 
 
 def _read(
-  file: listing.File, decoding: decode.Settings, *, is_mask: bool
+  file: listing.File, decoding: decode.Options, *, is_mask: bool
 ) -> tuple[bytes, Image.Image] | Bad:
   """A file's bytes, and all of it decoded, so that bad files show here."""
   if way_out := names.foreign_format(file.path):
@@ -88,7 +88,7 @@ def _read(
     return Bad(file.path, f'cannot be read: {error!r}')
 
 
-def check_item(item: source.Item, decoding: decode.Settings) -> Checked | Bad:
+def check_item(item: source.Item, decoding: decode.Options) -> Checked | Bad:
   """Reads an item.
 
   Args:
@@ -123,7 +123,7 @@ def check_item(item: source.Item, decoding: decode.Settings) -> Checked | Bad:
 def _read_mask(
   item: source.Item,
   size: tuple[int, int],
-  decoding: decode.Settings,
+  decoding: decode.Options,
   is_turned: bool,
 ) -> bytes | Bad:
   """The mask of an item; of several, one a cell, their largest values."""

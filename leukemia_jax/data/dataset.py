@@ -151,7 +151,7 @@ class Reading(NamedTuple):
   """
 
   image_size: int
-  decoding: decode.Settings = decode.DEFAULT
+  decoding: decode.Options = decode.DEFAULT
   masks: mask_files.Reading | None = None
 
 

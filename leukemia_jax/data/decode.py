@@ -14,6 +14,16 @@ class BadImageError(ValueError):
   """A file that can't be used as an image; the message says why."""
 
 
+def _what_else(data: bytes) -> str:
+  """Says what a file is that is no image."""
+  first = data[:200].lstrip().lower()
+  if first.startswith(b'version https://git-lfs'):
+    return 'not an image but a pointer of Git LFS: fetch it with git lfs pull'
+  if first.startswith((b'<!doctype', b'<html')):
+    return 'not an image but a web page: the download failed'
+  return f'not an image ({", ".join(FORMATS)})'
+
+
 def _to_rgb(image: Image.Image, is_mask: bool) -> Image.Image:
   if image.mode == 'F':
     raise BadImageError(
@@ -34,7 +44,7 @@ def _to_rgb(image: Image.Image, is_mask: bool) -> Image.Image:
   return image.convert('RGB')
 
 
-class Settings(NamedTuple):
+class Options(NamedTuple):
   """How files are decoded; see `config.data`.
 
   Attributes:
@@ -46,7 +56,7 @@ class Settings(NamedTuple):
   turn_by_exif: bool = True
 
 
-DEFAULT = Settings()
+DEFAULT = Options()
 
 
 def orientation(data: bytes) -> int:
@@ -56,7 +66,7 @@ def orientation(data: bytes) -> int:
 
 
 def decode(
-  data: bytes, settings: Settings = DEFAULT, *, is_mask: bool = False
+  data: bytes, options: Options = DEFAULT, *, is_mask: bool = False
 ) -> Image.Image:
   """Decodes a file to an upright 8-bit RGB image of its own size.
 
@@ -71,7 +81,7 @@ def decode(
 
   Args:
     data: the file's bytes: JPEG, PNG, BMP, TIFF, GIF, WebP, PPM or JPEG 2000.
-    settings: limits and orientation.
+    options: limits and orientation.
     is_mask: whether the file is a mask and no photograph.
 
   Returns:
@@ -85,17 +95,17 @@ def decode(
   try:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
       width, height = image.size
-      if width * height > settings.max_pixels:
+      if width * height > options.max_pixels:
         raise BadImageError(
           f'{width} x {height} px is over config.data.max_pixels='
-          f'{settings.max_pixels}'
+          f'{options.max_pixels}'
         )
       image.load()
-      if settings.turn_by_exif:
+      if options.turn_by_exif:
         ImageOps.exif_transpose(image, in_place=True)
       return _to_rgb(image, is_mask)
   except UnidentifiedImageError:
-    raise BadImageError(f'not an image ({", ".join(FORMATS)})') from None
+    raise BadImageError(_what_else(data)) from None
   except Image.DecompressionBombError as error:
     raise BadImageError(str(error)) from None
   except BadImageError:

@@ -33,12 +33,14 @@ def stratified(
   counts = np.zeros((int(group.max()) + 1, size))
   np.add.at(counts, (group, labels), 1)
   shuffled = rng.permutation(len(counts))
-  order = shuffled[np.argsort(-counts[shuffled].std(axis=1), kind='stable')]
+  uneven_first = shuffled[
+    np.argsort(-counts[shuffled].std(axis=1), kind='stable')
+  ]
   total = counts.sum(0)
   present = total > 0
   filled = np.zeros((count, size))
   fold_of_group = np.empty(len(counts), np.int32)
-  for index in order:
+  for index in uneven_first:
     # With this group in each fold in turn: shape (tried, fold, class).
     tried = filled + np.eye(count)[:, :, None] * counts[index]
     shares = tried[:, :, present] / total[present]
@@ -114,8 +116,8 @@ def with_embargo(
     wanted = held_out_count(len(members))
     run = np.zeros(len(members), bool)
     if len(places) > wanted:
-      start = int(rng.integers(len(places) - wanted + 1))
-      run[places[start : start + wanted]] = True
+      first = int(rng.integers(len(places) - wanted + 1))
+      run[places[first : first + wanted]] = True
     train = left & ~_near(run, embargo)
     if not train.any() or not run.any():
       raise InputError(

@@ -134,6 +134,11 @@ def _usable(
 
 
 def _masks_hint(catalogue: Catalogue) -> str:
+  if catalogue.bad_masks and not catalogue.num_masks:
+    return (
+      f'. Its {len(catalogue.bad_masks)} masks cannot be used by '
+      f'--config=configs/unet.py either: {catalogue.bad_masks[0]}'
+    )
   if not catalogue.num_masks:
     return ''
   return (

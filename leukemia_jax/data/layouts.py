@@ -20,7 +20,7 @@ from leukemia_jax.errors import InputError
 PARTS = ('train', 'validation', 'test')
 
 
-class Settings(NamedTuple):
+class Options(NamedTuple):
   """How a source is read where its names don't say it; see `config.data`.
 
   Attributes:
@@ -91,10 +91,12 @@ def _search(pattern: str, text: str) -> str | None:
 
 def _set_parts(images: list[Image], joined: Joined | None) -> str:
   """Finds the parts, and takes their folders away; says where from."""
-  found = levels.find_parts({image.path: image.folders for image in images})
+  part_names = levels.find_parts(
+    {image.path: image.folders for image in images}
+  )
   has_parts = False
   for image in images:
-    own = found[image.path]
+    own = part_names[image.path]
     image.part = levels.part_of(list(own.values()))
     has_parts |= bool(own)
     image.folders = tuple(
@@ -102,7 +104,7 @@ def _set_parts(images: list[Image], joined: Joined | None) -> str:
     )
   if joined is not None and 'part' in joined.columns:
     for image in images:
-      row = joined.rows.get(image.path)
+      row = joined.by_path.get(image.path)
       text = row.part if row else ''
       image.part = names.part(text) or (f'fold_{text}' if text else '')
     return f'column {joined.columns["part"]!r}'
@@ -110,21 +112,21 @@ def _set_parts(images: list[Image], joined: Joined | None) -> str:
 
 
 def _set_labels(
-  images: list[Image], settings: Settings, joined: Joined | None
+  images: list[Image], options: Options, joined: Joined | None
 ) -> str:
   """Finds the classes; says where from, '' if there are none."""
-  if settings.label:
+  if options.label:
     for image in images:
-      image.label = (_search(settings.label, image.path) or '').strip()
+      image.label = (_search(options.label, image.path) or '').strip()
     if not any(image.label for image in images):
       raise InputError(
-        f'config.data.label={settings.label!r} is found in no path, such as '
+        f'config.data.label={options.label!r} is found in no path, such as '
         f'{images[0].path}'
       )
     return 'config.data.label'
   if joined is not None and 'label' in joined.columns:
     for image in images:
-      row = joined.rows.get(image.path)
+      row = joined.by_path.get(image.path)
       image.label = row.label if row else ''
     return f'column {joined.columns["label"]!r}'
   named = [
@@ -174,11 +176,11 @@ def _join_spellings(images: list[Image]) -> Iterable[str]:
       )
 
 
-def _check_unlabelled(images: list[Image], settings: Settings) -> None:
+def _check_unlabelled(images: list[Image], options: Options) -> None:
   """Refuses a part of a split that has no labels."""
   parts = collections.Counter(i.part for i in images if i.part)
   for part, count in parts.items():
-    if settings.split != 'random' and not any(
+    if options.split != 'random' and not any(
       image.label for image in images if image.part == part
     ):
       raise InputError(
@@ -189,13 +191,13 @@ def _check_unlabelled(images: list[Image], settings: Settings) -> None:
 
 
 def _set_patients(
-  images: list[Image], settings: Settings, joined: Joined | None
+  images: list[Image], options: Options, joined: Joined | None
 ) -> tuple[str, list[str]]:
   """Finds the patients; says where from, and warns where some may be."""
-  wanted = settings.patient
+  wanted = options.patient
   table = {}
   if joined is not None and 'patient' in joined.columns:
-    table = {path: row.patient for path, row in joined.rows.items()}
+    table = {path: row.patient for path, row in joined.by_path.items()}
   if not wanted:
     return '', []
   if wanted == 'auto':
@@ -218,9 +220,9 @@ def _set_patients(
       image.patient = names.normalise(above[number - 1])
     return f'folder {number} of the path', []
   texts = [table.get(image.path) or image.path for image in images]
-  found = [_search(wanted, text) for text in texts]
+  patients = [_search(wanted, text) for text in texts]
   misses = [
-    text for text, patient in zip(texts, found, strict=True) if not patient
+    text for text, patient in zip(texts, patients, strict=True) if not patient
   ]
   if misses:
     raise InputError(
@@ -228,7 +230,7 @@ def _set_patients(
       f'{len(images)} paths: {levels.listed(misses)}. Mend it, or give '
       "config.data.patient='' for none"
     )
-  for image, patient in zip(images, found, strict=True):
+  for image, patient in zip(images, patients, strict=True):
     image.patient = patient or ''
   return 'config.data.patient', []
 
@@ -282,12 +284,12 @@ def _which_folder(images: list[Image], others: list[int]) -> str:
   choices = []
   for level in others:
     inner = [im for im in images if len(im.folders) > level]
-    found = {image.folders[level] for image in inner}
+    level_names = {image.folders[level] for image in inner}
     path = list(map(names.normalise, inner[0].path.split('/')))
     if inner[0].folders[level] in path:
       number = path.index(inner[0].folders[level]) + 1
       choices.append(
-        f'config.data.patient=folder:{number} ({levels.listed(found)})'
+        f'config.data.patient=folder:{number} ({levels.listed(level_names)})'
       )
   if not choices:
     return (
@@ -325,59 +327,42 @@ def _without_items(pairs: Pairs) -> dict[str, Folders]:
 
 def read(
   paths: Iterable[str],
-  settings: Settings | None = None,
+  options: Options | None = None,
   joined: Joined | None = None,
 ) -> Reading:
   """Reads what the paths of an image set, and a table of it, mean.
 
   Args:
     paths: of all image files, with forward slashes, in any order.
-    settings: how to read what the paths leave open.
+    options: how to read what the paths leave open.
     joined: what tables say of the images.
 
   Returns:
     The reading; the same for any order of the paths.
 
   Raises:
-    InputError: two readings fit, or settings don't fit the set.
+    InputError: two readings fit, or options don't fit the set.
   """
-  settings = settings or Settings()
+  options = options or Options()
   paths = sorted(paths, key=lambda path: (names.natural_key(path), path))
-  pairs = mask_pairs.pair(paths, settings.mask_suffix)
+  pairs = mask_pairs.pair(paths, options.mask_suffix)
   folders = _without_items(pairs)
   images = [Image(path, folders[path]) for path in paths if path in folders]
   if not images:
     raise InputError('there are no images')
   how = {'parts': _set_parts(images, joined)}
-  how['classes'] = _set_labels(images, settings, joined)
+  how['classes'] = _set_labels(images, options, joined)
   warnings = list(_join_spellings(images))
   left_out: dict[str, tuple[str, ...]] = {}
   if how['classes']:
-    _check_unlabelled(images, settings)
+    _check_unlabelled(images, options)
     left_out['no class'] = tuple(i.path for i in images if not i.label)
     images = [image for image in images if image.label]
-  how['patients'], patient_warnings = _set_patients(images, settings, joined)
+  how['patients'], patient_warnings = _set_patients(images, options, joined)
   _spell_alike(images)
-  if left_out.get('no class'):
-    unlabelled = left_out['no class']
-    warnings.append(
-      f'{len(unlabelled)} images have no class and are left out: '
-      f'{levels.listed(unlabelled)}. config.data.table or config.data.label '
-      'gives them one'
-    )
-  if pairs.other_kinds:
-    left_out['masks of another kind'] = pairs.other_kinds
-  if pairs.kinds:
-    warnings.append(
-      'images have several masks, none of which is read: choose by '
-      f'config.data.mask_suffix, one of {", ".join(pairs.kinds)}'
-    )
   how['masks'] = 'names' if pairs.masks else ''
-  class_names = {image.label for image in images} - {''}
+  left_out['masks of another kind'] = pairs.other_kinds
   used = {image.path for image in images}
-  unpaired = tuple(
-    path for path in pairs.unpaired if path in used or path not in folders
-  )
   return Reading(
     entries=tuple(
       Entry(
@@ -389,10 +374,32 @@ def read(
       )
       for image in sorted(images, key=lambda image: image.label)
     ),
-    class_names=tuple(sorted(class_names)),
+    class_names=tuple(sorted({image.label for image in images} - {''})),
     left_out={key: value for key, value in left_out.items() if value},
-    unpaired=unpaired,
+    unpaired=tuple(
+      path for path in pairs.unpaired if path in used or path not in folders
+    ),
     mask_kinds=pairs.kinds,
     how=how,
-    warnings=(*warnings, *patient_warnings),
+    warnings=(
+      *warnings,
+      *patient_warnings,
+      *_left_out_warnings(left_out.get('no class', ()), pairs.kinds),
+    ),
   )
+
+
+def _left_out_warnings(
+  unlabelled: Sequence[str], mask_kinds: Sequence[str]
+) -> Iterable[str]:
+  if unlabelled:
+    yield (
+      f'{len(unlabelled)} images have no class and are left out: '
+      f'{levels.listed(unlabelled)}. config.data.table or config.data.label '
+      'gives them one'
+    )
+  if mask_kinds:
+    yield (
+      'images have several masks, none of which is read: choose by '
+      f'config.data.mask_suffix, one of {", ".join(mask_kinds)}'
+    )

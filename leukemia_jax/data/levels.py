@@ -61,23 +61,23 @@ def find_parts(folders: dict[str, Folders]) -> dict[str, dict[int, str]]:
       'expression that finds the class in the path, or move what is no part '
       'elsewhere'
     )
-  found = {}
+  by_path = {}
   for path, own in folders.items():
-    found[path] = {
+    by_path[path] = {
       i: name
       for i, name in enumerate(own)
       if own[:i] in parents
       or (names.fold(name) in known and len(children[own[:i]]) == 1)
     }
-  return found
+  return by_path
 
 
-def part_of(found: Sequence[str]) -> str:
+def part_of(part_names: Sequence[str]) -> str:
   """An image's part from its folders' part names: the innermost counts."""
-  parts = [names.part(name) for name in found if names.part(name)]
+  parts = [names.part(name) for name in part_names if names.part(name)]
   if parts:
     return parts[-1]
-  folds = [name for name in found if names.are_folds([name])]
+  folds = [name for name in part_names if names.are_folds([name])]
   return folds[-1] if folds else ''
 
 

@@ -239,8 +239,8 @@ def open_file(path: pathlib.Path) -> File:
 def find_files(pattern: str) -> list[pathlib.Path]:
   """The files that a path, or a pattern with `*` in its name, leads to."""
   path = pathlib.Path(pattern).expanduser()
-  found = [path, *path.parent.glob(path.name)] if path.name else []
-  return sorted({p.absolute() for p in found if p.is_file()})
+  candidates = [path, *path.parent.glob(path.name)] if path.name else []
+  return sorted({p.absolute() for p in candidates if p.is_file()})
 
 
 def _fetch_kaggle() -> pathlib.Path:

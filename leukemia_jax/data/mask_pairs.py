@@ -93,23 +93,18 @@ def _trees(paths: Sequence[str]) -> tuple[set[Folders], set[Folders]]:
     others = [name for name in below if name not in candidates]
     for name in candidates:
       partners = [
-        other
-        for other in others
-        if _rest(other) == _rest(name)
-        and (_rest(other) or names.IMAGE_WORDS & set(names.words(other)))
+        sibling
+        for sibling in others
+        if _rest(sibling) == _rest(name)
+        and (_rest(sibling) or names.IMAGE_WORDS & set(names.words(sibling)))
       ]
       if not partners and not _CELL_WORDS & set(names.words(name)):
         partners = _matching(parent, below, name, others)
       if partners:
         masks.add((*parent, name))
-        images |= {(*parent, other) for other in partners}
+        images |= {(*parent, partner) for partner in partners}
       elif _repeats(parent, below, name, loose.get(parent, [])):
         masks.add((*parent, name))
-  # The published set's name for its images, with or without masks.
-  for parent, below in children.items():
-    images |= {
-      (*parent, name) for name in below if names.fold(name) == 'original'
-    }
   return images, masks
 
 
@@ -149,14 +144,16 @@ def _repeats(
   """Whether a tree of masks repeats what lies beside it."""
   if _CELL_WORDS & set(names.words(name)):
     return False
-  beside = loose + [p for other in below if other != name for p in below[other]]
+  beside = loose + [
+    p for sibling in below if sibling != name for p in below[sibling]
+  ]
   depth = len(parent)
   return bool(beside) and _match(below[name], beside, (depth + 1, depth))
 
 
 def _place(path: str, images: set[Folders], masks: set[Folders]) -> _File:
   *folders, _ = path.split('/')
-  shown: list[str] = []
+  display: list[str] = []
   compared: list[str] = []
   tree = ''
   for i, name in enumerate(folders):
@@ -168,18 +165,18 @@ def _place(path: str, images: set[Folders], masks: set[Folders]) -> _File:
         name = key
     # Archives that unpack into a folder of their own name nest it.
     if key and key not in compared[-1:]:
-      shown.append(names.normalise(name))
+      display.append(names.normalise(name))
       compared.append(key)
   stem = names.fold(names.stem(path))
-  return _File(path, tuple(shown), (tuple(compared), stem), tree)
+  return _File(path, tuple(display), (tuple(compared), stem), tree)
 
 
 def _cuts(stem: str, stems: Container[str]) -> Iterator[tuple[str, str]]:
   """The stems that a stem goes on from, the longest first, and how it does."""
   for match in reversed(list(_SEPARATOR.finditer(stem))):
-    base = stem[: match.start()]
+    base = stem[: match.span()[0]]
     if base in stems:
-      yield base, stem[match.start() :]
+      yield base, stem[match.span()[0] :]
 
 
 def _kind(suffix: str) -> str:
@@ -201,11 +198,11 @@ class _Index:
   def find(self, mask: _File) -> tuple[list[_File], str]:
     """The images of a mask in a tree, and its suffix."""
     folders, stem = mask.key
-    here = self.stems.get(folders, {})
-    if stem in here:
-      return here[stem], ''
-    for base, ending in _cuts(stem, here):
-      return here[base], ending
+    stems = self.stems.get(folders, {})
+    if stem in stems:
+      return stems[stem], ''
+    for base, ending in _cuts(stem, stems):
+      return stems[base], ending
     same = self.by_rest.get((folders, _rest(stem)), [])
     if len(same) == 1 and _rest(stem):
       return same, ''
@@ -214,8 +211,8 @@ class _Index:
       above = self.stems.get(folders[:-1], {})
       if folders[-1] in above:
         return above[folders[-1]], ''
-    if len(here) == 1:
-      return next(iter(here.values())), ''
+    if len(stems) == 1:
+      return next(iter(stems.values())), ''
     return [], ''
 
 
@@ -230,16 +227,16 @@ class _Found(NamedTuple):
 def _beside(files: list[_File], suffix: str) -> list[_Found]:
   """The masks that lie beside their images."""
   index = _Index(files)
-  found, waiting = [], []
+  matches, waiting = [], []
   for file in files:
     folders, stem = file.key
     is_chosen = bool(suffix) and _ends(file, suffix)
     if not is_chosen and not _is_mask_name(stem):
       continue
-    here = index.stems[folders]
+    stems = index.stems[folders]
     cuts = [
       (base, ending)
-      for base, ending in _cuts(stem, here)
+      for base, ending in _cuts(stem, stems)
       if is_chosen or _is_mask_name(ending)
     ]
     same = index.by_rest[folders, _rest(stem)]
@@ -247,18 +244,18 @@ def _beside(files: list[_File], suffix: str) -> list[_Found]:
     if cuts:
       # The shortest: x_mask_1 is a mask of x, as x_mask is.
       base, ending = cuts[-1]
-      found.append(_Found(file, here[base], ending))
+      matches.append(_Found(file, stems[base], ending))
     elif len(same) == 2 and len(partners) == 1:
-      found.append(_Found(file, partners, 'mask'))
+      matches.append(_Found(file, partners, 'mask'))
     else:
       waiting.append(file)
   # A mask whose image is missing is no image.
-  known = {_kind(mask.ending) for mask in found} - {''}
+  known = {_kind(mask.ending) for mask in matches} - {''}
   for file in waiting:
     endings = [k for k in known if _kind(file.key[1]).endswith(k)]
     if endings:
-      found.append(_Found(file, [], max(endings, key=len)))
-  return found
+      matches.append(_Found(file, [], max(endings, key=len)))
+  return matches
 
 
 def _ends(file: _File, suffix: str) -> bool:
@@ -289,14 +286,14 @@ def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
   """
   image_trees, mask_trees = _trees(paths)
   files = [_place(path, image_trees, mask_trees) for path in paths]
-  found = _beside([file for file in files if not file.tree], suffix)
-  is_mask = {mask.mask.path for mask in found}
+  matches = _beside([file for file in files if not file.tree], suffix)
+  is_mask = {mask.mask.path for mask in matches}
   images = [f for f in files if not f.tree and f.path not in is_mask]
   index = _Index(images)
-  found += [_Found(f, *index.find(f)) for f in files if f.tree]
+  matches += [_Found(f, *index.find(f)) for f in files if f.tree]
   matched: dict[str, list[tuple[str, _File]]] = collections.defaultdict(list)
   unpaired, other_kinds = [], []
-  for mask, owners, ending in found:
+  for mask, owners, ending in matches:
     if suffix and not _ends(mask, suffix):
       other_kinds.append(mask.path)
       continue
@@ -331,15 +328,16 @@ def _tell_apart(kinds: set[str]) -> set[str]:
 
 def _check_twins(matched: dict[str, list[tuple[str, _File]]]) -> None:
   """Refuses masks of one image that differ by their suffix alone."""
-  for image, found in matched.items():
-    seen: dict[tuple[str, str], str] = {}
-    for _, mask in found:
+  for image, matches in matched.items():
+    first_by_place: dict[tuple[str, str], str] = {}
+    for _, mask in matches:
       place = mask.path.rpartition('/')[0], mask.key[1]
-      if place in seen:
-        first, second = seen[place], mask.path
-        suffix = '.' + second.rpartition('.')[2]
+      if place in first_by_place:
+        first, second = first_by_place[place], mask.path
+        suffixes = [f'.{p.rpartition(".")[2]}' for p in (first, second)]
         raise InputError(
           f'{image} has two masks, {first} and {second}: remove one of each, '
-          f'or choose by config.data.mask_suffix={suffix}'
+          f'or choose by config.data.mask_suffix='
+          f'{" or ".join(suffixes)}'
         )
-      seen[place] = mask.path
+      first_by_place[place] = mask.path

@@ -120,9 +120,9 @@ def takes_source_parts(catalogue: Catalogue, protocol: Protocol) -> bool:
   """
   if protocol.split == 'random' or protocol.folds > 1:
     return False
-  found = set(catalogue.parts) - {''}
+  names = set(catalogue.parts) - {''}
   parts = (
-    [part for part in PARTS if part in found] if (found <= set(PARTS)) else []
+    [part for part in PARTS if part in names] if (names <= set(PARTS)) else []
   )
   whole = {'train', 'test'} <= set(parts)
   if protocol.split == 'auto' and (
@@ -150,9 +150,9 @@ def takes_source_parts(catalogue: Catalogue, protocol: Protocol) -> bool:
   )
 
 
-def tested(catalogue: Catalogue, made: Iterable[Split]) -> np.ndarray:
+def tested(catalogue: Catalogue, splits_: Iterable[Split]) -> np.ndarray:
   """Which images a test part holds, or copies or twins of them: bool (n,)."""
-  sources = np.concatenate([split.test[:, 0] for split in made])
+  sources = np.concatenate([split.test[:, 0] for split in splits_])
   hashes = np.array(catalogue.pixel_hashes)
   return np.isin(hashes, hashes[sources])
 
@@ -380,14 +380,14 @@ def _check_classes(
 
 def _check_own_patients(parts: np.ndarray, catalogue: Catalogue) -> None:
   """Refuses a source's own parts that tear patients apart."""
-  seen: dict[str, str] = {}
+  first_part: dict[str, str] = {}
   for patient, part in zip(catalogue.patients, parts.tolist(), strict=True):
     part = part or 'train'
-    if patient and seen.setdefault(patient, part) != part:
+    if patient and first_part.setdefault(patient, part) != part:
       raise InputError(
-        f"patient {patient!r} is in the source's {seen[patient]} and {part} "
-        'parts. Split anew with config.data.split=random, or accept the leak '
-        'with config.data.grouping=none'
+        f"patient {patient!r} is in the source's {first_part[patient]} and "
+        f'{part} parts. Split anew with config.data.split=random, or accept '
+        'the leak with config.data.grouping=none'
       )
 
 

@@ -18,7 +18,7 @@ UNLABELLED = 'unlabelled'
 _MAX_TABLE_BYTES = 2**27
 
 
-class Settings(NamedTuple):
+class Options(NamedTuple):
   """How a source is read; see `config.data`.
 
   Attributes:
@@ -30,9 +30,9 @@ class Settings(NamedTuple):
     follow_links: whether links that lead out of the folder are read.
   """
 
-  layout: layouts.Settings
+  layout: layouts.Options
   table: str
-  tables: tables.Settings
+  tables: tables.Options
   max_bytes: int
   follow_links: bool
 
@@ -94,12 +94,12 @@ class Source:
     return digest.hexdigest()
 
 
-def open_source(name: str, settings: Settings) -> Source:
+def open_source(name: str, options: Options) -> Source:
   """Lists a source and reads what its folders, names and tables mean.
 
   Args:
     name: a path, or 'kaggle'; see `listing.list_source`.
-    settings: how.
+    options: how.
 
   Returns:
     The source; of its images nothing is read yet.
@@ -108,10 +108,10 @@ def open_source(name: str, settings: Settings) -> Source:
     InputError: it can't be listed, holds no image, or can be read in two ways.
   """
   listed = listing.list_source(
-    name, max_bytes=settings.max_bytes, follow_links=settings.follow_links
+    name, max_bytes=options.max_bytes, follow_links=options.follow_links
   )
   try:
-    return _read(name, listed, settings)
+    return _read(name, listed, options)
   except InputError as error:
     text = str(error)
     if not text.startswith((name, 'config.')):
@@ -119,14 +119,14 @@ def open_source(name: str, settings: Settings) -> Source:
     raise InputError(text) from None
 
 
-def _read(name: str, listed: listing.Listing, settings: Settings) -> Source:
+def _read(name: str, listed: listing.Listing, options: Options) -> Source:
   """`open_source` after listing."""
   files = {file.path: file for file in listed.files}
   images = [p for p in files if names.is_image(p) or names.foreign_format(p)]
   others = [path for path in files if path not in set(images)]
   if not images:
     raise InputError(_no_images(others))
-  reading, joined = _with_tables(name, files, images, others, settings)
+  reading, joined = _with_tables(name, files, images, others, options)
   _check_empty(listed.empty, reading)
   _check_names(reading.class_names)
   class_names = reading.class_names or (UNLABELLED,)
@@ -162,26 +162,26 @@ def _with_tables(
   files: dict[str, File],
   images: list[str],
   others: list[str],
-  settings: Settings,
+  options: Options,
 ) -> tuple[Reading, Joined | None]:
   """The reading, and what tables say."""
-  found: dict[str, bytes] = {}
-  if settings.table not in ('', 'auto'):
-    found = _find_tables(name, files, settings.table)
+  contents: dict[str, bytes] = {}
+  if options.table not in ('', 'auto'):
+    contents = _find_tables(name, files, options.table)
   else:
-    reading = layouts.read(images, settings.layout)
+    reading = layouts.read(images, options.layout)
     candidates = [p for p in others if p.casefold().endswith(tables.SUFFIXES)]
-    if settings.table and candidates and not reading.how['classes']:
+    if options.table and candidates and not reading.how['classes']:
       contents = {path: _read_table(files[path]) for path in candidates}
-      found = {
+      contents = {
         path: data
         for path, data in contents.items()
         if tables.names_images(path, data, images)
       }
-    if not found:
+    if not contents:
       return reading, None
-  joined = tables.join(found, images, settings.tables)
-  return layouts.read(images, settings.layout, joined), joined
+  joined = tables.join(contents, images, options.tables)
+  return layouts.read(images, options.layout, joined), joined
 
 
 def _read_table(file: File) -> bytes:
@@ -270,7 +270,7 @@ def _table_warnings(
       f'{", ".join(joined.missing[:4])}; config.data.table or '
       'config.data.columns may be another'
     )
-  bare = [entry.path for entry in entries if entry.path not in joined.rows]
+  bare = [entry.path for entry in entries if entry.path not in joined.by_path]
   if bare:
     warnings.append(
       f'{len(bare)} images have no row in the table: {", ".join(bare[:4])}; '

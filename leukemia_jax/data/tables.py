@@ -1,8 +1,10 @@
 """Tables that name images: their class, patient and part.
 
-A table may come from any program: its separator is found, its columns are
+A table may come from any program: its separator is matches, its columns are
 known by usual names, and its paths may be whole, relative or mere names.
 """
+
+from __future__ import annotations
 
 import collections
 import csv
@@ -10,16 +12,17 @@ import dataclasses
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, NamedTuple
 
 from leukemia_jax.data import names
 from leukemia_jax.errors import InputError
 
+if TYPE_CHECKING:
+  import pandas as pd
+
 SUFFIXES = ('.csv', '.tsv', '.dat')
 COLUMNS = ('path', 'label', 'patient', 'part')
-# Usual names of the columns, without case and signs; the first found counts.
+# Usual names of the columns, without case and signs; the first matches counts.
 _USUAL = {
   'path': 'path newnames file filename filepath image imagename imagefile '
   'imagepath imageid images img imgname imgid id name'.split(),
@@ -37,7 +40,7 @@ _PLAIN = frozenset(
 _EMPTY = ('', 'nan', 'na', 'n/a', 'none', 'null', '-', '?')
 
 
-class Settings(NamedTuple):
+class Options(NamedTuple):
   """How tables are read; see `config.data`.
 
   Attributes:
@@ -62,13 +65,13 @@ class Joined(NamedTuple):
   """Tables joined with images.
 
   Attributes:
-    rows: by the path of an image.
+    by_path: rows by the path of an image.
     columns: the tables' columns that were used, by what they are.
     missing: rows without a file.
     paths: of the tables.
   """
 
-  rows: dict[str, Row]
+  by_path: dict[str, Row]
   columns: dict[str, str]
   missing: tuple[str, ...]
   paths: tuple[str, ...]
@@ -101,6 +104,9 @@ def _parse(path: str, data: bytes) -> pd.DataFrame:
     raise InputError(
       f'{path} is no table of text: save it as CSV, with a heading'
     )
+  # Only sets with a table need it.
+  import pandas as pd
+
   separator = _separator(lines[:1000])
   width = max(len(re.split(separator, line)) for line in lines)
   try:
@@ -165,21 +171,21 @@ class _Files:
 def _common(first: str, second: str) -> int:
   """How many folders two paths share, from their files upwards."""
   count = 0
-  for one, other in zip(
+  for first_folder, second_folder in zip(
     reversed(first.split('/')[:-1]),
     reversed(second.split('/')[:-1]),
     strict=False,
   ):
-    if one != other:
+    if first_folder != second_folder:
       break
     count += 1
   return count
 
 
-def _chosen(settings: Settings) -> dict[str, str]:
+def _chosen(options: Options) -> dict[str, str]:
   """The columns that the user named."""
   chosen = {}
-  for text in settings.columns:
+  for text in options.columns:
     key, equals, column = text.partition('=')
     if not equals or key not in COLUMNS:
       raise InputError(
@@ -190,11 +196,11 @@ def _chosen(settings: Settings) -> dict[str, str]:
   return chosen
 
 
-def label_names(settings: Settings) -> dict[str, str]:
+def label_names(options: Options) -> dict[str, str]:
   """What labels of a table mean, from `config.data.label_names`.
 
   Args:
-    settings: the settings.
+    options: the options.
 
   Returns:
     Names by label.
@@ -203,7 +209,7 @@ def label_names(settings: Settings) -> dict[str, str]:
     InputError: a text isn't LABEL=NAME.
   """
   meanings = {}
-  for text in settings.label_names:
+  for text in options.label_names:
     label, equals, name = names.normalise(text).partition('=')
     if not equals or not name:
       raise InputError(
@@ -222,7 +228,7 @@ class _Table(NamedTuple):
 
 
 def _identify(
-  path: str, table: pd.DataFrame, files: _Files, settings: Settings
+  path: str, table: pd.DataFrame, files: _Files, options: Options
 ) -> _Table | None:
   """Finds out what a table's columns are; None if it names no image."""
   first = list(table.iloc[0])
@@ -247,7 +253,7 @@ def _identify(
     after = list(table.columns).index(columns['path']) + 1
     if after < table.shape[1]:
       columns['label'] = table.columns[after]
-  for key, column in _chosen(settings).items():
+  for key, column in _chosen(options).items():
     if column == '':
       columns.pop(key, None)
       continue
@@ -293,14 +299,14 @@ def _cells(table: _Table, key: str) -> Iterator[str]:
 
 
 def join(
-  tables: dict[str, bytes], paths: Iterable[str], settings: Settings
+  tables: dict[str, bytes], paths: Iterable[str], options: Options
 ) -> Joined:
   """Reads tables and finds the image of every row.
 
   Args:
     tables: contents by path.
     paths: of all images.
-    settings: how.
+    options: how.
 
   Returns:
     What the tables say.
@@ -310,12 +316,12 @@ def join(
       images, or two rows of an image differ.
   """
   files = _Files(paths)
-  meanings = label_names(settings)
-  rows: dict[str, Row] = {}
+  meanings = label_names(options)
+  by_path: dict[str, Row] = {}
   missing: list[str] = []
   columns: dict[str, str] = {}
   for path, data in tables.items():
-    table = _identify(path, _parse(path, data), files, settings)
+    table = _identify(path, _parse(path, data), files, options)
     if table is None:
       raise InputError(
         f'{path}: no column names images of the source. Its columns are '
@@ -326,21 +332,22 @@ def join(
     scope = _scope(path)
     cells = (_cells(table, key) for key in COLUMNS)
     for value, label, patient, part in zip(*cells, strict=True):
-      found = files.find(value, scope) if value else []
-      if not found:
+      matches = files.find(value, scope) if value else []
+      if not matches:
         missing.append(value)
         continue
-      if len(found) > 1:
+      if len(matches) > 1:
         raise InputError(
-          f'{path}: {value!r} may be {found[0]} or {found[1]}; give their '
+          f'{path}: {value!r} may be {matches[0]} or {matches[1]}; give their '
           'folders in the table'
         )
       row = Row(meanings.get(label, label), patient, part)
-      if rows.setdefault(found[0], row) != row:
+      if by_path.setdefault(matches[0], row) != row:
         raise InputError(
-          f'{path}: two rows of {found[0]} differ: {rows[found[0]]} and {row}'
+          f'{path}: two rows of {matches[0]} differ: '
+          f'{by_path[matches[0]]} and {row}'
         )
-  return Joined(rows, columns, tuple(missing), tuple(tables))
+  return Joined(by_path, columns, tuple(missing), tuple(tables))
 
 
 def names_images(path: str, data: bytes, paths: Iterable[str]) -> bool:
@@ -358,6 +365,6 @@ def names_images(path: str, data: bytes, paths: Iterable[str]) -> bool:
     table = _parse(path, data)
   except InputError:
     return False
-  settings = Settings((), ())
-  known = _identify(path, table, _Files(paths), settings)
+  options = Options((), ())
+  known = _identify(path, table, _Files(paths), options)
   return known is not None and 'label' in known.columns

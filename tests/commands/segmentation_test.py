@@ -100,7 +100,7 @@ def test_masks_drawn_by_hand_are_scored(trained, cache, drawn, tmp_path):
   got = result(tmp_path / 'b')
   assert got['test']['images'] == 4 and 'train' not in got
   assert got['threshold'] == result(trained)['threshold']
-  assert list(got['test']['by_class']) == ['images']
+  assert list(got['test']['by_class']) == ['unlabelled']
   assert got['data']['masks']['rule'] == 'grey>0' and got['data']['scale'] == 1
   # The rule is the training run's: four images are no set to fit one to.
   assert got['baselines']['rule'] == result(trained)['baselines']['rule']
@@ -149,7 +149,7 @@ def test_balanced_first_with_one_empty_mask_dropped(cache, tmp_path):
   done = run(*flags, f'--workdir={tmp_path}/w')
   assert done.returncode == 0, done.stderr
   got = result(tmp_path / 'w')
-  assert list(got['test']['by_class']) == ['images']
+  assert list(got['test']['by_class']) == ['unlabelled']
   split = json.loads((tmp_path / 'w/split.json').read_text())['parts']
   assert {i for i, _ in split['train']} <= set(range(12))
   cells = {i for i, _ in split['train']}
@@ -221,5 +221,5 @@ def test_a_mask_of_another_size(tmp_path):
 def test_no_masks_at_all(tmp_path):
   source = save_pairs(tmp_path / 'set')
   for tree in ('images', 'masks'):
-    (source / tree).rename(source / f'class {tree}')
+    (source / tree).rename(source / tree.replace('masks', 'other'))
   assert 'has no masks' in refusal(source, tmp_path)

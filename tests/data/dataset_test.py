@@ -26,7 +26,7 @@ def spec(tmp_path: pathlib.Path, folder, **changes) -> builder.SourceSpec:
     'cache_dir': str(tmp_path / 'cache'),
     'on_bad_image': 'error',
     'reading': conftest.reading(),
-    'decoding': decode.Settings(max_pixels=10**6),
+    'decoding': decode.Options(max_pixels=10**6),
     'synthetic_scale': 0.01,
     'synthetic_seed': 0,
   }

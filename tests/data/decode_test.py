@@ -23,7 +23,7 @@ def rgb(smear) -> Image.Image:
 
 
 def decoded(data: bytes) -> np.ndarray:
-  image = decode.decode(data, settings=decode.Settings(LIMIT))
+  image = decode.decode(data, decode.Options(LIMIT))
   assert image.mode == 'RGB'
   return np.asarray(image)
 
@@ -73,7 +73,7 @@ def test_16_bit_grey(kind):
 
 def test_a_masks_labels_and_cut_outs(rgb):
   def read(data):
-    mask = decode.decode(data, settings=decode.Settings(LIMIT), is_mask=True)
+    mask = decode.decode(data, decode.Options(LIMIT), is_mask=True)
     return np.asarray(mask)
 
   # Labels of a 16-bit mask are no shades: 1 is not 1 / 257.
@@ -93,7 +93,7 @@ def test_a_masks_labels_and_cut_outs(rgb):
 def test_floating_point_grey_is_refused_and_8_bit_values_in_32_are_kept():
   image = Image.fromarray(np.ones((4, 4), np.float32))
   with pytest.raises(decode.BadImageError, match='floating-point'):
-    decode.decode(encoded(image, 'TIFF'), settings=decode.Settings(LIMIT))
+    decode.decode(encoded(image, 'TIFF'), decode.Options(LIMIT))
   image = Image.fromarray(np.full((4, 4), 200, np.int32))
   assert (decoded(encoded(image, 'TIFF')) == 200).all()
 
@@ -132,7 +132,7 @@ def test_exif_orientation(rgb, orientation):
 )
 def test_not_an_image(data, why):
   with pytest.raises(decode.BadImageError, match=why):
-    decode.decode(data, settings=decode.Settings(LIMIT))
+    decode.decode(data, decode.Options(LIMIT))
 
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG'])
@@ -140,19 +140,17 @@ def test_not_an_image(data, why):
 def test_truncated(rgb, kind, share):
   data = encoded(rgb, kind)
   with pytest.raises(decode.BadImageError):
-    decode.decode(
-      data[: int(len(data) * share)], settings=decode.Settings(LIMIT)
-    )
+    decode.decode(data[: int(len(data) * share)], decode.Options(LIMIT))
 
 
 def test_pixel_limit_is_checked_before_decoding(rgb):
   # The header alone: decoding would fail, the limit comes first.
   data = encoded(Image.new('RGB', (3000, 3000)), 'PNG')[:200]
   with pytest.raises(decode.BadImageError, match=r'3000 x 3000.*max_pixels'):
-    decode.decode(data, settings=decode.Settings(LIMIT))
+    decode.decode(data, decode.Options(LIMIT))
   bomb = encoded(Image.new('1', (20000, 20000)), 'PNG')
   with pytest.raises(decode.BadImageError):
-    decode.decode(bomb, settings=decode.Settings(LIMIT))
+    decode.decode(bomb, decode.Options(LIMIT))
 
 
 def test_to_size_keeps_the_shape_of_cells():
