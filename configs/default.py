@@ -11,7 +11,7 @@ import ml_collections
 
 
 def _data() -> ml_collections.ConfigDict:
-  """What is read, how it is split, how masks are read."""
+  """What is read, and how."""
   data = ml_collections.ConfigDict()
   # 'synthetic', 'kaggle', or the path of a folder or .zip in any usual layout;
   # --mode=prepare says how it is read. See docs/datasets.md.
@@ -33,6 +33,8 @@ def _data() -> ml_collections.ConfigDict:
   data.patient = 'auto'
   # Which masks to take where an image has several: how their names end.
   data.mask_suffix = ''
+  # Value of images deeper than 8 bits that is white; 0: their largest.
+  data.white_level = 0
   # Whether EXIF turns images; False if masks were drawn without the turn.
   data.turn_by_exif = True
   # Whether links that lead out of the source are read.
@@ -49,31 +51,6 @@ def _data() -> ml_collections.ConfigDict:
   data.max_pixels = 50_000_000
   # Largest total size that a .zip may unpack to, in bytes.
   data.max_bytes = 8 * 2**30
-  # 'source' takes the source's own parts (train, validation, test), 'random'
-  # splits anew, 'auto' takes the source's where they are whole.
-  data.split = 'auto'
-  # 1 splits class by class (700/150/150 of 1,000), 2 all images at once.
-  data.option = 1
-  # 'split_then_balance' splits originals by group, repeats what is rare and
-  # augments while training. 'balance_then_split' is the study's: augmented
-  # copies first, so copies of one image land in training and in test. 'split'
-  # repeats and copies nothing. 'disjoint_from_study_tests' trains on what no
-  # test part of the first two holds: for a backbone that a study then uses.
-  data.protocol = 'split_then_balance'
-  # What must not be torn apart: 'record' (a patient where known, else equal
-  # images), 'blocks' (runs of consecutive files, a proxy for patients),
-  # 'contiguous' (folds that are runs of files, class by class), 'none'.
-  data.grouping = 'record'
-  # Length of such a run, in files.
-  data.block = 40
-  # Folds of a cross-validation by group, stratified by class; 1 for one split.
-  data.folds = 1
-  # Which fold is the test part, from 0; -1 for each in turn.
-  data.fold = -1
-  # Of contiguous folds, the files on each side that are not trained on.
-  data.embargo = 0
-  # Images every class is filled up to; 0: 1,000, scaled to the set's size.
-  data.per_class = 0
   # To segment, which pixels of a mask file are cells: 'max_channel>60' for
   # cells cut out on black, 'grey>128' the study's, 'grey>0' for masks of 0, 1.
   data.mask_rule = 'max_channel>60'
@@ -89,6 +66,37 @@ def _data() -> ml_collections.ConfigDict:
   # The class of healthy samples, for benign-versus-malignant scores.
   data.benign_class = 'Benign'
   return data
+
+
+def _split() -> ml_collections.ConfigDict:
+  """How a set is split; keys of config.data too."""
+  split = ml_collections.ConfigDict()
+  # 'source' takes the source's own parts (train, validation, test), 'random'
+  # splits anew, 'auto' takes the source's where they are whole.
+  split.split = 'auto'
+  # 1 splits class by class (700/150/150 of 1,000), 2 all images at once.
+  split.option = 1
+  # 'split_then_balance' splits originals by group, repeats what is rare and
+  # augments while training. 'balance_then_split' is the study's: augmented
+  # copies first, so copies of one image land in training and in test. 'split'
+  # repeats and copies nothing. 'disjoint_from_study_tests' trains on what no
+  # test part of the first two holds: for a backbone that a study then uses.
+  split.protocol = 'split_then_balance'
+  # What must not be torn apart: 'record' (a patient where known, else equal
+  # images), 'blocks' (runs of consecutive files, a proxy for patients),
+  # 'contiguous' (folds that are runs of files, class by class), 'none'.
+  split.grouping = 'record'
+  # Length of such a run, in files.
+  split.block = 40
+  # Folds of a cross-validation by group, stratified by class; 1 for one split.
+  split.folds = 1
+  # Which fold is the test part, from 0; -1 for each in turn.
+  split.fold = -1
+  # Of contiguous folds, the files on each side that are not trained on.
+  split.embargo = 0
+  # Images every class is filled up to; 0: 1,000, scaled to the set's size.
+  split.per_class = 0
+  return split
 
 
 def _synthetic() -> ml_collections.ConfigDict:
@@ -213,6 +221,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Every random draw comes from this: splits, weights, order, augmentation.
   config.seed = 0
   config.data = _data()
+  config.data.update(_split())
   config.synthetic = _synthetic()
   config.augment = _augment()
   config.model = _model()

@@ -66,7 +66,9 @@ def inputs(config: ConfigDict, targets: str) -> Inputs:
       reading=_reading(data),
       cache_dir=data.cache_dir,
       on_bad_image=data.on_bad_image,
-      decoding=decode.Options(data.max_pixels, data.turn_by_exif),
+      decoding=decode.Options(
+        data.max_pixels, data.turn_by_exif, data.white_level
+      ),
       synthetic_scale=config.synthetic.scale,
       synthetic_seed=config.synthetic.seed,
     ),

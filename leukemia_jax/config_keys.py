@@ -149,6 +149,7 @@ def _data_keys() -> dict[str, Key]:
     ),
     'data.mask_suffix': Key(Rule('a text', _is_text), evaluation=True),
     'data.turn_by_exif': Key(_FLAG, evaluation=True),
+    'data.white_level': Key(_whole(0, 65535), evaluation=True),
     'data.follow_links': Key(_FLAG, evaluation=True),
     'data.split': Key(_one_of(*protocols.SPLITS)),
     'data.image_size': Key(_whole(1, 4096)),

@@ -32,6 +32,8 @@ from leukemia_jax.errors import InputError
 # The one split a prepared set has ('all' is reserved by TFDS).
 SPLIT = 'images'
 _FORMAT = 'array_record'
+# A set that uses less of its range was probably recorded at fewer bits.
+_SMALL_RANGE = 0.3
 
 
 # Reads or renders one item.
@@ -84,6 +86,51 @@ class _Place(NamedTuple):
   record: int
   label: int
   id: str
+
+
+class _Looks:
+  """What of the files a user should look at, summed up while they go by."""
+
+  def __init__(self) -> None:
+    self._turned: list[str] = []
+    self._multipage: list[str] = []
+    self._deep = 0
+    self._bits = 0
+    self._peak = 0
+
+  def add(self, item: Checked) -> None:
+    """Takes an image into account."""
+    if item.is_turned:
+      self._turned.append(item.id)
+    if item.is_multipage:
+      self._multipage.append(item.id)
+    if item.bits > 8:
+      self._deep += 1
+      self._bits = max(self._bits, item.bits)
+      self._peak = max(self._peak, item.peak)
+
+  def warnings(self) -> Iterator[str]:
+    """What to look at; each names the key that helps."""
+    if self._turned:
+      yield (
+        f'{len(self._turned)} images are turned by EXIF and their masks are '
+        f'not, such as {self._turned[0]}: if the masks were drawn without the '
+        'turn, give config.data.turn_by_exif=False'
+      )
+    if self._multipage:
+      yield (
+        f'{len(self._multipage)} files have several pages or frames, such as '
+        f'{self._multipage[0]}: the first of each is read; to use others, save '
+        'them as files of their own below config.data.source'
+      )
+    top = 2**self._bits - 1
+    if self._deep and self._peak < _SMALL_RANGE * top:
+      level = 2 ** int(self._peak).bit_length() - 1
+      yield (
+        f'{self._deep} images of {self._bits} bits use values up to '
+        f'{self._peak} of {top} alone, and look dark: give the value of white, '
+        f'such as config.data.white_level={level}'
+      )
 
 
 class Smears(tfds.core.GeneratorBasedBuilder):
@@ -141,7 +188,8 @@ class Smears(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
     digest = hashlib.sha256()
     bad: list[Bad] = []
-    bad_masks, turned = [], []
+    bad_masks = []
+    looks = _Looks()
     twins: dict[str, list[_Place]] = collections.defaultdict(list)
     count = 0
     results = progress.track(
@@ -153,8 +201,7 @@ class Smears(tfds.core.GeneratorBasedBuilder):
         continue
       if item.bad_mask:
         bad_masks.append(str(item.bad_mask))
-      if item.is_turned:
-        turned.append(item.id)
+      looks.add(item)
       twins[item.pixel_hash].append(_Place(count, item.label, item.id))
       own = (
         *(item.id, self._class_names[item.label]),
@@ -189,12 +236,7 @@ class Smears(tfds.core.GeneratorBasedBuilder):
     metadata['contradictory'] = [place.id for place in contradictory]
     metadata['contradictory_places'] = [p.record for p in contradictory]
     metadata['bad_masks'] = bad_masks
-    if turned:
-      metadata['notes']['warnings'].append(
-        f'{len(turned)} images are turned by EXIF and their masks are not, '
-        f'such as {turned[0]}: if the masks were drawn without the turn, give '
-        'config.data.turn_by_exif=False'
-      )
+    metadata['notes']['warnings'] += looks.warnings()
 
   def _refuse(self, bad: list[Bad], conflicts: list[list[_Place]]) -> None:
     """Raises the error for files that can't be used, if there are some."""

@@ -28,6 +28,9 @@ class Checked:
     part: of the source's own split, or ''.
     bad_mask: what is wrong with its mask, if something is.
     is_turned: whether EXIF turns the image, and not its mask.
+    is_multipage: whether the file has pages or frames that are not read.
+    bits: of a sample of the image file.
+    peak: largest value, of samples deeper than 8 bits; else 0.
   """
 
   id: str
@@ -39,6 +42,9 @@ class Checked:
   part: str = ''
   bad_mask: 'Bad | None' = None
   is_turned: bool = False
+  is_multipage: bool = False
+  bits: int = 8
+  peak: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +80,7 @@ def unusable(what: str, files: Sequence[str]) -> InputError:
 
 def _read(
   file: listing.File, decoding: decode.Options, *, is_mask: bool
-) -> tuple[bytes, Image.Image] | Bad:
+) -> tuple[bytes, decode.Decoded] | Bad:
   """A file's bytes, and all of it decoded, so that bad files show here."""
   if way_out := names.foreign_format(file.path):
     return Bad(file.path, way_out)
@@ -101,12 +107,14 @@ def check_item(item: source.Item, decoding: decode.Options) -> Checked | Bad:
   read = _read(item.image, decoding, is_mask=False)
   if isinstance(read, Bad):
     return read
-  image, pixels = read
+  image, decoded = read
+  pixels = decoded.image
   mask: bytes | Bad | None = None
   is_turned = False
   if item.masks:
-    is_turned = decoding.turn_by_exif and decode.orientation(image) > 1
-    mask = _read_mask(item, pixels.size, decoding, is_turned)
+    is_turned = decoding.turn_by_exif and decoded.orientation > 1
+    mask, mask_is_turned = _read_mask(item, pixels.size, decoding, is_turned)
+    is_turned &= not mask_is_turned
   return Checked(
     names.normalise(item.image.path),
     item.label,
@@ -117,6 +125,9 @@ def check_item(item: source.Item, decoding: decode.Options) -> Checked | Bad:
     item.part,
     bad_mask=mask if isinstance(mask, Bad) else None,
     is_turned=is_turned,
+    is_multipage=decoded.is_multipage,
+    bits=decoded.bits,
+    peak=decoded.peak,
   )
 
 
@@ -125,14 +136,19 @@ def _read_mask(
   size: tuple[int, int],
   decoding: decode.Options,
   is_turned: bool,
-) -> bytes | Bad:
-  """The mask of an item; of several, one a cell, their largest values."""
-  joined = None
+) -> tuple[bytes | Bad, bool]:
+  """The mask of an item, and whether EXIF turns it.
+
+  Of several masks, one a cell, their largest values are taken.
+  """
+  joined, mask_is_turned = None, False
   for file in item.masks:
     drawn = _read(file, decoding, is_mask=True)
     if isinstance(drawn, Bad):
-      return drawn
-    data, pixels = drawn
+      return drawn, False
+    data, decoded = drawn
+    pixels = decoded.image
+    mask_is_turned |= decoded.orientation > 1
     if pixels.size != size:
       sizes = ['{} x {}'.format(*s) for s in (pixels.size, size)]
       why = f'this mask is {sizes[0]} px, its image {sizes[1]}'
@@ -141,11 +157,12 @@ def _read_mask(
           ', since EXIF turns it and not its mask: give '
           'config.data.turn_by_exif=False'
         )
-      return Bad(file.path, why)
+      return Bad(file.path, why), mask_is_turned
     if joined is not None:
       pixels = ImageChops.lighter(joined, pixels)
     joined = pixels
-  return data if len(item.masks) == 1 else to_png(np.asarray(joined))
+  whole = data if len(item.masks) == 1 else to_png(np.asarray(joined))
+  return whole, mask_is_turned
 
 
 def hash_pixels(pixels: np.ndarray) -> str:

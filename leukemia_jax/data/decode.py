@@ -6,8 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from leukemia_jax.data import tiff
+
 # Formats with a plain bitmap inside; no PostScript, PDF or vector readers.
-FORMATS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'GIF', 'WEBP', 'PPM', 'JPEG2000')
+FORMATS = ('JPEG', 'PNG', 'BMP', 'GIF', 'WEBP', 'PPM', 'JPEG2000')
 
 
 class BadImageError(ValueError):
@@ -21,27 +23,7 @@ def _what_else(data: bytes) -> str:
     return 'not an image but a pointer of Git LFS: fetch it with git lfs pull'
   if first.startswith((b'<!doctype', b'<html')):
     return 'not an image but a web page: the download failed'
-  return f'not an image ({", ".join(FORMATS)})'
-
-
-def _to_rgb(image: Image.Image, is_mask: bool) -> Image.Image:
-  if image.mode == 'F':
-    raise BadImageError(
-      'floating-point grey has no agreed range; save it as 8 or 16 bits'
-    )
-  if image.mode.startswith('I'):
-    values = np.asarray(image).astype(np.float64)
-    # 16 bits to 8. Some versions of Pillow open 16-bit files in 32-bit mode,
-    # which also holds plain 8-bit values.
-    if not is_mask and (image.mode != 'I' or values.max() > 255):
-      values = np.round(values / 257.0)
-    image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
-  transparent = ('P', 'LA', 'PA', 'La', 'RGBA', 'RGBa')
-  if image.mode in transparent or 'transparency' in image.info:
-    image = image.convert('RGBA')
-    background = Image.new('RGBA', image.size, 'black' if is_mask else 'white')
-    image = Image.alpha_composite(background, image)
-  return image.convert('RGB')
+  return f'not an image ({", ".join(FORMATS)}, TIFF)'
 
 
 class Options(NamedTuple):
@@ -50,34 +32,116 @@ class Options(NamedTuple):
   Attributes:
     max_pixels: limit on width x height, checked before any pixel is decoded.
     turn_by_exif: whether an EXIF orientation is applied.
+    white_level: value of images deeper than 8 bits that becomes 255; 0 for the
+      largest that they can have.
   """
 
   max_pixels: int = 2**62
   turn_by_exif: bool = True
+  white_level: int = 0
 
 
 DEFAULT = Options()
 
 
-def orientation(data: bytes) -> int:
-  """The EXIF orientation of a file that can be decoded; 1 is upright."""
+class Decoded(NamedTuple):
+  """A decoded file.
+
+  Attributes:
+    image: a loaded Pillow image in mode RGB.
+    orientation: by EXIF; 1 is upright.
+    bits: of a sample.
+    peak: largest value, of samples deeper than 8 bits; else 0.
+    is_multipage: whether it has more frames or pages than were taken.
+  """
+
+  image: Image.Image
+  orientation: int
+  bits: int
+  peak: int
+  is_multipage: bool
+
+
+_TURNS = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
+
+
+def _to_8_bits(
+  image: Image.Image, white_level: int, is_mask: bool
+) -> Image.Image:
+  """A grey image of more bits; values from 0 on."""
+  values = np.asarray(image).astype(np.float64)
+  # Some versions of Pillow open 16-bit files in 32-bit mode, which also holds
+  # plain 8-bit values.
+  if not is_mask and (image.mode != 'I' or values.max() > 255):
+    values = np.round(values * (255.0 / (white_level or 65535)))
+  return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+
+
+def _to_rgb(image: Image.Image, is_mask: bool) -> Image.Image:
+  transparent = ('P', 'LA', 'PA', 'La', 'RGBA', 'RGBa')
+  if image.mode in transparent or 'transparency' in image.info:
+    image = image.convert('RGBA')
+    background = Image.new('RGBA', image.size, 'black' if is_mask else 'white')
+    image = Image.alpha_composite(background, image)
+  return image.convert('RGB')
+
+
+def _decode_tiff(data: bytes, options: Options, is_mask: bool) -> Decoded:
+  try:
+    read = tiff.decode(
+      data,
+      max_pixels=options.max_pixels,
+      white_level=options.white_level,
+      is_mask=is_mask,
+    )
+  except tiff.UnreadableError as error:
+    raise BadImageError(str(error)) from None
+  modes = {1: 'L', 2: 'LA', 3: 'RGB', 4: 'RGBA'}
+  samples = 1 if read.pixels.ndim == 2 else read.pixels.shape[2]
+  image = Image.fromarray(np.ascontiguousarray(read.pixels), modes[samples])
+  return Decoded(image, read.orientation, read.bits, read.peak, read.pages > 1)
+
+
+def _decode_by_pillow(data: bytes, options: Options, is_mask: bool) -> Decoded:
   with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-    return image.getexif().get(ExifTags.Base.Orientation, 1)
+    width, height = image.size
+    if width * height > options.max_pixels:
+      raise BadImageError(
+        f'{width} x {height} px is over config.data.max_pixels='
+        f'{options.max_pixels}'
+      )
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    is_multipage = getattr(image, 'is_animated', False)
+    image.load()
+    if not image.mode.startswith('I'):
+      return Decoded(image, orientation, 8, 0, is_multipage)
+    grey = _to_8_bits(image, options.white_level, is_mask)
+    peak = int(np.asarray(image).max())
+    return Decoded(grey, orientation, 16, peak, is_multipage)
 
 
 def decode(
   data: bytes, options: Options = DEFAULT, *, is_mask: bool = False
-) -> Image.Image:
-  """Decodes a file to an upright 8-bit RGB image of its own size.
+) -> Decoded:
+  """Decodes a file to an 8-bit RGB image of its own size.
 
   Grey is repeated over the channels; palettes are resolved; what is
   transparent shows white, as a smear's background does; CMYK is converted by
-  Pillow's formula; 16-bit grey is scaled to 8 bits (value / 257), 16-bit
-  colour by Pillow; floating-point grey is refused; an EXIF orientation is
-  applied; of several frames the first is taken.
+  Pillow's formula; deeper grey and TIFFs are scaled to 8 bits by the white
+  level, other 16-bit colour by Pillow; floating-point grey is refused; an EXIF
+  orientation is applied; of several frames the first is taken, but three grey
+  pages of a TIFF are R, G and B.
 
   In a mask what is transparent is black, as the background of a cut-out is, and
-  16-bit grey is cut off at 255: its values may be labels from 1 on.
+  deeper grey is cut off at 255: its values may be labels from 1 on.
 
   Args:
     data: the file's bytes: JPEG, PNG, BMP, TIFF, GIF, WebP, PPM or JPEG 2000.
@@ -85,7 +149,7 @@ def decode(
     is_mask: whether the file is a mask and no photograph.
 
   Returns:
-    A loaded Pillow image in mode RGB.
+    The image, and what is known of it.
 
   Raises:
     BadImageError: not an image, truncated, or over the limit.
@@ -93,17 +157,12 @@ def decode(
   if not data:
     raise BadImageError('the file is empty')
   try:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-      width, height = image.size
-      if width * height > options.max_pixels:
-        raise BadImageError(
-          f'{width} x {height} px is over config.data.max_pixels='
-          f'{options.max_pixels}'
-        )
-      image.load()
-      if options.turn_by_exif:
-        ImageOps.exif_transpose(image, in_place=True)
-      return _to_rgb(image, is_mask)
+    read = _decode_tiff if tiff.is_tiff(data) else _decode_by_pillow
+    decoded = read(data, options, is_mask)
+    image = decoded.image
+    if options.turn_by_exif and decoded.orientation in _TURNS:
+      image = image.transpose(_TURNS[decoded.orientation])
+    return decoded._replace(image=_to_rgb(image, is_mask))
   except UnidentifiedImageError:
     raise BadImageError(_what_else(data)) from None
   except Image.DecompressionBombError as error:

@@ -34,7 +34,13 @@ def test_a_check_makes_no_folder(tmp_path):
 
 @pytest.mark.parametrize(
   ('number', 'words'),
-  [(None, '0.1.0'), (1, '0.1.0'), (2, '0.2.0'), (4, 'of a later version'), ('x', 'later')],
+  [
+    (None, '0.1.0'),
+    (1, '0.1.0'),
+    (2, '0.2.0'),
+    (4, 'of a later version'),
+    ('x', 'later'),
+  ],
 )
 def test_another_format_names_its_reader(tmp_path, number, words):
   claim.claim(tmp_path, 'train', default.get_config())
