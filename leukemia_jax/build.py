@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from leukemia_jax import models
-from leukemia_jax.data import decode, layouts, masks, protocols, source, tables
+from leukemia_jax.data import decode, layouts, masks, protocols, source
 from leukemia_jax.data.builder import SourceSpec
 from leukemia_jax.data.dataset import AugmentFn
 from leukemia_jax.data.input_pipeline import InputSpec
@@ -90,9 +90,15 @@ def inputs(config: ConfigDict, targets: str) -> Inputs:
 def _reading(data: ConfigDict) -> source.Options:
   """How `config.data` says that a source is read."""
   return source.Options(
-    layouts.Options(data.label, data.patient, data.mask_suffix, data.split),
+    layouts.Options(
+      data.label,
+      data.patient,
+      data.mask_suffix,
+      data.split,
+      tuple(data.label_names),
+    ),
     data.table,
-    tables.Options(tuple(data.columns), tuple(data.label_names)),
+    tuple(data.columns),
     data.max_bytes,
     data.follow_links,
   )

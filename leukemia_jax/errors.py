@@ -6,3 +6,7 @@ class InputError(ValueError):
 
   The command line prints it as one error and exits with status 1.
   """
+
+
+class TooFewGroupsError(InputError):
+  """A class has images for every part of a split, but too few groups."""

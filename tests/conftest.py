@@ -20,12 +20,16 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 import filelock
+import hypothesis
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+# The same examples in every run.
+hypothesis.settings.register_profile('suite', derandomize=True, database=None)
+hypothesis.settings.load_profile('suite')
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -54,11 +58,9 @@ def catalogue(labels, groups=None, ids=None, parts=None) -> Any:
 
 def reading(max_bytes: int = 10**9, table: str = 'auto', **layout: str) -> Any:
   """How tests read sources: nothing is said that a user needn't say."""
-  from leukemia_jax.data import layouts, source, tables
+  from leukemia_jax.data import layouts, source
 
-  return source.Options(
-    layouts.Options(**layout), table, tables.Options((), ()), max_bytes, False
-  )
+  return source.Options(layouts.Options(**layout), table, (), max_bytes, False)
 
 
 def save_images(

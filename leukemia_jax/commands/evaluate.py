@@ -62,6 +62,9 @@ def run(
   dataset, parts, left_out = _parts_to_score(
     inputs, run_folder, overrides, originals, catalogue
   )
+  masks = result.mask_record(inputs.spec, catalogue)
+  for warning in masks.warnings if masks else ():
+    print(f'warning: {warning}')
   claim.claim(workdir, 'evaluate', config, checkpoint=path)
   network = tasks.make_network(task, config, trained.result.model.num_outputs)
   scored = task.score(
@@ -74,7 +77,7 @@ def run(
   data = dataclasses.replace(
     result.data_record(config, catalogue),
     classes=list(names),
-    masks=result.mask_record(inputs.spec, catalogue),
+    masks=masks,
     left_out_as_trained_on=left_out,
   )
   finished = tasks.describe(

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +14,67 @@ from leukemia_jax.build import Inputs
 from leukemia_jax.data import grouping, input_pipeline, masks, protocols, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.data.splits import Split
+from leukemia_jax.errors import TooFewGroupsError
 from leukemia_jax.reporting import figures, pages
 from leukemia_jax.training import initial_weights
 from leukemia_jax.workdir import claim, prepared, result
+from leukemia_jax.workdir.prepared import Prepared
 from leukemia_jax.workdir.result import MaskRecord
 
 _SHEET_IMAGES = 6  # images of a class on a contact sheet
 _SHEET_CLASSES = 40  # classes on a contact sheet
+
+
+class Reading(NamedTuple):
+  """A set as it was read.
+
+  Attributes:
+    inputs: the config's.
+    catalogue: of the set.
+    split: of it, or of the first of several folds; None if groups are too few.
+    masks: how masks were read, if there are some.
+    prepared: what prepare.json says.
+    load_some: loads the images of some indices.
+  """
+
+  inputs: Inputs
+  catalogue: Catalogue
+  split: Split | None
+  masks: MaskRecord | None
+  prepared: Prepared
+  load_some: Callable[[np.ndarray], Dataset]
+
+
+def read(config: ConfigDict) -> Reading:
+  """Checks a set and reads it; writes nothing but its records.
+
+  Args:
+    config: the config.
+
+  Returns:
+    The reading.
+
+  Raises:
+    InputError: the data can't be used.
+  """
+  inputs = build.inputs(config, tasks.for_model(config.model.name).targets)
+  protocol = inputs.spec.protocol
+  if protocol.folds > 1 and protocol.fold < 0:
+    protocol = protocol._replace(fold=0)
+    inputs = inputs._replace(spec=inputs.spec._replace(protocol=protocol))
+  catalogue, load_some = input_pipeline.examine(inputs.spec)
+  record = result.mask_record(inputs.spec, catalogue)
+  warnings = input_pipeline.say_what_is_left_out(catalogue)
+  split = None
+  try:
+    split = input_pipeline.make_split(inputs.keys.split, catalogue, inputs.spec)
+  except TooFewGroupsError as error:
+    warnings.append(f'training will be refused: {error}')
+  warnings += record.warnings if record else []
+  described = prepared.describe(
+    config.data.source, config.data.unit, catalogue, protocol, warnings
+  )
+  return Reading(inputs, catalogue, split, record, described, load_some)
 
 
 def run(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -35,41 +90,34 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   """
   config = initial_weights.resolve_preprocess(config)
   claim.check(workdir, 'train', config)
-  inputs = build.inputs(config, tasks.for_model(config.model.name).targets)
-  catalogue, load_some = input_pipeline.examine(inputs.spec)
-  masks_read = result.mask_record(inputs.spec, catalogue)
-  protocol = inputs.spec.protocol
-  # Of several folds the first shows their sizes.
-  if protocol.folds > 1 and protocol.fold < 0:
-    protocol = protocol._replace(fold=0)
-  spec = inputs.spec._replace(protocol=protocol)
-  split = input_pipeline.make_split(inputs.keys.split, catalogue, spec)
-  warnings = input_pipeline.say_what_is_left_out(catalogue)
-  warnings += masks_read.warnings if masks_read else []
-  known = prepared.describe(
-    config.data.source, config.data.unit, catalogue, protocol, warnings
-  )
-
-  def sections(literal: Callable[[object], str]) -> list[str]:
-    counts = _counts(catalogue, split, protocol, literal)
-    masks = [_masks(masks_read, catalogue, literal)] if masks_read else []
-    return [counts, *masks, literal(_left_out(known, catalogue))]
-
-  print('\n\n'.join(['\n'.join(known.reading), *sections(str)]))
-  for warning in warnings:
+  reading = read(config)
+  described = reading.prepared
+  print('\n\n'.join(['\n'.join(described.reading), *_tables(reading, str)]))
+  for warning in described.warnings:
     print(f'warning: {warning}')
-  sheets = _draw_sheets(inputs, load_some, catalogue)
+  sheets = _draw_sheets(reading)
   for name, image in sheets.items():
     files.write(workdir / name, image)
-  texts = [*known.reading, *(f'warning: {text}' for text in warnings)]
+  warnings = [f'warning: {text}' for text in described.warnings]
   page = [
-    f'# {pages.literal(known.source)}: how it is read',
-    '\n'.join(f'* {pages.literal(text)}' for text in texts),
-    *sections(pages.literal),
+    f'# {pages.literal(described.source)}: how it is read',
+    '\n'.join(
+      f'* {pages.literal(text)}' for text in [*described.reading, *warnings]
+    ),
+    *_tables(reading, pages.literal),
     *(f'![{name}]({name})' for name in sheets),
   ]
   files.write(workdir / 'prepare.md', '\n\n'.join(page) + '\n')
-  print(f'wrote {prepared.write(workdir, known)}, prepare.md and its figures')
+  path = prepared.write(workdir, described)
+  print(f'wrote {path}, prepare.md and its figures')
+
+
+def _tables(reading: Reading, literal: Callable[[object], str]) -> list[str]:
+  """Counts, masks and what is left out; `literal` is for texts in them."""
+  tables = [_counts(reading, literal)]
+  if reading.masks:
+    tables.append(_masks(reading.masks, reading.catalogue, literal))
+  return [*tables, literal(_left_out(reading.prepared, reading.catalogue))]
 
 
 def _masks(
@@ -96,30 +144,28 @@ def _masks(
   return text
 
 
-def _counts(
-  catalogue: Catalogue,
-  split: Split,
-  protocol: protocols.Protocol,
-  literal: Callable[[object], str],
-) -> str:
+def _counts(reading: Reading, literal: Callable[[object], str]) -> str:
   """Images, patients and groups by class and part."""
-  counts = splits.part_counts(split, catalogue)
+  catalogue, split = reading.catalogue, reading.split
+  protocol = reading.inputs.spec.protocol
   groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)
   patients = np.array(catalogue.patients)
+  parts = splits.PARTS if split else ()
+  counts = splits.part_counts(split, catalogue) if split else {}
   rows = []
   for label, name in enumerate(catalogue.class_names):
     of_class = catalogue.labels == label
     own = set(patients[of_class].tolist()) - {''}
     numbers = [int(of_class.sum()), len(own), len(set(groups[of_class]))]
-    numbers += [counts[part][name] for part in splits.PARTS]
+    numbers += [counts[part][name] for part in parts]
     rows.append([literal(name), *map(str, numbers)])
-  by_part = protocols.patients_by_part(split, catalogue)
-  if catalogue.num_patients:
-    in_parts = [str(len(by_part[part])) for part in splits.PARTS]
+  if split and catalogue.num_patients:
+    by_part = protocols.patients_by_part(split, catalogue)
+    in_parts = [str(len(by_part[part])) for part in parts]
     rows.append(['patients', '', str(catalogue.num_patients), '', *in_parts])
-  text = pages.table(
-    ['class', 'images', 'patients', 'groups', *splits.PARTS], rows
-  )
+  text = pages.table(['class', 'images', 'patients', 'groups', *parts], rows)
+  if not split:
+    return text
   text += f'\nParts: option {protocol.option}, {literal(protocol.name)}'
   if protocol.folds > 1:
     text += f', fold {protocol.fold} of {protocol.folds}'
@@ -131,7 +177,7 @@ def _counts(
   return text
 
 
-def _left_out(known: prepared.Prepared, catalogue: Catalogue) -> str:
+def _left_out(known: Prepared, catalogue: Catalogue) -> str:
   """What isn't used, and why."""
   lines = [
     f'{known.images} images, {known.masks} with a mask, {known.duplicates} '
@@ -152,18 +198,15 @@ def _left_out(known: prepared.Prepared, catalogue: Catalogue) -> str:
   return '\n'.join(lines)
 
 
-def _draw_sheets(
-  inputs: Inputs,
-  load_some: Callable[[np.ndarray], Dataset],
-  catalogue: Catalogue,
-) -> dict[str, bytes]:
+def _draw_sheets(reading: Reading) -> dict[str, bytes]:
   """Contact sheets by file name."""
+  inputs, catalogue = reading.inputs, reading.catalogue
   examples, augmented, masked = [], [], []
   augment = jax.jit(jax.vmap(inputs.augment))
   for label, name in enumerate(catalogue.class_names[:_SHEET_CLASSES]):
     members = np.flatnonzero(catalogue.labels == label)
     spread = np.linspace(0, len(members) - 1, _SHEET_IMAGES).astype(int)
-    data = load_some(members[spread])
+    data = reading.load_some(members[spread])
     assert data.masks is not None
     images = np.asarray(data.images)
     examples.append((name, list(images)))

@@ -111,6 +111,8 @@ def _mask_record(
 ) -> MaskRecord | None:
   """How masks were read, if they were; warnings are printed."""
   masks = result.mask_record(inputs.spec, catalogue)
+  for warning in masks.warnings if masks else ():
+    print(f'warning: {warning}')
   if masks is None or not inputs.spec.drop_empty_masks:
     return masks
   used = np.unique(np.concatenate(split)[:, 0])

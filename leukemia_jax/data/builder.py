@@ -91,7 +91,8 @@ class _Place(NamedTuple):
 class _Looks:
   """What of the files a user should look at, summed up while they go by."""
 
-  def __init__(self) -> None:
+  def __init__(self, white_level: int) -> None:
+    self._white_level = white_level
     self._turned: list[str] = []
     self._multipage: list[str] = []
     self._deep = 0
@@ -124,7 +125,7 @@ class _Looks:
         'them as files of their own below config.data.source'
       )
     top = 2**self._bits - 1
-    if self._deep and self._peak < _SMALL_RANGE * top:
+    if self._deep and not self._white_level and self._peak < _SMALL_RANGE * top:
       level = 2 ** int(self._peak).bit_length() - 1
       yield (
         f'{self._deep} images of {self._bits} bits use values up to '
@@ -145,6 +146,7 @@ class Smears(tfds.core.GeneratorBasedBuilder):
     class_names: tuple[str, ...],
     source_name: str,
     on_bad_image: str,
+    white_level: int,
     data_dir: str,
   ):
     """Sets up a builder that has not read anything yet.
@@ -154,12 +156,14 @@ class Smears(tfds.core.GeneratorBasedBuilder):
       class_names: names of the labels 0, 1, ...
       source_name: what to call the source in errors.
       on_bad_image: 'error', or 'skip' to leave bad images out.
+      white_level: see `decode.Options`.
       data_dir: folder to write the records below.
     """
     self._jobs = jobs
     self._class_names = class_names
     self._source_name = source_name
     self._on_bad_image = on_bad_image
+    self._white_level = white_level
     super().__init__(data_dir=data_dir, file_format=_FORMAT)
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -189,7 +193,7 @@ class Smears(tfds.core.GeneratorBasedBuilder):
     digest = hashlib.sha256()
     bad: list[Bad] = []
     bad_masks = []
-    looks = _Looks()
+    looks = _Looks(self._white_level)
     twins: dict[str, list[_Place]] = collections.defaultdict(list)
     count = 0
     results = progress.track(
@@ -341,6 +345,7 @@ def prepare(spec: SourceSpec) -> pathlib.Path:
     class_names=contents.class_names,
     source_name=spec.source,
     on_bad_image=spec.on_bad_image,
+    white_level=spec.decoding.white_level,
     data_dir=str(cache),
   )
   builder.info.metadata['notes'] = dataclasses.asdict(contents.notes)

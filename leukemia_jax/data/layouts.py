@@ -28,13 +28,15 @@ class Options(NamedTuple):
     patient: 'auto', '' for none, 'folder', 'folder:N', or a regular expression
       with one group, on the path or the table's patient.
     mask_suffix: which masks to take, where there are several of an image.
-    split: 'auto', 'source' or 'random'; see `splits`.
+    split: 'auto', 'source' or 'random'; see `protocols`.
+    label_names: texts such as '0=hem': what a label in a table or a path means.
   """
 
   label: str = ''
   patient: str = 'auto'
   mask_suffix: str = ''
   split: str = 'auto'
+  label_names: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +125,10 @@ def _set_labels(
         f'config.data.label={options.label!r} is found in no path, such as '
         f'{images[0].path}'
       )
+    if all(names.is_part_word(i.label) for i in images if i.label):
+      # The user says that these folders are classes.
+      for image in images:
+        image.part = ''
     return 'config.data.label'
   if joined is not None and 'label' in joined.columns:
     for image in images:
@@ -157,6 +163,22 @@ def _check_loose(images: list[Image], level: int) -> None:
       f'{len(loose)} images lie beside the class folders, in none of them: '
       f'{levels.listed(loose, 5)}. Move or remove them'
     )
+
+
+def _rename(images: list[Image], label_names: Sequence[str]) -> None:
+  """Gives labels the names that the user said."""
+  labels = {image.label for image in images}
+  meanings = {}
+  for text in label_names:
+    label, _, name = names.normalise(text).partition('=')
+    if not name or label not in labels:
+      raise InputError(
+        f"config.data.label_names: {text!r} must be LABEL=NAME, as '0=hem', of "
+        f'a label that is there: {levels.listed(labels - {""}, 12)}'
+      )
+    meanings[label] = name
+  for image in images:
+    image.label = meanings.get(image.label, image.label)
 
 
 def _join_spellings(images: list[Image]) -> Iterable[str]:
@@ -352,6 +374,7 @@ def read(
     raise InputError('there are no images')
   how = {'parts': _set_parts(images, joined)}
   how['classes'] = _set_labels(images, options, joined)
+  _rename(images, options.label_names)
   warnings = list(_join_spellings(images))
   left_out: dict[str, tuple[str, ...]] = {}
   if how['classes']:

@@ -29,12 +29,14 @@ import numpy as np
 from leukemia_jax.data import folds, grouping, splits
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import PARTS, Split
-from leukemia_jax.errors import InputError
+from leukemia_jax.errors import InputError, TooFewGroupsError
 
 OPTIONS = (1, 2)
 STUDY_PROTOCOLS = ('split_then_balance', 'balance_then_split')
 PROTOCOLS = (*STUDY_PROTOCOLS, 'split', 'disjoint_from_study_tests')
 SPLITS = ('auto', 'source', 'random')
+# Draws of a split before it is said that there is none.
+_ATTEMPTS = 100
 # Those that take parts or folds that were fixed before.
 _BY_PARTS = ('split_then_balance', 'split')
 
@@ -190,20 +192,21 @@ def make(
     )
   groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)
   if takes_source_parts(catalogue, protocol):
-    split = _own_split(key, catalogue, groups, protocol, trainable)
-    checked: tuple[str, ...] = ('train',)
+    make_one, checked = _own_split, list(PARTS[:1])
   elif protocol.folds > 1:
-    split = _fold_split(key, catalogue, groups, protocol, trainable)
-    checked = PARTS
+    make_one, checked = _fold_split, list(PARTS)
   else:
-    split = _drawn_split(key, catalogue, groups, protocol, trainable)
-    checked = PARTS
+    make_one, checked = _drawn_split, list(PARTS)
   # Without some images a class may have none to train on; the caller says if
   # no class has.
-  restricted = trainable is not None or (
-    protocol.name == 'disjoint_from_study_tests'
-  )
-  checked = checked[1:] if restricted else checked
+  if trainable is not None or protocol.name == 'disjoint_from_study_tests':
+    checked = checked[1:]
+  for attempt in range(_ATTEMPTS):
+    # Large groups of several classes may miss a part by chance.
+    attempt_key = jax.random.fold_in(key, attempt) if attempt else key
+    split = make_one(attempt_key, catalogue, groups, protocol, trainable)
+    if not _lacking(split, checked, catalogue):
+      break
   _check_classes(split, checked, catalogue, groups, protocol)
   if protocol.grouping != 'none' and protocol.name in _BY_PARTS:
     _check_patients(split, catalogue)
@@ -299,7 +302,7 @@ def assign_folds(
   for label, name in enumerate(catalogue.class_names):
     count = len(set(groups[catalogue.labels == label].tolist()))
     if count < protocol.folds:
-      raise InputError(
+      raise TooFewGroupsError(
         f'config.data.folds={protocol.folds}: class {name!r} has {count} '
         'groups, and a fold needs one: give fewer folds'
       )
@@ -350,31 +353,42 @@ def _drawn_split(
   return split
 
 
+def _lacking(
+  split: Split, parts: list[str], catalogue: Catalogue
+) -> list[tuple[str, int]]:
+  """The parts that lack a class, with it."""
+  count = len(catalogue.class_names)
+  return [
+    (part, int(label))
+    for part in parts
+    for label in np.flatnonzero(
+      np.bincount(catalogue.labels[getattr(split, part)[:, 0]], minlength=count)
+      == 0
+    )
+  ]
+
+
 def _check_classes(
   split: Split,
-  parts: tuple[str, ...],
+  parts: list[str],
   catalogue: Catalogue,
   groups: np.ndarray,
   protocol: Protocol,
 ) -> None:
   """Refuses a split with a part that lacks a class."""
-  labels, names = catalogue.labels, catalogue.class_names
-  for part in parts:
-    sources = getattr(split, part)[:, 0]
-    counts = np.bincount(labels[sources], minlength=len(names))
-    if counts.all():
-      continue
-    label = int(np.argmin(counts))
-    of_class = groups[labels == label]
+  for part, label in _lacking(split, parts, catalogue)[:1]:
+    of_class = groups[catalogue.labels == label]
+    # Images that are there may be in too few groups, whatever their number.
+    kind = InputError if len(of_class) < len(PARTS) else TooFewGroupsError
     hints = ''
     if protocol.option != 1:
       hints += ', or give config.data.option=1'
     if protocol.grouping != 'none':
       hints += ', or accept leaks with config.data.grouping=none'
-    raise InputError(
-      f'class {names[label]!r} has no image in the {part} part: its '
-      f'{len(of_class)} images in {len(set(of_class))} groups are too few '
-      f'to split. Add images{hints}'
+    raise kind(
+      f'class {catalogue.class_names[label]!r} has no image in the {part} '
+      f'part: its {len(of_class)} images in {len(set(of_class))} groups are '
+      f'too few to split. Add images{hints}'
     )
 
 

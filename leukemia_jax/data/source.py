@@ -25,14 +25,14 @@ class Options(NamedTuple):
     layout: what folders and names mean.
     table: a table's path, which may hold `*`; 'auto' to take one of the source
       where folders name no class, '' for none.
-    tables: how tables are read.
+    columns: texts such as 'path=ID': which column of a table is what.
     max_bytes: limit on what a zip may unpack to.
     follow_links: whether links that lead out of the folder are read.
   """
 
   layout: layouts.Options
   table: str
-  tables: tables.Options
+  columns: tuple[str, ...]
   max_bytes: int
   follow_links: bool
 
@@ -169,9 +169,8 @@ def _with_tables(
   if options.table not in ('', 'auto'):
     contents = _find_tables(name, files, options.table)
   else:
-    reading = layouts.read(images, options.layout)
     candidates = [p for p in others if p.casefold().endswith(tables.SUFFIXES)]
-    if options.table and candidates and not reading.how['classes']:
+    if options.table and candidates and not _has_classes(images, options):
       contents = {path: _read_table(files[path]) for path in candidates}
       contents = {
         path: data
@@ -179,9 +178,15 @@ def _with_tables(
         if tables.names_images(path, data, images)
       }
     if not contents:
-      return reading, None
-  joined = tables.join(contents, images, options.tables)
+      return layouts.read(images, options.layout), None
+  joined = tables.join(contents, images, options.columns)
   return layouts.read(images, options.layout, joined), joined
+
+
+def _has_classes(images: list[str], options: Options) -> bool:
+  """Whether images have a class without any table."""
+  layout = options.layout._replace(patient='', label_names=())
+  return bool(layouts.read(images, layout).how['classes'])
 
 
 def _read_table(file: File) -> bytes:

@@ -1,6 +1,6 @@
 """Tables that name images: their class, patient and part.
 
-A table may come from any program: its separator is matches, its columns are
+A table may come from any program: its separator is found, its columns are
 known by usual names, and its paths may be whole, relative or mere names.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = ('.csv', '.tsv', '.dat')
 COLUMNS = ('path', 'label', 'patient', 'part')
-# Usual names of the columns, without case and signs; the first matches counts.
+# Usual names of the columns, without case and signs; the first found counts.
 _USUAL = {
   'path': 'path newnames file filename filepath image imagename imagefile '
   'imagepath imageid images img imgname imgid id name'.split(),
@@ -38,18 +38,6 @@ _PLAIN = frozenset(
   'table list ground truth csv images image'.split()
 )
 _EMPTY = ('', 'nan', 'na', 'n/a', 'none', 'null', '-', '?')
-
-
-class Options(NamedTuple):
-  """How tables are read; see `config.data`.
-
-  Attributes:
-    columns: texts such as 'path=ID': which column is what.
-    label_names: texts such as '0=hem': what a label in a table means.
-  """
-
-  columns: tuple[str, ...]
-  label_names: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,10 +170,10 @@ def _common(first: str, second: str) -> int:
   return count
 
 
-def _chosen(options: Options) -> dict[str, str]:
+def _chosen(columns: Sequence[str]) -> dict[str, str]:
   """The columns that the user named."""
   chosen = {}
-  for text in options.columns:
+  for text in columns:
     key, equals, column = text.partition('=')
     if not equals or key not in COLUMNS:
       raise InputError(
@@ -194,29 +182,6 @@ def _chosen(options: Options) -> dict[str, str]:
       )
     chosen[key] = names.normalise(column)
   return chosen
-
-
-def label_names(options: Options) -> dict[str, str]:
-  """What labels of a table mean, from `config.data.label_names`.
-
-  Args:
-    options: the options.
-
-  Returns:
-    Names by label.
-
-  Raises:
-    InputError: a text isn't LABEL=NAME.
-  """
-  meanings = {}
-  for text in options.label_names:
-    label, equals, name = names.normalise(text).partition('=')
-    if not equals or not name:
-      raise InputError(
-        f"config.data.label_names: {text!r} must be LABEL=NAME, as '0=hem'"
-      )
-    meanings[label] = name
-  return meanings
 
 
 class _Table(NamedTuple):
@@ -228,7 +193,7 @@ class _Table(NamedTuple):
 
 
 def _identify(
-  path: str, table: pd.DataFrame, files: _Files, options: Options
+  path: str, table: pd.DataFrame, files: _Files, given_columns: Sequence[str]
 ) -> _Table | None:
   """Finds out what a table's columns are; None if it names no image."""
   first = list(table.iloc[0])
@@ -253,7 +218,7 @@ def _identify(
     after = list(table.columns).index(columns['path']) + 1
     if after < table.shape[1]:
       columns['label'] = table.columns[after]
-  for key, column in _chosen(options).items():
+  for key, column in _chosen(given_columns).items():
     if column == '':
       columns.pop(key, None)
       continue
@@ -299,14 +264,16 @@ def _cells(table: _Table, key: str) -> Iterator[str]:
 
 
 def join(
-  tables: dict[str, bytes], paths: Iterable[str], options: Options
+  tables: dict[str, bytes],
+  paths: Iterable[str],
+  given_columns: Sequence[str],
 ) -> Joined:
   """Reads tables and finds the image of every row.
 
   Args:
     tables: contents by path.
     paths: of all images.
-    options: how.
+    given_columns: `config.data.columns`: texts such as 'path=ID'.
 
   Returns:
     What the tables say.
@@ -316,12 +283,11 @@ def join(
       images, or two rows of an image differ.
   """
   files = _Files(paths)
-  meanings = label_names(options)
   by_path: dict[str, Row] = {}
   missing: list[str] = []
   columns: dict[str, str] = {}
   for path, data in tables.items():
-    table = _identify(path, _parse(path, data), files, options)
+    table = _identify(path, _parse(path, data), files, given_columns)
     if table is None:
       raise InputError(
         f'{path}: no column names images of the source. Its columns are '
@@ -341,7 +307,7 @@ def join(
           f'{path}: {value!r} may be {matches[0]} or {matches[1]}; give their '
           'folders in the table'
         )
-      row = Row(meanings.get(label, label), patient, part)
+      row = Row(label, patient, part)
       if by_path.setdefault(matches[0], row) != row:
         raise InputError(
           f'{path}: two rows of {matches[0]} differ: '
@@ -365,6 +331,5 @@ def names_images(path: str, data: bytes, paths: Iterable[str]) -> bool:
     table = _parse(path, data)
   except InputError:
     return False
-  options = Options((), ())
-  known = _identify(path, table, _Files(paths), options)
+  known = _identify(path, table, _Files(paths), ())
   return known is not None and 'label' in known.columns

@@ -1,6 +1,7 @@
 """Figures as PNG bytes: learning curves, confusion matrices, contact sheets."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,20 +9,32 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
+from leukemia_jax.reporting import lettering
+
 # Scores that are not written as they are named.
 _LABELS = {'dice': 'Dice'}
 
 
-def _png(figure: matplotlib.figure.Figure) -> bytes:
+def _png(
+  figure: matplotlib.figure.Figure,
+  within: tuple[float, float, float, float] | None = None,
+) -> bytes:
+  """A figure's file; `within` is where its plots are packed tightly."""
+  lettering.set_texts(figure)
   stream = io.BytesIO()
-  # Without the version in it the same figure is the same file.
-  figure.savefig(
-    stream,
-    format='png',
-    dpi=110,
-    bbox_inches='tight',
-    metadata={'Software': ''},
-  )
+  with warnings.catch_warnings():
+    # Letters without a font were said in one line.
+    warnings.filterwarnings('ignore', r'Glyph .* missing from')
+    if within:
+      figure.tight_layout(rect=within)
+    # Without the version in it the same figure is the same file.
+    figure.savefig(
+      stream,
+      format='png',
+      dpi=110,
+      bbox_inches='tight',
+      metadata={'Software': ''},
+    )
   return stream.getvalue()
 
 
@@ -121,8 +134,7 @@ def error_by_rate(panels: Sequence[Panel]) -> bytes:
     axes.set_title(panel.title, fontsize=10)
     axes.grid(alpha=0.3)
   every[0].legend(fontsize=8)
-  figure.tight_layout()
-  return _png(figure)
+  return _png(figure, (0, 0, 1, 1))
 
 
 def threshold_curve(
@@ -228,8 +240,7 @@ def contact_sheet(
         axes.imshow(images[i])
     line[0].set_ylabel(label)
   figure.suptitle(title)
-  figure.tight_layout(rect=(0, 0, 1, 0.98))
-  return _png(figure)
+  return _png(figure, (0, 0, 1, 0.98))
 
 
 # Images of each kind on the sheet of the best, middle and worst.

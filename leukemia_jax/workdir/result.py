@@ -304,7 +304,7 @@ def data_record(config: ConfigDict, catalogue: Catalogue) -> DataRecord:
 
 
 def mask_record(spec: InputSpec, catalogue: Catalogue) -> MaskRecord | None:
-  """How a set's masks were read, if they were; warnings are printed too."""
+  """How a set's masks were read, if they were."""
   if np.isnan(catalogue.coverage).all():
     return None
   names = catalogue.class_names
@@ -317,8 +317,6 @@ def mask_record(spec: InputSpec, catalogue: Catalogue) -> MaskRecord | None:
     by_class=dict(zip(names, summaries, strict=True)),
     warnings=masks.warnings(summaries, names),
   )
-  for warning in record.warnings:
-    print(f'warning: {warning}')
   return record
 
 

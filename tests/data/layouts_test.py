@@ -1,0 +1,269 @@
+"""One reading of folders and names, right or refused, in any listing order."""
+
+import random
+from typing import NamedTuple
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from leukemia_jax.data import layouts, names, tables
+from leukemia_jax.errors import InputError
+
+CLASSES = (
+  ('Benign', 'Early', 'Pre', 'Pro'),
+  ('ALL', 'HEM'),
+  ('0', '1', '2'),
+  ('type 1', 'type 2', 'type 3'),
+  ('早期', 'سليم', 'Bénigne'),
+  ('BAS', 'EOS', 'segmented neutrophil', 'band'),
+  ('images of cells', 'other'),
+  ('M1', 'M2', 'L1'),
+)
+PARTS = (
+  ('train', 'val', 'test'),
+  ('Training', 'Validation', 'Testing'),
+  ('train', 'test'),
+  ('fold_0', 'fold_1', 'fold_2'),
+  ('TrainSet', 'TestA', 'TestB'),
+)
+PATIENTS = ('patient_{:02d}', 'P{}', 'Case {}', 'subject-{:03d}', 'slide {}')
+TREES = (
+  ('images', 'masks'),
+  ('imgs', 'gt'),
+  ('Original', 'Segmented'),
+  ('image', 'labels'),
+)
+SYSTEM = ('.ipynb_checkpoints', '__MACOSX', '@eaDir', '$RECYCLE.BIN')
+
+
+class Tree(NamedTuple):
+  """A drawn set: its files, and what each image is."""
+
+  paths: list[str]
+  labels: dict[str, str]
+  patients: dict[str, str]
+  parts: dict[str, str]
+  masks: dict[str, str]
+
+
+@st.composite
+def trees(draw) -> Tree:
+  """Folders of parts, classes and patients in some order, masks, wrappings."""
+  classes = draw(st.sampled_from(CLASSES))
+  parts = draw(st.sampled_from([(), *PARTS]))
+  pattern = draw(st.sampled_from(['', *PATIENTS]))
+  above = draw(st.booleans())
+  trees_of_masks = draw(st.sampled_from([(), *TREES]))
+  inner = draw(st.booleans())
+  suffix = draw(st.sampled_from(['', '_mask', '-seg']))
+  wrapping = draw(st.sampled_from(['', 'my set/', 'data/leukemia/']))
+  each = draw(st.integers(2, 3))
+  tree = Tree([], {}, {}, {}, {})
+  number = 0
+  for part in parts or ('',):
+    for label in classes:
+      for patient in range(2 if pattern else 1):
+        # Patients are of one class, and of one part.
+        own = pattern.format(1 + number // each) if pattern else ''
+        levels = [own, label] if above else [label, own]
+        for _ in range(each):
+          stem = f'im-{number}'
+          number += 1
+          folders = [part, *levels]
+
+          def path(kind: str, name: str, folders=folders) -> str:
+            at = len(folders) if inner else 0
+            place = [*folders[:at], kind, *folders[at:]]
+            return wrapping + '/'.join([f for f in place if f] + [name])
+
+          image = path(
+            trees_of_masks[0] if trees_of_masks else '', f'{stem}.png'
+          )
+          tree.paths.append(image)
+          tree.labels[image] = label
+          tree.patients[image] = own
+          tree.parts[image] = names.part(part) or part
+          if trees_of_masks:
+            mask = path(trees_of_masks[1], f'{stem}{suffix}.png')
+          elif suffix:
+            mask = path('', f'{stem}{suffix}.png')
+          else:
+            continue
+          tree.paths.append(mask)
+          tree.masks[image] = mask
+        del patient
+  return tree
+
+
+@hypothesis.given(trees(), st.randoms())
+@hypothesis.settings(max_examples=150, deadline=None)
+def test_a_tree_is_read_right_or_refused(tree, order):
+  shuffled = list(tree.paths)
+  order.shuffle(shuffled)
+  try:
+    reading = layouts.read(tree.paths)
+  except InputError as error:
+    assert 'config.data.' in str(error)
+    with pytest.raises(InputError) as again:
+      layouts.read(shuffled)
+    assert str(again.value) == str(error)
+    return
+  assert layouts.read(shuffled) == reading
+  read = {entry.path: entry for entry in reading.entries}
+  assert read.keys() == tree.labels.keys()
+  for path, entry in read.items():
+    assert entry.label == tree.labels[path]
+    assert entry.part == tree.parts[path]
+    assert entry.patient in ('', tree.patients[path])
+    assert entry.masks == ((tree.masks[path],) if path in tree.masks else ())
+
+
+@hypothesis.given(trees())
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_patients_that_are_named_so_are_found(tree):
+  hypothesis.assume(len(set(tree.patients.values())) > 1)
+  try:
+    reading = layouts.read(tree.paths)
+  except InputError:
+    return
+  for entry in reading.entries:
+    assert entry.patient == tree.patients[entry.path]
+
+
+@hypothesis.given(
+  st.lists(
+    st.lists(
+      st.sampled_from(
+        [
+          *(name for group in CLASSES for name in group),
+          *(name for group in PARTS for name in group),
+          *(name for pair in TREES for name in pair),
+          *(pattern.format(7) for pattern in PATIENTS),
+        ]
+      ),
+      min_size=0,
+      max_size=4,
+    ),
+    min_size=1,
+    max_size=12,
+  ),
+  st.randoms(),
+)
+@hypothesis.settings(max_examples=200, deadline=None)
+def test_any_heap_of_folders(heap, order):
+  """No class is a part's, a mask's or a patient's folder, whatever is there."""
+  paths = [
+    '/'.join([*folders, f'{stem}{i}.png'])
+    for i, folders in enumerate(heap)
+    for stem in 'ab'
+  ]
+  shuffled = list(paths)
+  order.shuffle(shuffled)
+
+  def outcome(paths):
+    try:
+      return layouts.read(paths)
+    except InputError as error:
+      return str(error)
+
+  reading = outcome(paths)
+  assert outcome(shuffled) == reading
+  if isinstance(reading, str):
+    return
+  for name in reading.class_names:
+    assert not names.is_part_word(name)
+    assert not names.are_patients([name])
+    assert not names.is_system(name)
+  every = {entry.path for entry in reading.entries}
+  every |= {mask for entry in reading.entries for mask in entry.masks}
+  every |= {path for paths in reading.left_out.values() for path in paths}
+  assert every | set(reading.unpaired) == set(paths)
+
+
+@pytest.mark.parametrize('name', SYSTEM)
+def test_what_systems_leave_is_known(name):
+  assert names.is_system(f'Benign/{name}/x.png')
+
+
+@pytest.mark.parametrize(
+  'folders',
+  [
+    # Both levels hold the same folders below one another.
+    [('north', 'ALL'), ('north', 'HEM'), ('south', 'ALL'), ('south', 'HEM')],
+    [('Benign', 'bright'), ('Malignant', 'dark'), ('Malignant', 'pale')],
+  ],
+)
+def test_two_readings_are_refused_with_both(folders):
+  paths = ['/'.join([*f, f'{i}.png']) for f in folders for i in range(3)]
+  with pytest.raises(InputError, match='can be read in two ways') as caught:
+    layouts.read(paths)
+  # What the error advises leads to a reading.
+  patterns = str(caught.value).split("config.data.label='")[1:]
+  for level, pattern in enumerate(p.partition("'")[0] for p in patterns):
+    reading = layouts.read(paths, layouts.Options(label=pattern))
+    assert set(reading.class_names) == {f[level] for f in folders}
+
+
+def test_numbered_folders_above_classes_are_none():
+  paths = [
+    f'batch{b}/{c}/{i}.png' for b in (1, 2) for c in 'xy' for i in range(3)
+  ]
+  reading = layouts.read(paths)
+  assert reading.class_names == ('x', 'y')
+  assert 'config.data.patient=folder:1' in reading.warnings[0]
+  chosen = layouts.read(paths, layouts.Options(patient='folder:1'))
+  assert {entry.patient for entry in chosen.entries} == {'batch1', 'batch2'}
+
+
+def test_names_that_differ_by_case_are_one_class():
+  paths = [f'train/Benign/{i}.png' for i in range(4)]
+  paths += [f'test/benign/{i}.png' for i in range(2)]
+  paths += [f'{part}/Pro/{i}.png' for part in ('train', 'test') for i in '12']
+  reading = layouts.read(paths)
+  assert reading.class_names == ('Benign', 'Pro')
+  assert 'Benign, benign are read as one class' in reading.warnings[0]
+
+
+def table(text: str, paths: list[str], columns=()) -> tables.Joined:
+  return tables.join({'t.csv': text.encode()}, paths, columns)
+
+
+@hypothesis.given(
+  st.sampled_from([',', ';', '\t', ' ']),
+  st.sampled_from(['{}.png', 'set/{}.png', r'C:\data\set\{}.png', '{}']),
+  st.sampled_from([('image', 'label'), ('ID', 'labels'), ('File', 'Class')]),
+  st.booleans(),
+  st.integers(0, 2**32),
+)
+@hypothesis.settings(max_examples=80, deadline=None)
+def test_tables(separator, form, heading, with_mark, seed):
+  draw = random.Random(seed)
+  paths = [f'set/im{i}.png' for i in range(12)]
+  labels = {path: draw.choice(['hem', 'all']) for path in paths}
+  lines = [
+    separator.join([form.format(f'im{i}'), labels[path]])
+    for i, path in enumerate(paths)
+  ]
+  draw.shuffle(lines)
+  text = '\n'.join([separator.join(heading), *lines]) + '\n'
+  data = text.encode('utf-8-sig' if with_mark else 'utf-8')
+  joined = tables.join({'t.csv': data}, paths, ())
+  assert {path: row.label for path, row in joined.by_path.items()} == labels
+  assert not joined.missing
+
+
+def test_tables_that_cannot_be_used():
+  paths = ['a/1.png', 'b/1.png', 'c/2.png']
+  with pytest.raises(InputError, match="'1.png' may be a/1.png or b/1.png"):
+    table('file,label\n1.png,x\n2.png,y\n', paths)
+  with pytest.raises(InputError, match='two rows of c/2.png differ'):
+    table('file,label\na/1.png,y\n2.png,x\n2.png,y\n', paths)
+  with pytest.raises(InputError, match='no column names images'):
+    table('who,what\nx,y\nz,w\n', paths)
+  with pytest.raises(InputError, match="no column 'cls'; it has 'file', 'l'"):
+    table('file,l\n2.png,y\n', paths, ('label=cls',))
+  with pytest.raises(InputError, match='must be one of path=COLUMN'):
+    table('file,l\n2.png,y\n', paths, ('what=cls',))
+  joined = table('file,l\n2.png,y\n7.png,y\n', paths, ('label=l',))
+  assert joined.missing == ('7.png',)
