@@ -12,10 +12,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from leukemia_jax import build, models
+from leukemia_jax import build, files, models
 from leukemia_jax.build import Network
 from leukemia_jax.errors import InputError
-from leukemia_jax.evaluation import classifier, segmenter
+from leukemia_jax.evaluation import classifier, predictions, segmenter
 from leukemia_jax.evaluation.scored import Scored, Subject
 from leukemia_jax.metrics import classification, losses, segmentation
 from leukemia_jax.metrics.losses import Objective
@@ -52,6 +52,7 @@ class Task(NamedTuple):
     extra_scores: maps such counts to further scores of an epoch.
     class_names: maps the names of the set and of the model to those scored.
     score: scores a model.
+    mistakes: draws the most confident mistakes of the test part, if any.
     page: shows a result.
   """
 
@@ -65,14 +66,16 @@ class Task(NamedTuple):
     [str, tuple[str, ...], tuple[str, ...]], tuple[str, ...]
   ]
   score: Callable[[Subject], Scored]
+  mistakes: Callable[[Subject, Scored], bytes | None]
   page: Page
 
 
 def _class_headline(finished: Result) -> str:
   test = finished.class_scores('test')
   return (
-    f'test accuracy {test.accuracy:.4f} over {test.images} images, worst class '
-    f'recall {test.worst_class_recall:.4f}'
+    f'test accuracy {test.accuracy:.4f}, balanced {test.balanced_accuracy:.4f} '
+    f'over {test.images} images, worst class recall '
+    f'{test.worst_class_recall:.4f}'
   )
 
 
@@ -114,6 +117,7 @@ CLASSIFY = Task(
   extra_scores=lambda confusion: {},
   class_names=_names_of_model,
   score=classifier.score,
+  mistakes=run_page.draw_mistakes,
   page=Page(
     'classification.md',
     run_page.class_context,
@@ -134,6 +138,7 @@ SEGMENT = Task(
   },
   class_names=_names_of_set,
   score=segmenter.score,
+  mistakes=lambda subject, scored: None,
   page=Page(
     'segmentation.md',
     run_page.mask_context,
@@ -226,9 +231,17 @@ def write_report(
 
 
 def finish(
-  task: Task, workdir: pathlib.Path, finished: Result, scored: Scored
+  task: Task,
+  workdir: pathlib.Path,
+  finished: Result,
+  subject: Subject,
+  scored: Scored,
 ) -> None:
-  """Writes result.json and the report, and prints the score that counts."""
+  """Writes a run's results, and prints the score that counts."""
+  files.write(workdir / predictions.NAME, predictions.to_csv(subject, scored))
+  mistakes = task.mistakes(subject, scored)
+  if mistakes:
+    files.write(workdir / run_page.MISTAKES, mistakes)
   result.write(workdir, finished)
   path = write_report(task, workdir, finished, scored)
   print(f'{task.page.headline(finished)}; see {path}')

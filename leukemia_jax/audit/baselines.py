@@ -164,7 +164,7 @@ def balancing_trace(
   catalogue = dataclasses.replace(catalogue, labels=permuted)
   data = data._replace(labels=jnp.asarray(permuted))
   split = input_pipeline.make_split(split_key, catalogue, spec)
-  every, indices = input_pipeline.materialise(
+  every, indices, _ = input_pipeline.materialise(
     split, data, key=copies_key, augment=augment
   )
   images = every.images[indices[0]]

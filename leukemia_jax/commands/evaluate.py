@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +59,7 @@ def run(
   numbers = [names.index(name) for name in catalogue.class_names]
   labels = jnp.asarray(numbers, jnp.int32)[originals.labels]
   originals = originals._replace(labels=labels)
-  dataset, parts, left_out = _parts_to_score(
+  dataset, origins, parts, left_out = _parts_to_score(
     inputs, run_folder, overrides, originals, catalogue
   )
   masks = result.mask_record(inputs.spec, catalogue)
@@ -67,13 +67,12 @@ def run(
     print(f'warning: {warning}')
   claim.claim(workdir, 'evaluate', config, checkpoint=path)
   network = tasks.make_network(task, config, trained.result.model.num_outputs)
-  scored = task.score(
-    Subject(
-      *(network, trained.variables, names, dataset, catalogue, parts),
-      scoring=build.scoring(config, inputs),
-      fitted=_fitted(task, trained.result, run_folder),
-    )
+  subject = Subject(
+    *(network, trained.variables, names, dataset, catalogue, origins, parts),
+    scoring=build.scoring(config, inputs),
+    fitted=_fitted(task, trained.result, run_folder),
   )
+  scored = task.score(subject)
   data = dataclasses.replace(
     result.data_record(config, catalogue),
     classes=list(names),
@@ -89,7 +88,7 @@ def run(
     checkpoint=run_folder.resolve().name,
     cost=result.cost(started),
   )
-  tasks.finish(task, workdir, finished, scored)
+  tasks.finish(task, workdir, finished, subject, scored)
 
 
 def _warn_of_unit(config: ConfigDict, trained: ConfigDict) -> None:
@@ -140,26 +139,37 @@ def _fitted(
   return Fitted(finished.threshold, rule)
 
 
+class _Scorable(NamedTuple):
+  """What an evaluation scores; see `Subject`.
+
+  Attributes:
+    dataset: the set, with the copies that the run's parts hold.
+    origins: of its images.
+    parts: indices by part.
+    left_out: how many images were left out: the model was trained on them.
+  """
+
+  dataset: Dataset
+  origins: np.ndarray
+  parts: dict[str, np.ndarray]
+  left_out: int
+
+
 def _parts_to_score(
   inputs: Inputs,
   run_folder: pathlib.Path,
   overrides: dict[str, Any],
   originals: Dataset,
   catalogue: Catalogue,
-) -> tuple[Dataset, dict[str, np.ndarray], int]:
-  """What an evaluation scores: a run's own parts, or all of another set.
-
-  Returns:
-    The set, with the copies that the run's parts hold; indices by part; and how
-    many images were left out because the model was trained on them.
-  """
+) -> _Scorable:
+  """What is scored: a run's own parts, or all of another set."""
   split, fingerprint, learnt = saved.read_split(run_folder)
   if fingerprint == catalogue.fingerprint:
-    dataset, indices = input_pipeline.materialise(
+    dataset, indices, origins = input_pipeline.materialise(
       split, originals, key=inputs.keys.copies, augment=inputs.augment
     )
     parts = dict(zip(splits.PARTS, map(np.unique, indices), strict=True))
-    return dataset, parts, 0
+    return _Scorable(dataset, origins, parts, 0)
   source = inputs.spec.source.source
   is_same_source = 'data.source' not in overrides and not any(
     key.startswith('synthetic.') for key in overrides
@@ -178,4 +188,7 @@ def _parts_to_score(
     )
   if left_out:
     print(f'{left_out} images left out: the model was trained on them')
-  return originals, {'test': np.array(new, np.int32)}, left_out
+  origins = np.stack([np.arange(len(hashes)), np.zeros(len(hashes), int)], 1)
+  return _Scorable(
+    originals, origins, {'test': np.array(new, np.int32)}, left_out
+  )

@@ -51,7 +51,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   # Only now: a mistyped path must not keep the workdir from the right one.
   claim.claim(workdir, 'train', config)
   saved.write_split(workdir, split, catalogue)
-  dataset, indices = input_pipeline.materialise(
+  dataset, indices, origins = input_pipeline.materialise(
     split, originals, key=inputs.keys.copies, augment=inputs.augment
   )
   prepared = time.perf_counter() - started
@@ -67,9 +67,10 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   # Repeated training images count once.
   parts = dict(zip(splits.PARTS, map(np.unique, indices), strict=True))
   scoring = build.scoring(config, inputs)
-  scored = task.score(
-    Subject(network, variables, names, dataset, catalogue, parts, scoring)
+  subject = Subject(
+    *(network, variables, names, dataset, catalogue, origins, parts, scoring)
   )
+  scored = task.score(subject)
   data = dataclasses.replace(
     result.data_record(config, catalogue),
     split=_split_record(inputs),
@@ -88,7 +89,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     best_epoch=outcome.best_epoch,
     cost=result.cost(started, **_training_cost(prepared, outcome.cost)),
   )
-  tasks.finish(task, workdir, finished, scored)
+  tasks.finish(task, workdir, finished, subject, scored)
 
 
 def _resume_split(

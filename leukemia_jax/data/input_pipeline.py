@@ -237,13 +237,27 @@ def make_split(key: jax.Array, catalogue: Catalogue, spec: InputSpec) -> Split:
   return split
 
 
+class Materialised(NamedTuple):
+  """A set with the augmented copies that its parts ask for.
+
+  Attributes:
+    dataset: the originals, then the copies.
+    indices: of each part's images in it, int32.
+    origins: int32, shape (images, 2): source index and copy number of each.
+  """
+
+  dataset: Dataset
+  indices: list[np.ndarray]
+  origins: np.ndarray
+
+
 def materialise(
   parts: Sequence[np.ndarray],
   data: Dataset,
   *,
   key: jax.Array,
   augment: AugmentFn,
-) -> tuple[Dataset, list[np.ndarray]]:
+) -> Materialised:
   """Makes the augmented copies that parts ask for, and their indices.
 
   Args:
@@ -253,8 +267,7 @@ def materialise(
     augment: what a copy differs by.
 
   Returns:
-    The set with the copies appended, and for each part the indices of its
-    images in that set, int32.
+    The set with the copies.
   """
   every = splits.unique(np.concatenate(parts))
   copies = every[every[:, 1] > 0]
@@ -264,7 +277,12 @@ def materialise(
     np.array([place.get((i, c), i) for i, c in part.tolist()], np.int32)
     for part in parts
   ]
-  return dataset.with_copies(data, copies, key, augment), indices
+  originals = np.stack([np.arange(first), np.zeros(first, int)], 1)
+  return Materialised(
+    dataset.with_copies(data, copies, key, augment),
+    indices,
+    np.concatenate([originals, copies]).astype(np.int32),
+  )
 
 
 def training_augment(spec: InputSpec, augment: AugmentFn) -> AugmentFn | None:

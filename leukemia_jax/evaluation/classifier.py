@@ -19,18 +19,24 @@ def score(subject: Subject) -> Scored:
     Scores by part; and if there is a training part, what is reached on the test
     part without looking at a cell.
   """
-  step, scores = eval_step.make_eval_step(subject.network), {}
-  for part, indices in subject.parts.items():
-    loss, confusion = eval_step.run(
-      step,
-      subject.variables,
-      subject.dataset,
-      indices,
-      batch_size=subject.scoring.batch_size,
-      num_classes=len(subject.class_names),
-    )
+  predictions = eval_step.predict(
+    subject.network,
+    subject.variables,
+    subject.dataset,
+    subject.parts,
+    batch_size=subject.scoring.batch_size,
+  )
+  labels, scores = np.asarray(subject.dataset.labels), {}
+  count = len(subject.class_names)
+  for part, predicted in predictions.items():
+    confusion = np.zeros((count, count))
+    truth = labels[subject.parts[part]]
+    np.add.at(confusion, (truth, predicted.labels), 1)
     scores[part] = classification.scores(
-      confusion, loss, subject.class_names, subject.scoring.benign_class
+      confusion,
+      float(predicted.losses.sum(dtype=np.float64)),
+      subject.class_names,
+      subject.scoring.benign_class,
     )
   colour = None
   if 'train' in subject.parts:
@@ -40,4 +46,8 @@ def score(subject: Subject) -> Scored:
       subject.parts['train'],
       subject.parts['test'],
     )
-  return Scored(scores, Baselines(colour_3_nearest_neighbours=colour))
+  return Scored(
+    scores,
+    Baselines(colour_3_nearest_neighbours=colour),
+    predictions=predictions,
+  )

@@ -1,12 +1,13 @@
 """Scoring a model on a part of a set: every image counts exactly once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from leukemia_jax import progress
 from leukemia_jax.build import Network
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.transforms.preprocess import preprocess
@@ -56,6 +57,67 @@ def make_eval_step(network: Network) -> EvalStep:
     )
 
   return eval_step
+
+
+class ClassPredictions(NamedTuple):
+  """What a classifier says of each image of a part.
+
+  Attributes:
+    labels: int32, shape (n,), the predicted ones.
+    losses: float32, shape (n,), nats.
+    probabilities: float32, shape (n, classes).
+  """
+
+  labels: np.ndarray
+  losses: np.ndarray
+  probabilities: np.ndarray
+
+
+def predict(
+  network: Network,
+  variables: Any,
+  dataset: Dataset,
+  parts: Mapping[str, np.ndarray],
+  *,
+  batch_size: int,
+) -> dict[str, ClassPredictions]:
+  """Predicts the class of every image of some parts.
+
+  Args:
+    network: a classifier.
+    variables: the model's.
+    dataset: the set.
+    parts: int arrays, indices by part.
+    batch_size: images a step; the last batch is filled up.
+
+  Returns:
+    Predictions by part, in the order of its indices.
+  """
+
+  @jax.jit
+  def step(
+    variables: Any, dataset: Dataset, indices: jax.Array
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    batch = dataset.take(indices)
+    images = preprocess(batch.images, network.preprocessing)
+    logits, _ = network.model.apply(variables, images, train=False)
+    losses, _ = network.objective(logits, batch.targets)
+    return logits.argmax(-1), losses, jax.nn.softmax(logits)
+
+  predicted = {}
+  for part, indices in parts.items():
+    batches, _ = in_batches(indices, batch_size)
+    outputs = [
+      step(variables, dataset, batch)
+      for batch in progress.track(batches, f'Scoring: {part}', len(batches))
+    ]
+    predicted[part] = ClassPredictions(
+      *(
+        np.concatenate([np.asarray(x) for x in leaves])[: len(indices)]
+        for leaves in zip(*outputs, strict=True)
+      )
+    )
+  return predicted
 
 
 def make_probability_step(network: Network) -> Callable[..., jax.Array]:

@@ -8,6 +8,7 @@ import numpy as np
 from leukemia_jax.audit.baselines import ColourRule
 from leukemia_jax.build import Network, Scoring
 from leukemia_jax.data.dataset import Catalogue, Dataset
+from leukemia_jax.evaluation.eval_step import ClassPredictions
 from leukemia_jax.workdir.result import Baselines, Scores
 
 
@@ -32,6 +33,8 @@ class Subject(NamedTuple):
     class_names: of its classes; to segment, those of the set.
     dataset: the set.
     catalogue: of the set.
+    origins: int, shape (images of `dataset`, 2): index in `catalogue` and copy
+      number of each.
     parts: indices by part, each image once.
     scoring: how.
     fitted: by the run that trained the model; None while that run is scored.
@@ -42,6 +45,7 @@ class Subject(NamedTuple):
   class_names: tuple[str, ...]
   dataset: Dataset
   catalogue: Catalogue
+  origins: np.ndarray
   parts: dict[str, np.ndarray]
   scoring: Scoring
   fitted: Fitted | None = None
@@ -66,11 +70,26 @@ class MaskArrays(NamedTuple):
   threshold_scores: dict[str, np.ndarray] | None
 
 
+class MaskPredictions(NamedTuple):
+  """What a segmenter makes of each image of a part.
+
+  Attributes:
+    dice: float, shape (n,).
+    cells_true: int, shape (n,), cells in the true mask.
+    cells_predicted: int, shape (n,), cells in the predicted one.
+  """
+
+  dice: np.ndarray
+  cells_true: np.ndarray
+  cells_predicted: np.ndarray
+
+
 class Scored(NamedTuple):
   """A scorer's outcome.
 
   Attributes:
     parts: scores by part.
+    predictions: of each image, by part, in the order of its indices.
     baselines: of the test part.
     threshold: of a segmenter.
     masks: of a segmenter, for its figures.
@@ -78,5 +97,6 @@ class Scored(NamedTuple):
 
   parts: Mapping[str, Scores]
   baselines: Baselines
+  predictions: Mapping[str, ClassPredictions | MaskPredictions]
   threshold: float | None = None
   masks: MaskArrays | None = None

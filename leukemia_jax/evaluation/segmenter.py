@@ -16,8 +16,14 @@ from leukemia_jax.audit.baselines import ColourRule
 from leukemia_jax.data import masks
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.evaluation import eval_step
-from leukemia_jax.evaluation.scored import Fitted, MaskArrays, Scored, Subject
-from leukemia_jax.metrics import segmentation
+from leukemia_jax.evaluation.scored import (
+  Fitted,
+  MaskArrays,
+  MaskPredictions,
+  Scored,
+  Subject,
+)
+from leukemia_jax.metrics import objects, segmentation
 from leukemia_jax.metrics.segmentation import MaskScores
 from leukemia_jax.workdir.result import Baselines
 
@@ -141,6 +147,31 @@ def _full_scores(
   )
 
 
+def _each_image(
+  subject: Subject, part: str, predicted: np.ndarray
+) -> MaskPredictions:
+  """Overlap and number of cells of each image of a part."""
+  truth = _truth(subject.dataset, subject.parts[part])
+
+  def count(mask: np.ndarray) -> int:
+    smallest = subject.scoring.smallest_cell
+    return int(objects.separate_cells(mask, smallest=smallest).max(initial=0))
+
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    cells = list(
+      progress.track(
+        pool.map(count, np.concatenate([truth, predicted])),
+        f'Counting cells: {part}',
+        2 * len(truth),
+      )
+    )
+  return MaskPredictions(
+    segmentation.overlap(segmentation.counts(truth, predicted))['dice'],
+    np.array(cells[: len(truth)]),
+    np.array(cells[len(truth) :]),
+  )
+
+
 def _fit_colour_rule(dataset: Dataset, indices: np.ndarray) -> ColourRule:
   images, truth = np.asarray(dataset.images), np.asarray(dataset.masks)
   pairs = ((images[i], truth[i, ..., 0] > 0) for i in indices)
@@ -194,15 +225,17 @@ def score(subject: Subject) -> Scored:
     )
     rule = _fit_colour_rule(subject.dataset, subject.parts['train'])
     fitted = Fitted(float(segmentation.THRESHOLDS[best]), rule)
+  predictions = {}
   for part in subject.parts:
+    predicted = predict(part, np.array([fitted.threshold]))
     if part not in scores:
-      predicted = predict(part, np.array([fitted.threshold]))
       scores[part] = _overlap_scores(
         subject, part, predicted.counted[:, 0], predicted.soft
       )
-      if part == 'test':
-        of_test = predicted.masks
-  assert of_test is not None
+    assert predicted.masks is not None
+    predictions[part] = _each_image(subject, part, predicted.masks)
+    if part == 'test':
+      of_test = predicted.masks
   images = np.asarray(subject.dataset.images[subject.parts['test']])
   truth = _truth(subject.dataset, subject.parts['test'])
   full = _full_scores(subject, truth, of_test)
@@ -215,12 +248,9 @@ def score(subject: Subject) -> Scored:
       colour_rule=_full_scores(subject, truth, by_colour),
       rule=fitted.colour_rule,
     ),
+    predictions,
     fitted.threshold,
     MaskArrays(
-      images,
-      truth,
-      of_test,
-      segmentation.overlap(segmentation.counts(truth, of_test))['dice'],
-      threshold_scores,
+      images, truth, of_test, predictions['test'].dice, threshold_scores
     ),
   )

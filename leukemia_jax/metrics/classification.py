@@ -48,17 +48,17 @@ class ClassScores:
 class ClassificationScores:
   """Every score that a confusion matrix gives.
 
-  Definitions as in scikit-learn with zero_division=0; `precision`, `recall` and
-  `f1` are plain means over the classes that have images. A score of no image
+  Definitions as in scikit-learn with zero_division=0; means over classes are
+  plain ones, over the classes that have images. A score of no image
   is None.
 
   Attributes:
     images: number of images.
     accuracy: share of correct images.
+    balanced_accuracy: mean recall over classes.
+    macro_f1: mean F1 over classes.
     loss: mean loss, nats.
     precision: mean over classes.
-    recall: mean over classes (balanced accuracy).
-    f1: mean over classes.
     worst_class_recall: lowest recall of a class that has images.
     by_class: scores by name of the class.
     confusion_matrix: counts by true class (row) and predicted class (column).
@@ -69,10 +69,10 @@ class ClassificationScores:
 
   images: int
   accuracy: float | None
+  balanced_accuracy: float | None
+  macro_f1: float | None
   loss: float | None
   precision: float | None
-  recall: float | None
-  f1: float | None
   worst_class_recall: float | None
   by_class: dict[str, ClassScores]
   confusion_matrix: list[list[int]]
@@ -113,10 +113,10 @@ def scores(
   return ClassificationScores(
     images=int(total),
     accuracy=_share(correct.sum(), total),
+    balanced_accuracy=float(recall[present].mean()) if total else None,
+    macro_f1=float(f1[present].mean()) if total else None,
     loss=_share(float(loss_sum), total),
     precision=float(precision[present].mean()) if total else None,
-    recall=float(recall[present].mean()) if total else None,
-    f1=float(f1[present].mean()) if total else None,
     worst_class_recall=float(recall[present].min()) if total else None,
     by_class={
       name: ClassScores(

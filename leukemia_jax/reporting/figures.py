@@ -243,6 +243,32 @@ def contact_sheet(
   return _png(figure, (0, 0, 1, 0.98))
 
 
+def captioned(
+  images: np.ndarray, captions: Sequence[str], title: str, columns: int = 4
+) -> bytes:
+  """Images with a caption each.
+
+  Args:
+    images: uint8, shape (n, height, width, 3).
+    captions: n texts.
+    title: above the sheet.
+    columns: images in a row.
+
+  Returns:
+    A PNG file's bytes.
+  """
+  lines = -(-len(images) // columns)
+  figure = matplotlib.figure.Figure(figsize=(2.4 * columns, 2.7 * lines + 0.4))
+  every = figure.subplots(lines, columns, squeeze=False).ravel()
+  for axes in every:
+    axes.set_axis_off()
+  for axes, image, caption in zip(every, images, captions, strict=False):
+    axes.imshow(image)
+    axes.set_title(caption, fontsize=8)
+  figure.suptitle(title)
+  return _png(figure, (0, 0, 1, 0.98))
+
+
 # Images of each kind on the sheet of the best, middle and worst.
 _SHEET_IMAGES = 3
 

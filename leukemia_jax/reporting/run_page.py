@@ -3,26 +3,32 @@
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from leukemia_jax import files, models
 from leukemia_jax.data.splits import PARTS
-from leukemia_jax.evaluation.scored import Scored
+from leukemia_jax.evaluation import predictions
+from leukemia_jax.evaluation.eval_step import ClassPredictions
+from leukemia_jax.evaluation.scored import Scored, Subject
 from leukemia_jax.metrics import objects, segmentation
 from leukemia_jax.metrics.segmentation import MaskScores
 from leukemia_jax.reporting import figures, pages
 from leukemia_jax.workdir import METRICS
 from leukemia_jax.workdir.result import Baselines, ModelRecord, Result
 
+MISTAKES = 'mistakes.png'
+_SHOWN_MISTAKES = 12
 _CLASS_COLUMNS = (
   'accuracy',
+  'balanced_accuracy',
+  'macro_f1',
+  'worst_class_recall',
   'loss',
   'precision',
-  'recall',
-  'f1',
-  'worst_class_recall',
   'sensitivity',
   'specificity',
 )
-_HEADINGS = {'f1': 'F1'}
+_HEADINGS = {'macro_f1': 'macro F1'}
 MASK_COLUMNS = {
   'dice': 'Dice',
   'iou': 'IoU',
@@ -91,6 +97,38 @@ def class_context(result: Result) -> dict[str, Any]:
     'class_header': ['part', 'class', 'images', 'precision', 'recall', 'F1'],
     'class_rows': class_rows,
   }
+
+
+def draw_mistakes(subject: Subject, scored: Scored) -> bytes | None:
+  """The test images that were predicted incorrectly with most confidence.
+
+  Args:
+    subject: what was scored.
+    scored: its predictions.
+
+  Returns:
+    A PNG file's bytes; None if all are correct.
+  """
+  predicted = scored.predictions['test']
+  assert isinstance(predicted, ClassPredictions)
+  indices = subject.parts['test']
+  truth = np.asarray(subject.dataset.labels)[indices]
+  confidence = predicted.probabilities.max(-1)
+  incorrect = np.flatnonzero(predicted.labels != truth)
+  ordered = incorrect[np.argsort(-confidence[incorrect], kind='stable')]
+  chosen = ordered[:_SHOWN_MISTAKES]
+  if not len(chosen):
+    return None
+  names = subject.class_names
+  return figures.captioned(
+    np.asarray(subject.dataset.images[indices[chosen]]),
+    [
+      f'{names[truth[i]]}\npredicted {names[predicted.labels[i]]}, '
+      f'{confidence[i]:.2f}'
+      for i in chosen
+    ],
+    f'Most confident of {len(incorrect)} incorrect test images',
+  )
 
 
 def _mask_row(title: list[str], scores: MaskScores) -> list[str]:
@@ -179,7 +217,7 @@ def write(
   history = files.read_json_lines(workdir / METRICS)
   if history:
     drawn['curves.png'] = figures.curves(history, result.best_epoch or 0)
-  for name in ('errors.png', 'thresholds.png'):
+  for name in ('errors.png', 'thresholds.png', MISTAKES):
     if name not in drawn and (workdir / name).exists():
       drawn[name] = (workdir / name).read_bytes()
   context |= {
@@ -187,5 +225,7 @@ def write(
     'model_title': model_title(result.model),
     'has_curves': 'curves.png' in drawn,
     'has_thresholds': 'thresholds.png' in drawn,
+    'has_mistakes': MISTAKES in drawn,
+    'predictions': predictions.NAME,
   }
   return pages.write(workdir, template, context, drawn)

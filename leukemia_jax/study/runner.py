@@ -59,7 +59,7 @@ def load(config: ConfigDict) -> StudySet:
     by_option[option] = input_pipeline.make_split(
       inputs.keys.split, catalogue, spec
     )
-  dataset, every = input_pipeline.materialise(
+  dataset, every, _ = input_pipeline.materialise(
     list(itertools.chain(*by_option.values())),
     originals,
     key=inputs.keys.copies,

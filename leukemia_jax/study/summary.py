@@ -24,8 +24,8 @@ class Column(NamedTuple):
 # and F1 are not of the test part but of validation.
 PUBLISHED_SCORES = (
   Column('precision', 'test', 'precision', 1),
-  Column('recall', 'test', 'recall', 1),
-  Column('f1', 'test', 'f1', 1),
+  Column('recall', 'test', 'balanced_accuracy', 1),
+  Column('f1', 'test', 'macro_f1', 1),
   Column('train_accuracy', 'train', 'accuracy', 100),
   Column('train_loss', 'train', 'loss', 100),
   Column('val_accuracy', 'validation', 'accuracy', 100),
@@ -35,8 +35,8 @@ PUBLISHED_SCORES = (
 )
 MORE_SCORES = (
   Column('val_precision', 'validation', 'precision', 1),
-  Column('val_recall', 'validation', 'recall', 1),
-  Column('val_f1', 'validation', 'f1', 1),
+  Column('val_recall', 'validation', 'balanced_accuracy', 1),
+  Column('val_f1', 'validation', 'macro_f1', 1),
   Column('val_worst_class_recall', 'validation', 'worst_class_recall', 100),
   Column('test_worst_class_recall', 'test', 'worst_class_recall', 100),
 )

@@ -134,7 +134,7 @@ def test_tables_hold_what_the_rows_do(finished):
     )
     # Precision, recall and F1 are of the test part.
     assert float(line['recall']) == pytest.approx(
-      np.mean([t['recall'] for t in tests]), rel=1e-4
+      np.mean([t['balanced_accuracy'] for t in tests]), rel=1e-4
     )
     for repeat in row['repeats']:
       correct = np.equal(repeat['predicted'], row['test']['labels'])

@@ -30,8 +30,8 @@ def test_scores_are_scikit_learns(seed):
   assert got.loss == pytest.approx(0.25)
   for ours, theirs in (
     ('precision', 'precision'),
-    ('recall', 'recall'),
-    ('f1', 'f1-score'),
+    ('balanced_accuracy', 'recall'),
+    ('macro_f1', 'f1-score'),
   ):
     assert getattr(got, ours) == pytest.approx(macro[theirs])
     for i, name in enumerate(NAMES):
@@ -52,7 +52,7 @@ def test_scores_are_scikit_learns(seed):
 def test_a_class_without_images_is_left_out_of_the_means():
   truth, predicted = np.array([0, 0, 1]), np.array([0, 1, 1])
   got = classification.scores(table(truth, predicted), 0.0, NAMES, 'Benign')
-  assert got.recall == pytest.approx(0.75)
+  assert got.balanced_accuracy == pytest.approx(0.75)
   assert got.worst_class_recall == pytest.approx(0.5)
   assert got.by_class['Pro'].images == 0
 

@@ -1,0 +1,70 @@
+"""predictions.csv: each image by name, with what was said of it."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from leukemia_jax.evaluation.eval_step import ClassPredictions
+from leukemia_jax.evaluation.scored import MaskPredictions, Scored, Subject
+
+NAME = 'predictions.csv'
+
+
+def to_csv(subject: Subject, scored: Scored) -> str:
+  """Each image of each scored part.
+
+  Args:
+    subject: what was scored.
+    scored: the predictions.
+
+  Returns:
+    CSV with the columns path, part, patient, true_class, and for a classifier
+    predicted_class, p_<class> for each class, loss; for a segmenter dice,
+    cells_true, cells_predicted. The path of an augmented copy ends with its
+    number, as #copy1.
+  """
+  stream = io.StringIO()
+  writer = csv.writer(stream, lineterminator='\n')
+  first = next(iter(scored.predictions.values()))
+  header = ['path', 'part', 'patient', 'true_class']
+  if isinstance(first, ClassPredictions):
+    shares = [f'p_{name}' for name in subject.class_names]
+    header += ['predicted_class', *shares, 'loss']
+  else:
+    header += MaskPredictions._fields
+  writer.writerow(header)
+  for part, predictions in scored.predictions.items():
+    writer.writerows(_rows(subject, part, predictions))
+  return stream.getvalue()
+
+
+def _rows(
+  subject: Subject, part: str, predictions: ClassPredictions | MaskPredictions
+) -> Iterator[Sequence[Any]]:
+  catalogue, names = subject.catalogue, subject.class_names
+  labels = np.asarray(subject.dataset.labels)
+  for i, index in enumerate(subject.parts[part]):
+    source, copy = subject.origins[index].tolist()
+    path = catalogue.ids[source] + (f'#copy{copy}' if copy else '')
+    own: list[Any]
+    if isinstance(predictions, ClassPredictions):
+      own = [
+        names[predictions.labels[i]],
+        *map(_short, predictions.probabilities[i]),
+        _short(predictions.losses[i]),
+      ]
+    else:
+      own = [
+        _short(predictions.dice[i]),
+        int(predictions.cells_true[i]),
+        int(predictions.cells_predicted[i]),
+      ]
+    true_class = names[labels[index]] if catalogue.has_classes else ''
+    yield [path, part, catalogue.patients[source], true_class, *own]
+
+
+def _short(value: float) -> str:
+  return f'{value:.6g}'
