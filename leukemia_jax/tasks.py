@@ -5,7 +5,7 @@ A command picks one by the name of the model and hands parts of it down.
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,15 +13,31 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from leukemia_jax import build, files, models
-from leukemia_jax.build import Network
+from leukemia_jax.build import Inputs, Network
+from leukemia_jax.data import grouping
+from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.errors import InputError
-from leukemia_jax.evaluation import classifier, predictions, segmenter
+from leukemia_jax.evaluation import (
+  classifier,
+  cross_validation,
+  predictions,
+  segmenter,
+)
+from leukemia_jax.evaluation.cross_validation import Row, Summed
 from leukemia_jax.evaluation.scored import Scored, Subject
 from leukemia_jax.metrics import classification, losses, segmentation
 from leukemia_jax.metrics.losses import Objective
 from leukemia_jax.reporting import run_page
 from leukemia_jax.workdir import checkpoint, result
-from leukemia_jax.workdir.result import DataRecord, ModelRecord, Result
+from leukemia_jax.workdir.result import (
+  CrossValidation,
+  DataRecord,
+  ModelRecord,
+  Result,
+)
+
+# The score of folds that a line says: the last of these that there is.
+_HEADLINE = ('accuracy', 'macro_f1', 'mean_dice', 'balanced_accuracy')
 
 
 class Page(NamedTuple):
@@ -52,6 +68,7 @@ class Task(NamedTuple):
     extra_scores: maps such counts to further scores of an epoch.
     class_names: maps the names of the set and of the model to those scored.
     score: scores a model.
+    summed: maps predictions and class names to what folds are scored by.
     mistakes: draws the most confident mistakes of the test part, if any.
     page: shows a result.
   """
@@ -67,6 +84,7 @@ class Task(NamedTuple):
   ]
   score: Callable[[Subject], Scored]
   mistakes: Callable[[Subject, Scored], bytes | None]
+  summed: Callable[[Sequence[Row], Sequence[str]], Summed]
   page: Page
 
 
@@ -118,6 +136,7 @@ CLASSIFY = Task(
   class_names=_names_of_model,
   score=classifier.score,
   mistakes=run_page.draw_mistakes,
+  summed=cross_validation.classes,
   page=Page(
     'classification.md',
     run_page.class_context,
@@ -139,6 +158,7 @@ SEGMENT = Task(
   class_names=_names_of_set,
   score=segmenter.score,
   mistakes=lambda subject, scored: None,
+  summed=lambda rows, names: cross_validation.masks(rows),
   page=Page(
     'segmentation.md',
     run_page.mask_context,
@@ -206,6 +226,57 @@ def describe(
   )
 
 
+def finish_folds(
+  task: Task,
+  workdir: pathlib.Path,
+  folders: Sequence[pathlib.Path],
+  catalogue: Catalogue,
+  inputs: Inputs,
+  benign_class: str,
+) -> None:
+  """Scores the folds of a cross-validation together.
+
+  Args:
+    task: of the models.
+    workdir: of the cross-validation.
+    folders: of the folds' runs, all of them finished.
+    catalogue: of the set.
+    inputs: of the cross-validation.
+    benign_class: the healthy class, or ''.
+  """
+  runs = [result.read(folder) for folder in folders]
+  header, rows = predictions.join([f / predictions.NAME for f in folders])
+  protocol = inputs.spec.protocol
+  groups, group = grouping.for_intervals(
+    catalogue, protocol.grouping, protocol.block
+  )
+  number = dict(zip(catalogue.ids, groups.tolist(), strict=True))
+  record = cross_validation.summarise(
+    np.random.default_rng(np.asarray(jax.random.key_data(inputs.keys.split))),
+    task.summed(rows, catalogue.class_names),
+    folds=np.array([int(row['part'].rpartition('_')[2]) for row in rows]),
+    groups=[number[row['path']] for row in rows],
+    group=group,
+  )
+  files.write(workdir / predictions.NAME, predictions.from_rows(header, rows))
+  joined = cross_validation.join(runs, record, rows, benign_class)
+  result.write(workdir, joined)
+  path = write_report(task, workdir, joined, None)
+  print(f'{_folds_headline(record)}; see {path}')
+
+
+def _folds_headline(record: CrossValidation) -> str:
+  name = max(record.pooled, key=_HEADLINE.index)
+  low, high = record.interval_95[name]
+  return (
+    f'{record.folds} folds: {name.replace("_", " ")} '
+    f'{record.pooled[name]:.4f}, 95 % interval {low:.4f} to {high:.4f} over '
+    f'{record.groups} groups '
+    f'({record.group}), mean of folds {record.mean[name]:.4f} +- '
+    f'{record.standard_deviation[name]:.4f}'
+  )
+
+
 def write_report(
   task: Task, workdir: pathlib.Path, finished: Result, scored: Scored | None
 ) -> pathlib.Path:
@@ -221,11 +292,14 @@ def write_report(
   Returns:
     The path of report.md.
   """
+  template, context = task.page.template, task.page.context
+  if finished.cross_validation:
+    template, context = 'folds.md', run_page.fold_context
   return run_page.write(
     workdir,
     finished,
-    template=task.page.template,
-    context=task.page.context(finished),
+    template=template,
+    context=context(finished),
     drawn=task.page.figures(finished, scored),
   )
 

@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 from leukemia_jax import build, tasks
 from leukemia_jax.build import Inputs
 from leukemia_jax.data import input_pipeline, protocols, splits
-from leukemia_jax.data.dataset import Catalogue
+from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation.scored import Subject
+from leukemia_jax.tasks import Task
 from leukemia_jax.training import initial_weights, loop, setup
 from leukemia_jax.workdir import RESULT, SPLIT, claim, result, saved
 from leukemia_jax.workdir.result import MaskRecord, SplitRecord
@@ -31,7 +32,6 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   Raises:
     InputError: the data or the workdir can't be used, or the loss diverged.
   """
-  started = time.perf_counter()
   config = initial_weights.resolve_preprocess(config)
   claim.check(workdir, 'train', config)
   task = tasks.for_model(config.model.name)
@@ -39,8 +39,55 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     path = tasks.write_report(task, workdir, result.read(workdir), None)
     print(f'this run is finished: see {path}')
     return
+  started = time.perf_counter()
   inputs = build.inputs(config, task.targets)
-  originals, catalogue = input_pipeline.load(inputs.spec)
+  loaded = input_pipeline.load(inputs.spec)
+  if config.data.folds == 1 or config.data.fold >= 0:
+    _train(task, config, inputs, loaded, workdir, started)
+  else:
+    _train_folds(task, config, inputs, loaded, workdir)
+
+
+def _train_folds(
+  task: Task,
+  config: ConfigDict,
+  inputs: Inputs,
+  loaded: tuple[Dataset, Catalogue],
+  workdir: pathlib.Path,
+) -> None:
+  """Trains a model for each fold, then scores all of them together."""
+  folders = []
+  for fold in range(config.data.folds):
+    own = ConfigDict(config.to_dict())
+    own.data.fold = fold
+    folders.append(workdir / f'fold-{fold}')
+    claim.check(folders[-1], 'train', own)
+    if (folders[-1] / RESULT).exists():
+      continue
+    print(f'fold {fold} of {config.data.folds}, from 0')
+    protocol = inputs.spec.protocol._replace(fold=fold)
+    own_inputs = inputs._replace(spec=inputs.spec._replace(protocol=protocol))
+    started = time.perf_counter()
+    _train(task, own, own_inputs, loaded, folders[-1], started)
+    # The first fold has shown that the input is good.
+    claim.claim(workdir, 'train', config)
+  claim.claim(workdir, 'train', config)
+  tasks.finish_folds(
+    *(task, workdir, folders, loaded[1], inputs),
+    benign_class=config.data.benign_class,
+  )
+
+
+def _train(
+  task: Task,
+  config: ConfigDict,
+  inputs: Inputs,
+  loaded: tuple[Dataset, Catalogue],
+  workdir: pathlib.Path,
+  started: float,
+) -> None:
+  """Trains and scores one model."""
+  originals, catalogue = loaded
   split = _resume_split(workdir, inputs, catalogue)
   masks = _mask_record(inputs, catalogue, split)
   names = catalogue.class_names
@@ -73,7 +120,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   scored = task.score(subject)
   data = dataclasses.replace(
     result.data_record(config, catalogue),
-    split=_split_record(inputs),
+    split=_split_record(inputs, catalogue),
     counts=splits.part_counts(split, catalogue),
     patients_by_part=_patient_counts(split, catalogue),
     held_out_seen_by_weights=learnt,
@@ -122,9 +169,22 @@ def _mask_record(
   return dataclasses.replace(masks, dropped_empty=dropped)
 
 
-def _split_record(inputs: Inputs) -> SplitRecord:
+def _split_record(inputs: Inputs, catalogue: Catalogue) -> SplitRecord:
   protocol = inputs.spec.protocol
-  return SplitRecord(protocol.option, protocol.name, protocol.grouping)
+  by_folds = protocol.folds > 1
+  takes_source = protocol.split == 'source' or (
+    protocols.takes_source_parts(catalogue, protocol)
+  )
+  return SplitRecord(
+    protocol.option,
+    protocol.name,
+    protocol.grouping,
+    split='source' if takes_source else 'random',
+    block=protocol.block if protocol.grouping == 'blocks' else None,
+    folds=protocol.folds if by_folds else None,
+    fold=protocol.fold if by_folds else None,
+    embargo=protocol.embargo if protocol.grouping == 'contiguous' else None,
+  )
 
 
 def _patient_counts(

@@ -34,16 +34,37 @@ def group_ids(catalogue: Catalogue, grouping: str, block: int) -> np.ndarray:
   patients = [p or f'/{i}' for i, p in enumerate(catalogue.patients)]
   groups = join(_numbered(catalogue.pixel_hashes), _numbered(patients))
   if grouping == 'blocks':
-    groups = join(groups, _blocks(catalogue, block))
+    groups = join(groups, runs(catalogue, block))
   return groups
+
+
+def for_intervals(
+  catalogue: Catalogue, grouping: str, block: int
+) -> tuple[np.ndarray, str]:
+  """The groups that intervals are over, and what such a group is.
+
+  Args:
+    catalogue: of the set.
+    grouping: one of `GROUPINGS`.
+    block: length of a run of files.
+
+  Returns:
+    int array, one group number an image: patients where they are known, else
+    runs of files where the set is split by these, else images; and the words.
+  """
+  if catalogue.num_patients:
+    return group_ids(catalogue, 'record', block), 'patient'
+  if grouping in ('blocks', 'contiguous'):
+    return runs(catalogue, block), f'run of {block} files'
+  return group_ids(catalogue, 'record', block), 'image'
 
 
 def _numbered(values: Sequence[str]) -> np.ndarray:
   return np.unique(np.array(values), return_inverse=True)[1]
 
 
-def _blocks(catalogue: Catalogue, block: int) -> np.ndarray:
-  """Numbers runs of consecutive files, class by class."""
+def runs(catalogue: Catalogue, block: int) -> np.ndarray:
+  """Numbers runs of `block` consecutive files, class by class: int (n,)."""
   blocks = np.empty(len(catalogue.ids), np.int64)
   first = 0
   for label in range(len(catalogue.class_names)):

@@ -147,6 +147,14 @@ def _set_labels(
     if len(image.folders) > level:
       image.label = image.folders[level]
   _check_loose(images, level)
+  patients = {i.label for i in images if names.are_patients([i.label])}
+  if patients:
+    others = {image.label for image in images} - patients - {''}
+    raise InputError(
+      f'the folders {levels.listed(patients)} are named as patients, and lie '
+      f'where {levels.listed(others)} are classes. Give config.data.label, a '
+      'regular expression that finds the class in the path'
+    )
   return 'folders'
 
 

@@ -29,25 +29,44 @@ def score(subject: Subject) -> Scored:
   labels, scores = np.asarray(subject.dataset.labels), {}
   count = len(subject.class_names)
   for part, predicted in predictions.items():
-    confusion = np.zeros((count, count))
     truth = labels[subject.parts[part]]
-    np.add.at(confusion, (truth, predicted.labels), 1)
     scores[part] = classification.scores(
-      confusion,
+      _confusion(truth, predicted.labels, count),
       float(predicted.losses.sum(dtype=np.float64)),
       subject.class_names,
       subject.scoring.benign_class,
     )
   colour = None
   if 'train' in subject.parts:
-    colour = baselines.colour_accuracy(
+    test = subject.parts['test']
+    predicted_labels = baselines.colour_labels(
       baselines.colour_features(np.asarray(subject.dataset.images)),
-      np.asarray(subject.dataset.labels),
+      labels,
       subject.parts['train'],
-      subject.parts['test'],
+      test,
     )
+    colour = _confusion(labels[test], predicted_labels, count)
   return Scored(
     scores,
-    Baselines(colour_3_nearest_neighbours=colour),
+    _colour_baselines(colour),
     predictions=predictions,
+  )
+
+
+def _confusion(
+  truth: np.ndarray, predicted: np.ndarray, count: int
+) -> np.ndarray:
+  confusion = np.zeros((count, count))
+  np.add.at(confusion, (truth, predicted), 1)
+  return confusion
+
+
+def _colour_baselines(confusion: np.ndarray | None) -> Baselines:
+  """What colours alone give away, as scores."""
+  if confusion is None:
+    return Baselines()
+  means = classification.means_over_classes(confusion[None])
+  return Baselines(
+    colour_3_nearest_neighbours=float(means['accuracy'][0]),
+    colour_balanced_accuracy=float(means['balanced_accuracy'][0]),
   )

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation.eval_step import ClassPredictions
 from leukemia_jax.evaluation.scored import MaskPredictions, Scored, Subject
 
@@ -38,6 +40,43 @@ def to_csv(subject: Subject, scored: Scored) -> str:
   writer.writerow(header)
   for part, predictions in scored.predictions.items():
     writer.writerows(_rows(subject, part, predictions))
+  return stream.getvalue()
+
+
+def join(
+  paths: Sequence[pathlib.Path],
+) -> tuple[list[str], list[dict[str, str]]]:
+  """The test parts of folds: each image once, by the model that never saw it.
+
+  Args:
+    paths: of the folds' files.
+
+  Returns:
+    The columns, and the rows, whose part is fold_<number>.
+
+  Raises:
+    InputError: a file is missing or damaged.
+  """
+  joined: list[dict[str, str]] = []
+  header: list[str] = []
+  for fold, path in enumerate(paths):
+    try:
+      with path.open(encoding='utf-8', newline='') as stream:
+        reader = csv.DictReader(stream, strict=True)
+        header = list(reader.fieldnames or ())
+        rows = [row for row in reader if row['part'] == 'test']
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+      raise InputError(f'{path} cannot be read: {error}') from None
+    joined += [row | {'part': f'fold_{fold}'} for row in rows]
+  return header, joined
+
+
+def from_rows(header: Sequence[str], rows: Sequence[dict[str, str]]) -> str:
+  """Rows that `join` read, as CSV again."""
+  stream = io.StringIO()
+  writer = csv.DictWriter(stream, header, lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
   return stream.getvalue()
 
 

@@ -80,6 +80,30 @@ class ClassificationScores:
   specificity: float | None
 
 
+def means_over_classes(confusions: np.ndarray) -> dict[str, np.ndarray]:
+  """Accuracy, balanced accuracy and macro F1 of many confusion matrices.
+
+  Args:
+    confusions: shape (n, classes, classes), by true and predicted class.
+
+  Returns:
+    'accuracy', 'balanced_accuracy' and 'macro_f1', shape (n,) each; means are
+    over the classes that have images, nan where none has.
+  """
+  correct = np.diagonal(confusions, axis1=1, axis2=2)
+  truth, predicted = confusions.sum(2), confusions.sum(1)
+  with np.errstate(invalid='ignore', divide='ignore'):
+    # A class without images is nan, and left out of the means.
+    recall = correct / truth
+    f1 = np.where(truth > 0, 2 * correct / (truth + predicted), np.nan)
+    present = (truth > 0).sum(1)
+    return {
+      'accuracy': correct.sum(1) / truth.sum(1),
+      'balanced_accuracy': np.nansum(recall, 1) / present,
+      'macro_f1': np.nansum(f1, 1) / present,
+    }
+
+
 def scores(
   confusion: np.ndarray,
   loss_sum: float,

@@ -1,5 +1,6 @@
 """How sure a share is, and whether two classifiers differ."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,45 @@ def wilson_interval(
     confidence, method='wilson'
   )
   return float(interval.low), float(interval.high)
+
+
+def group_interval(
+  rng: np.random.Generator,
+  sums: np.ndarray,
+  score: Callable[[np.ndarray], np.ndarray],
+  *,
+  strata: np.ndarray,
+  confidence: float = 0.95,
+  draws: int = 2000,
+) -> tuple[float, float]:
+  """The interval of a score over groups, by the percentile bootstrap.
+
+  Groups (patients, runs of files) are drawn with replacement, not images:
+  images of one group are alike (Davison and Hinkley, Bootstrap Methods, 1997,
+  section 3.8).
+
+  Args:
+    rng: draws the groups.
+    sums: shape (groups, ...): what is summed up over a group's images.
+    strata: int, shape (groups,): as many groups of each are drawn as there are,
+      so that no class is missing from a sample.
+    score: maps such sums over groups, shape (draws, ...), to scores, (draws,).
+    confidence: how often the interval should hold the score of such groups.
+    draws: number of samples.
+
+  Returns:
+    Its ends; nan for a single group.
+  """
+  if len(sums) < 2:
+    return float('nan'), float('nan')
+  drawn = np.zeros((draws, *sums.shape[1:]))
+  for stratum in np.unique(strata):
+    own = sums[strata == stratum]
+    times = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), draws)
+    drawn += np.tensordot(times.astype(np.float64), own, 1)
+  tail = (1 - confidence) / 2
+  low, high = np.nanquantile(score(drawn), (tail, 1 - tail))
+  return float(low), float(high)
 
 
 class Paired(NamedTuple):

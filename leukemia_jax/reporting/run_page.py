@@ -28,7 +28,7 @@ _CLASS_COLUMNS = (
   'sensitivity',
   'specificity',
 )
-_HEADINGS = {'macro_f1': 'macro F1'}
+_HEADINGS = {'macro_f1': 'macro F1', 'mean_dice': 'mean Dice'}
 MASK_COLUMNS = {
   'dice': 'Dice',
   'iou': 'IoU',
@@ -97,6 +97,34 @@ def class_context(result: Result) -> dict[str, Any]:
     'class_header': ['part', 'class', 'images', 'precision', 'recall', 'F1'],
     'class_rows': class_rows,
   }
+
+
+def fold_context(result: Result) -> dict[str, Any]:
+  """The table of a cross-validation's page."""
+  record = result.cross_validation
+  assert record is not None
+  names = list(record.pooled)
+  rows = [
+    [f'fold {i}', *(pages.number(record.scores[name][i]) for name in names)]
+    for i in range(record.folds)
+  ]
+  rows.append(['mean', *(pages.number(record.mean[n]) for n in names)])
+  spread = record.standard_deviation
+  rows.append(['SD', *(pages.number(spread[n]) for n in names)])
+  ends = [
+    ' to '.join(map(pages.number, record.interval_95[name])) for name in names
+  ]
+  rows.append(
+    [
+      '**all**',
+      *(
+        f'**{pages.number(record.pooled[name])}** ({interval})'
+        for name, interval in zip(names, ends, strict=True)
+      ),
+    ]
+  )
+  titles = [_HEADINGS.get(n, n.replace('_', ' ')) for n in names]
+  return {'fold_header': ['', *titles], 'fold_rows': rows}
 
 
 def draw_mistakes(subject: Subject, scored: Scored) -> bytes | None:
@@ -226,6 +254,7 @@ def write(
     'has_curves': 'curves.png' in drawn,
     'has_thresholds': 'thresholds.png' in drawn,
     'has_mistakes': MISTAKES in drawn,
+    'has_confusion': 'confusion.png' in drawn,
     'predictions': predictions.NAME,
   }
   return pages.write(workdir, template, context, drawn)

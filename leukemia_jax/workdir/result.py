@@ -64,6 +64,11 @@ class SplitRecord:
   option: int
   protocol: str
   grouping: str
+  split: str = 'random'
+  block: int | None = None
+  folds: int | None = None
+  fold: int | None = None
+  embargo: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,15 +130,42 @@ class Baselines:
 
   Attributes:
     colour_3_nearest_neighbours: accuracy; see `audit.baselines`.
+    colour_balanced_accuracy: the same baseline's balanced accuracy.
     background: scores of masks that are all background.
     colour_rule: scores of the masks of `rule`.
     rule: the colour rule fitted to the training part.
   """
 
   colour_3_nearest_neighbours: float | None = None
+  colour_balanced_accuracy: float | None = None
   background: MaskScores | None = None
   colour_rule: MaskScores | None = None
   rule: ColourRule | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossValidation:
+  """Several folds, each tested by a model that was trained without it.
+
+  Attributes:
+    folds: number of folds.
+    groups: number of groups that intervals are over.
+    group: what such a group is.
+    scores: of each fold's test part, by name.
+    mean: over folds, by name of the score.
+    standard_deviation: over folds, by name of the score.
+    pooled: of all images together, each predicted once, by name of the score.
+    interval_95: of `pooled` over groups, its ends by name of the score.
+  """
+
+  folds: int
+  groups: int
+  group: str
+  scores: dict[str, list[float]]
+  mean: dict[str, float]
+  standard_deviation: dict[str, float]
+  pooled: dict[str, float]
+  interval_95: dict[str, list[float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +208,8 @@ class Result:
     epochs: of training.
     best_epoch: that of the weights, from 1.
     checkpoint: name of the run that an evaluation scored.
+    cross_validation: of several folds; `test` is then of all images, each
+      scored by the model that was not trained on it.
   """
 
   task: str
@@ -193,6 +227,7 @@ class Result:
   epochs: int | None = None
   best_epoch: int | None = None
   checkpoint: str | None = None
+  cross_validation: CrossValidation | None = None
 
   def class_scores(self, part: str) -> ClassificationScores:
     """A classifier's scores of a part."""

@@ -45,6 +45,16 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
   if mode != 'train':
     raise InputError(f'{path} is not that of a training run')
   del content['format']
+  data = content.get('data')
+  if (
+    isinstance(data, dict)
+    and data.get('folds', 1) != 1
+    and (data.get('fold') == -1)
+  ):
+    raise InputError(
+      f'{workdir} is a cross-validation, which has a model for each fold: give '
+      f'one of them, such as {workdir}/fold-0'
+    )
   try:
     config = ConfigDict(content)
     check_config(config)

@@ -19,7 +19,13 @@ def test_result_says_everything(trained):
     counts = np.array(scores['confusion_matrix'])
     assert counts.sum() == scores['images']
     assert scores['accuracy'] == pytest.approx(np.trace(counts) / counts.sum())
-    for name in ('loss', 'precision', 'balanced_accuracy', 'macro_f1', 'worst_class_recall'):
+    for name in (
+      'loss',
+      'precision',
+      'balanced_accuracy',
+      'macro_f1',
+      'worst_class_recall',
+    ):
       assert np.isfinite(scores[name])
     assert set(scores['by_class']) == set(got['data']['classes'])
   images = sum(got[p]['images'] for p in ('train', 'validation', 'test'))

@@ -28,16 +28,19 @@ def test_scores_are_scikit_learns(seed):
   macro = report['macro avg']
   assert got.accuracy == pytest.approx((truth == predicted).mean())
   assert got.loss == pytest.approx(0.25)
-  for ours, theirs in (
-    ('precision', 'precision'),
-    ('balanced_accuracy', 'recall'),
-    ('macro_f1', 'f1-score'),
+  for ours, of_class, theirs in (
+    ('precision', 'precision', 'precision'),
+    ('balanced_accuracy', 'recall', 'recall'),
+    ('macro_f1', 'f1', 'f1-score'),
   ):
     assert getattr(got, ours) == pytest.approx(macro[theirs])
     for i, name in enumerate(NAMES):
-      assert getattr(got.by_class[name], ours) == pytest.approx(
+      assert getattr(got.by_class[name], of_class) == pytest.approx(
         report[str(i)][theirs]
       )
+  means = classification.means_over_classes(table(truth, predicted)[None])
+  for name, values in means.items():
+    assert values[0] == pytest.approx(getattr(got, name))
   recalls = [report[str(i)]['recall'] for i in range(4)]
   assert got.worst_class_recall == pytest.approx(min(recalls))
   malignant, predicted_malignant = truth > 0, predicted > 0

@@ -44,7 +44,11 @@ def test_a_collapsed_softmax_scores_what_the_study_printed():
   assert float(each.mean()) == pytest.approx(12.0886, abs=5e-5)
   confusion = classification.confusion_matrix(logits, labels, jnp.ones(100))
   got = classification.scores(confusion, float(each.sum()), tuple('abcd'), 'a')
-  assert (got.precision, got.balanced_accuracy, got.macro_f1) == (0.0625, 0.25, 0.1)
+  assert (got.precision, got.balanced_accuracy, got.macro_f1) == (
+    0.0625,
+    0.25,
+    0.1,
+  )
 
   def total(logits, loss):
     return losses.class_objective(logits, labels, loss=loss)[0].sum()
