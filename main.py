@@ -1,6 +1,6 @@
 """The command line; see `python main.py --help`."""
 
-from leukemia_jax import cli
+from leukemia_jax import __main__
 
 if __name__ == '__main__':
-  cli.main()
+  __main__.main()

@@ -21,6 +21,7 @@ configs/default.py lists all keys, with what they mean.
 import importlib
 import importlib.util
 import io
+import logging as python_logging
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -165,9 +166,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     # A section is no key either.
     text = f'{_last_line(error)} (--help lists the flags)'
     _fail(_unknown_key(argv[1:]) or text)
-  except KeyboardInterrupt:
-    _fail('stopped')
-  except BaseException as error:
+  except Exception as error:
     # A file of the user's: whatever it raises is said in one line.
     _fail(f'--config: {type(error).__name__}: {_last_line(error)}')
   if wants_help:
@@ -214,6 +213,10 @@ def _dispatch() -> None:
     args = (overrides, workdir, pathlib.Path(parsed.checkpoint))
   else:
     check_config(config)
+  # JAX is loaded now, and no sooner.
+  from leukemia_jax import devices
+
+  print(f'device: {devices.describe()}', flush=True)
   importlib.import_module(f'leukemia_jax.commands.{parsed.mode}').run(*args)
 
 
@@ -222,7 +225,9 @@ def _main(_: Sequence[str]) -> None:
   for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors='replace')
+  # Libraries' chatter; what JAX warns of is shown.
   logging.set_verbosity(logging.FATAL)
+  python_logging.getLogger('jax').setLevel(python_logging.WARNING)
   try:
     _dispatch()
   except InputError as error:
@@ -230,10 +235,8 @@ def _main(_: Sequence[str]) -> None:
   except OSError as error:
     where = error.filename or flags.FLAGS.workdir
     _fail(f'{where}: {error.strerror or error}')
-  except KeyboardInterrupt:
-    _fail('stopped; give the same command to resume from the last checkpoint')
 
 
 def main() -> None:
-  """The command `leukemia-jax`, and main.py."""
+  """Runs the command line of this process."""
   app.run(_main, flags_parser=_parse)

@@ -13,8 +13,8 @@ PACKAGE = ROOT / 'leukemia_jax'
 # A package, or module of the top level, imports what stands on lower floors; no
 # two of one floor import each other.
 FLOORS = [
-  {'errors', 'progress'},
-  {'files', 'lock'},
+  {'errors', 'progress', 'interrupts'},
+  {'devices', 'files', 'lock'},
   {'metrics', 'models', 'transforms'},
   {'data'},
   {'audit', 'build', 'pretrained', 'config_keys'},
@@ -26,6 +26,7 @@ FLOORS = [
   {'tasks'},
   {'commands'},
   {'cli'},
+  {'__main__'},
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
 

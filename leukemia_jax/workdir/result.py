@@ -6,7 +6,6 @@ a field's default.
 
 import dataclasses
 import importlib.metadata
-import os
 import pathlib
 import platform
 import resource
@@ -19,7 +18,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from leukemia_jax import files
+from leukemia_jax import devices, files
 from leukemia_jax.audit.baselines import ColourRule
 from leukemia_jax.data import grouping, masks
 from leukemia_jax.data.dataset import Catalogue
@@ -363,9 +362,7 @@ def environment() -> Environment:
       versions[package] = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
       versions[package] = 'not installed'
-  device = jax.devices()[0]
-  kind = f'{device.device_kind}, {os.cpu_count()} cores, {platform.machine()}'
-  return Environment(versions, kind)
+  return Environment(versions, devices.describe())
 
 
 def peak_memory_bytes(who: int = resource.RUSAGE_SELF) -> int:

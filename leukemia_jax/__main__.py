@@ -1,0 +1,16 @@
+"""The command `leukemia-jax`, and `python -m leukemia_jax`."""
+
+from leukemia_jax import interrupts
+
+
+def main() -> None:
+  """Runs the command line; Ctrl-C ends it from here on."""
+  interrupts.install()
+  # Slow to import, so not before.
+  from leukemia_jax import cli
+
+  cli.main()
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,68 @@
+"""Ctrl-C: one line, status 130, at once, whatever the command is doing."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from command import SMALL, result, run
+from conftest import ROOT
+
+
+def interrupt(seconds: float, *flags: str) -> None:
+  """Starts main.py, sends SIGINT, and looks at how it ends."""
+  process = subprocess.Popen(
+    [sys.executable, '-u', str(ROOT / 'main.py'), *flags],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  time.sleep(seconds)
+  if process.poll() is not None:
+    return
+  process.send_signal(signal.SIGINT)
+  _, errors = process.communicate(timeout=60)
+  if process.returncode == 0:  # it had just ended
+    return
+  assert process.returncode == 130, errors
+  assert errors.count('stopped; the same command resumes') == 1
+  assert 'Traceback' not in errors and 'KeyboardInterrupt' not in errors
+
+
+def without_times(got: dict) -> dict:
+  return {k: v for k, v in got.items() if k not in ('cost', 'versions')}
+
+
+def test_interrupted_again_and_again(trained, cache, tmp_path):
+  flags = [f'--workdir={tmp_path}/w', cache, *SMALL]
+  for seconds in (0.15, 0.5, 2, 5, 9):
+    interrupt(seconds, *flags)
+  done = run(*flags)
+  assert done.returncode == 0, done.stderr
+  assert without_times(result(tmp_path / 'w')) == without_times(result(trained))
+
+
+@pytest.mark.full
+def test_twenty_moments(cache, tmp_path):
+  flags = [f'--workdir={tmp_path}/w', cache, *SMALL]
+  flags.append('--config.train.epochs=20')
+  for moment in range(17):
+    interrupt(0.1 * 1.4**moment, *flags)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('seconds', [15, 25, 40])
+def test_inside_a_compilation_of_a_large_network(
+  cache, tmp_path, seconds, monkeypatch
+):
+  # Nothing comes from a cache of compiled programs.
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+  monkeypatch.delenv('XLA_FLAGS', raising=False)
+  config = ROOT / 'configs/nasnet_large.py'
+  flags = [f'--workdir={tmp_path}/w', cache, f'--config={config}']
+  flags += ['--config.synthetic.scale=0.03', '--config.train.epochs=1']
+  flags += ['--config.model.weights=none', '--config.data.image_size=96']
+  interrupt(seconds, *flags, '--config.train.freeze_backbone=False')
+  assert not (tmp_path / 'w/metrics.jsonl').exists()
