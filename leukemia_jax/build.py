@@ -4,8 +4,9 @@ Each command calls `inputs` once, and `network` if it runs a model; data, models
 and transforms know no config.
 """
 
+import difflib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from leukemia_jax.data import decode, layouts, masks, protocols, source
 from leukemia_jax.data.builder import SourceSpec
 from leukemia_jax.data.dataset import AugmentFn
 from leukemia_jax.data.input_pipeline import InputSpec
+from leukemia_jax.errors import InputError
 from leukemia_jax.metrics.losses import Objective
 from leukemia_jax.transforms.augment import augment
 
@@ -185,6 +187,36 @@ def create_model(
       'freeze_backbone': config.train.freeze_backbone,
     }
   return models.create(config.model.name, num_classes=num_outputs, **fields)
+
+
+# What `config.data.benign_class` is if the user doesn't say it.
+_DEFAULT_BENIGN = 'Benign'
+
+
+def check_benign_class(config: ConfigDict, class_names: Sequence[str]) -> None:
+  """Refuses a benign class that isn't there, unless nobody asked for it.
+
+  Args:
+    config: the config.
+    class_names: of the model.
+
+  Raises:
+    InputError: names the nearest classes.
+  """
+  benign = config.data.benign_class
+  if benign in ('', *class_names):
+    return
+  folded = {name.casefold(): name for name in class_names}
+  near = difflib.get_close_matches(benign.casefold(), folded, 3, 0.6)
+  names = ', '.join(folded[name] for name in near or folded)
+  text = (
+    f'config.data.benign_class={benign}: there is no such class, so no '
+    f"sensitivity and no specificity; give one of {names}, or '' for none"
+  )
+  if benign != _DEFAULT_BENIGN:
+    raise InputError(text)
+  if near:
+    print(f'warning: {text}')
 
 
 class Scoring(NamedTuple):

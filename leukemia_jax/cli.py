@@ -166,7 +166,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     # A section is no key either.
     text = f'{_last_line(error)} (--help lists the flags)'
     _fail(_unknown_key(argv[1:]) or text)
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     # A file of the user's: whatever it raises is said in one line.
     _fail(f'--config: {type(error).__name__}: {_last_line(error)}')
   if wants_help:
@@ -192,7 +192,7 @@ def _check_flags() -> None:
     )
   if parsed.mode == 'evaluate':
     # Said before anything heavy is imported.
-    files.read_json(pathlib.Path(parsed.checkpoint) / CONFIG)
+    files.read_json(files.expand(parsed.checkpoint) / CONFIG)
   if parsed.mode == 'evaluate' and parsed['config'].present:
     raise InputError(
       "--mode=evaluate takes the trained model's own config; leave --config "
@@ -204,13 +204,13 @@ def _dispatch() -> None:
   """Runs the mode that the flags name; what it needs is imported only then."""
   _check_flags()
   parsed = flags.FLAGS
-  config, workdir = parsed.config, pathlib.Path(parsed.workdir)
+  config, workdir = parsed.config, files.expand(parsed.workdir)
   check_paths(config, workdir)
   # An evaluation's config is the trained run's, with these overrides.
   args: tuple[Any, ...] = (config, workdir)
   if parsed.mode == 'evaluate':
     overrides = config_flags.get_override_values(parsed['config'])
-    args = (overrides, workdir, pathlib.Path(parsed.checkpoint))
+    args = (overrides, workdir, files.expand(parsed.checkpoint))
   else:
     check_config(config)
   # JAX is loaded now, and no sooner.

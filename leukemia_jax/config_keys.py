@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from leukemia_jax import files
 from leukemia_jax.data import listing
 from leukemia_jax.errors import InputError
 
@@ -306,7 +307,7 @@ def check_weights(weights: str, prefix: str = 'config.model') -> None:
   Raises:
     InputError: they are not.
   """
-  if weights not in (RANDOM, IMAGENET) and not pathlib.Path(weights).exists():
+  if weights not in (RANDOM, IMAGENET) and not files.expand(weights).exists():
     raise InputError(
       f'{prefix}.weights={weights}: there is no such file or folder. Give '
       f'{RANDOM}, {IMAGENET}, a Keras file or the --workdir of a run'

@@ -8,6 +8,21 @@ from typing import Any
 from leukemia_jax.errors import InputError
 
 
+def expand(path: str | pathlib.Path) -> pathlib.Path:
+  """A path as a user gave it, `~` being the home folder.
+
+  Raises:
+    InputError: `~` stands for nothing.
+  """
+  try:
+    return pathlib.Path(path).expanduser()
+  except RuntimeError:
+    raise InputError(
+      f'{path}: there is no home folder (HOME is not set); give a whole path, '
+      'for records and weights as --config.data.cache_dir=/tmp/leukemia_jax'
+    ) from None
+
+
 def write(path: pathlib.Path, content: str | bytes) -> None:
   """Writes a file under a temporary name, then moves it into place."""
   data = content.encode() if isinstance(content, str) else content

@@ -1,10 +1,12 @@
-"""A folder that one process at a time works in."""
+"""Folders that one process at a time works in."""
 
 import contextlib
 import pathlib
 from collections.abc import Iterator
 
 import filelock
+
+from leukemia_jax.errors import InputError
 
 
 @contextlib.contextmanager
@@ -22,3 +24,35 @@ def lock_folder(folder: pathlib.Path) -> Iterator[None]:
   folder.mkdir(parents=True, exist_ok=True)
   with filelock.FileLock(folder / '.lock'):
     yield
+
+
+@contextlib.contextmanager
+def lock_run(workdir: pathlib.Path) -> Iterator[None]:
+  """Refuses a second run in a workdir while one is at work there.
+
+  Args:
+    workdir: of the run; it is made if need be, and goes again if nothing is
+      written into it.
+
+  Yields:
+    Nothing.
+
+  Raises:
+    InputError: another process holds it.
+  """
+  missing = [p for p in (workdir, *workdir.parents) if not p.exists()]
+  workdir.mkdir(parents=True, exist_ok=True)
+  path = workdir / '.run.lock'
+  try:
+    with filelock.FileLock(path).acquire(timeout=0):
+      yield
+  except filelock.Timeout:
+    raise InputError(
+      f'--workdir={workdir}: another run is at work here; wait for its end, or '
+      'give another folder'
+    ) from None
+  finally:
+    if missing and list(workdir.iterdir()) == [path]:
+      path.unlink()
+      for folder in missing:
+        folder.rmdir()

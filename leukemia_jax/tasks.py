@@ -67,6 +67,7 @@ class Task(NamedTuple):
     confusion: maps (logits, targets, sample weight) to counts.
     extra_scores: maps such counts to further scores of an epoch.
     class_names: maps the names of the set and of the model to those scored.
+    check_classes: refuses a config that asks for classes that aren't there.
     score: scores a model.
     summed: maps predictions and class names to what folds are scored by.
     mistakes: draws the most confident mistakes of the test part, if any.
@@ -82,6 +83,7 @@ class Task(NamedTuple):
   class_names: Callable[
     [str, tuple[str, ...], tuple[str, ...]], tuple[str, ...]
   ]
+  check_classes: Callable[[ConfigDict, Sequence[str]], None]
   score: Callable[[Subject], Scored]
   mistakes: Callable[[Subject, Scored], bytes | None]
   summed: Callable[[Sequence[Row], Sequence[str]], Summed]
@@ -134,6 +136,7 @@ CLASSIFY = Task(
   confusion=classification.confusion_matrix,
   extra_scores=lambda confusion: {},
   class_names=_names_of_model,
+  check_classes=build.check_benign_class,
   score=classifier.score,
   mistakes=run_page.draw_mistakes,
   summed=cross_validation.classes,
@@ -156,6 +159,7 @@ SEGMENT = Task(
     'validation_dice': segmentation.dice(confusion)
   },
   class_names=_names_of_set,
+  check_classes=lambda config, names: None,
   score=segmenter.score,
   mistakes=lambda subject, scored: None,
   summed=lambda rows, names: cross_validation.masks(rows),

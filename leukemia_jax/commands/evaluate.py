@@ -16,9 +16,11 @@ from leukemia_jax.data import input_pipeline, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation.scored import Fitted, Subject
+from leukemia_jax.lock import lock_run
 from leukemia_jax.tasks import Task
 from leukemia_jax.workdir import RESULT, claim, result, saved
 from leukemia_jax.workdir.result import Result
+from leukemia_jax.workdir.saved import Trained
 
 
 def run(
@@ -40,13 +42,25 @@ def run(
     InputError: a path or key can't be used, the classes aren't the model's,
       or the model's own source has changed.
   """
-  started = time.perf_counter()
   _check_place(workdir, run_folder)
   trained = saved.load_trained(run_folder)
   config = _evaluation_config(trained.config, overrides)
   check_paths(config, workdir)
-  path = str(run_folder.resolve())
-  claim.check(workdir, 'evaluate', config, checkpoint=path)
+  checkpoint = str(run_folder.resolve())
+  claim.check(workdir, 'evaluate', config, checkpoint=checkpoint)
+  with lock_run(workdir):
+    _evaluate(config, overrides, workdir, run_folder, trained)
+
+
+def _evaluate(
+  config: ConfigDict,
+  overrides: dict[str, Any],
+  workdir: pathlib.Path,
+  run_folder: pathlib.Path,
+  trained: Trained,
+) -> None:
+  """Scores a model by a config that was checked."""
+  started = time.perf_counter()
   _warn_of_unit(config, trained.config)
   task = tasks.for_model(config.model.name)
   inputs = build.inputs(config, task.targets)
@@ -56,6 +70,7 @@ def run(
     catalogue.class_names,
     tuple(trained.result.data.classes),
   )
+  task.check_classes(config, names)
   numbers = [names.index(name) for name in catalogue.class_names]
   labels = jnp.asarray(numbers, jnp.int32)[originals.labels]
   originals = originals._replace(labels=labels)
@@ -65,7 +80,7 @@ def run(
   masks = result.mask_record(inputs.spec, catalogue)
   for warning in masks.warnings if masks else ():
     print(f'warning: {warning}')
-  claim.claim(workdir, 'evaluate', config, checkpoint=path)
+  claim.claim(workdir, 'evaluate', config, checkpoint=str(run_folder.resolve()))
   network = tasks.make_network(task, config, trained.result.model.num_outputs)
   subject = Subject(
     *(network, trained.variables, names, dataset, catalogue, origins, parts),

@@ -15,6 +15,7 @@ from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation.scored import Subject
+from leukemia_jax.lock import lock_run
 from leukemia_jax.tasks import Task
 from leukemia_jax.training import initial_weights, loop, setup
 from leukemia_jax.workdir import RESULT, SPLIT, claim, result, saved
@@ -40,12 +41,13 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     print(f'this run is finished: see {path}')
     return
   started = time.perf_counter()
-  inputs = build.inputs(config, task.targets)
-  loaded = input_pipeline.load(inputs.spec)
-  if config.data.folds == 1 or config.data.fold >= 0:
-    _train(task, config, inputs, loaded, workdir, started)
-  else:
-    _train_folds(task, config, inputs, loaded, workdir)
+  with lock_run(workdir):
+    inputs = build.inputs(config, task.targets)
+    loaded = input_pipeline.load(inputs.spec)
+    if config.data.folds == 1 or config.data.fold >= 0:
+      _train(task, config, inputs, loaded, workdir, started)
+    else:
+      _train_folds(task, config, inputs, loaded, workdir)
 
 
 def _train_folds(
@@ -91,6 +93,7 @@ def _train(
   split = _resume_split(workdir, inputs, catalogue)
   masks = _mask_record(inputs, catalogue, split)
   names = catalogue.class_names
+  task.check_classes(config, names)
   num_outputs = task.num_outputs(len(names))
   network = tasks.make_network(task, config, num_outputs)
   state = setup.first_state(config, network, inputs, names, workdir)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import tensorflow_datasets as tfds
 
-from leukemia_jax import progress
+from leukemia_jax import files, progress
 from leukemia_jax.data import (
   checked,
   decode,
@@ -338,7 +338,7 @@ def prepare(spec: SourceSpec) -> pathlib.Path:
     InputError: the source can't be used, or the cache can't be written.
   """
   contents = _list_source(spec)
-  cache = pathlib.Path(os.path.expanduser(spec.cache_dir), contents.key[:20])
+  cache = files.expand(spec.cache_dir) / contents.key[:20]
   tfds.disable_progress_bar()
   builder = Smears(
     jobs=contents.jobs,

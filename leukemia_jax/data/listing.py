@@ -13,10 +13,12 @@ import struct
 import zipfile
 from collections.abc import Callable
 
+from leukemia_jax import files as user_files
 from leukemia_jax.data import names
 from leukemia_jax.errors import InputError
 
 KAGGLE_DATASET = 'mehradaria/leukemia'
+_OTHER_ARCHIVES = ('.tar', '.tgz', '.gz', '.bz2', '.xz', '.7z', '.rar', '.zst')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +44,13 @@ class Listing:
     files: all files that are a user's.
     empty: folders that hold no file.
     of_system: what systems, network drives and notebooks left.
+    warnings: what a user should look at.
   """
 
   files: tuple[File, ...]
   empty: tuple[str, ...]
   of_system: tuple[str, ...]
+  warnings: tuple[str, ...] = ()
 
 
 class _Lister:
@@ -154,6 +158,11 @@ def _list_zip(path: pathlib.Path, max_bytes: int) -> Listing:
     ValueError,
     struct.error,
   ):
+    if path.name.casefold().endswith(_OTHER_ARCHIVES):
+      raise InputError(
+        f'{path} is an archive that is not read: unpack it and give the '
+        'folder, or pack it as .zip'
+      ) from None
     raise InputError(
       f'{path} is not a zip archive, or is truncated; config.data.source takes '
       'a folder, a .zip, "synthetic" or "kaggle"'
@@ -161,11 +170,13 @@ def _list_zip(path: pathlib.Path, max_bytes: int) -> Listing:
   files: list[File] = []
   folders: list[str] = []
   of_system: list[str] = []
+  doubtful = 0
   total = 0
   for info in archive.infolist():
     # The name as stored: zipfile cuts it at a null byte and turns
     # backslashes round on some systems.
-    name = info.orig_filename.replace('\\', '/')
+    name, is_sure = _decoded_name(info)
+    doubtful += not is_sure
     parts = name.split('/')
     if name.startswith('/') or '..' in parts or ':' in parts[0] or '\0' in name:
       raise InputError(
@@ -198,7 +209,29 @@ def _list_zip(path: pathlib.Path, max_bytes: int) -> Listing:
     files.append(File(name, f'{info.file_size} {info.CRC}', read))
   filled = {f.path[:i] for f in files for i in _slashes(f.path)}
   empty = sorted(set(folders) - filled)
-  return Listing(tuple(files), tuple(empty), tuple(of_system))
+  warnings = []
+  if doubtful:
+    warnings.append(
+      f'{doubtful} names in the archive are not in UTF-8 and may be garbled; '
+      'pack it again with names in UTF-8, or give the unpacked folder as '
+      'config.data.source'
+    )
+  return Listing(tuple(files), tuple(empty), tuple(of_system), tuple(warnings))
+
+
+def _decoded_name(info: zipfile.ZipInfo) -> tuple[str, bool]:
+  """The name as stored, and whether it is surely spelt as it was meant.
+
+  zipfile cuts it at a null byte and turns backslashes round on some systems,
+  and takes names without the mark of UTF-8 for code page 437.
+  """
+  name, is_sure = info.orig_filename, True
+  if not info.flag_bits & 0x800 and not name.isascii():
+    try:
+      name = name.encode('cp437').decode()
+    except ValueError:
+      is_sure = False
+  return name.replace('\\', '/'), is_sure
 
 
 def _slashes(path: str) -> list[int]:
@@ -219,7 +252,7 @@ def locate(name: str) -> pathlib.Path | None:
   """
   if name in ('synthetic', 'kaggle'):
     return None
-  path = pathlib.Path(os.path.expanduser(name))
+  path = user_files.expand(name)
   if not path.exists():
     raise InputError(
       f'config.data.source={name}: there is no such file or folder; it takes a '
@@ -238,7 +271,7 @@ def open_file(path: pathlib.Path) -> File:
 
 def find_files(pattern: str) -> list[pathlib.Path]:
   """The files that a path, or a pattern with `*` in its name, leads to."""
-  path = pathlib.Path(pattern).expanduser()
+  path = user_files.expand(pattern)
   candidates = [path, *path.parent.glob(path.name)] if path.name else []
   return sorted({p.absolute() for p in candidates if p.is_file()})
 

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from leukemia_jax import files as user_files
 from leukemia_jax.data import layouts, listing, names, tables
 from leukemia_jax.data.layouts import Entry, Reading
 from leukemia_jax.data.listing import File
@@ -142,7 +143,11 @@ def _read(name: str, listed: listing.Listing, options: Options) -> Source:
     unpaired=list(reading.unpaired),
     mask_kinds=list(reading.mask_kinds),
     annotations=_annotations(files, others),
-    warnings=[*reading.warnings, *_table_warnings(joined, reading.entries)],
+    warnings=[
+      *listed.warnings,
+      *reading.warnings,
+      *_table_warnings(joined, reading.entries),
+    ],
   )
   items = tuple(
     Item(
@@ -204,7 +209,7 @@ def _find_tables(
   inside = names.matching(pattern, files)
   if not inside and (root := listing.locate(name)) is not None:
     # A whole path, or one from the current folder, may lead into the source.
-    base = pathlib.Path(pattern).expanduser().absolute()
+    base = user_files.expand(pattern).absolute()
     if base.is_relative_to(root.absolute()):
       relative = base.relative_to(root.absolute()).as_posix()
       inside = names.matching(relative, files)

@@ -170,6 +170,15 @@ def _match_legacy(contents: Contents, plan: _Plan) -> _Match:
   return match
 
 
+def _inner_network(contents: Contents, num_layers: int) -> str:
+  """The layer of a file that holds a whole network, if one does."""
+  for name, stored in contents.listed or ():
+    layers = {key.rpartition('/')[0] for key in stored}
+    if len(layers) > num_layers // 2 > 1:
+      return name.removeprefix('model_weights/')
+  return ''
+
+
 def load_weights(
   path: str | pathlib.Path, name: str, **fields: Any
 ) -> dict[str, Any]:
@@ -210,6 +219,12 @@ def load_weights(
         for weight, key in match.pairs
         if (flaw := keras_files.flaw(contents.arrays[key], weight.shape))
       ]
+      if inner := _inner_network(contents, len(plan)):
+        raise InputError(
+          f'{path}: the network is one layer, {inner!r}, of another model in '
+          f"this file. Save it alone: model.get_layer('{inner}')"
+          ".save_weights('x.weights.h5')"
+        )
       if match.missing or match.extra or flaws:
         raise WeightsError(path, name, match.missing, match.extra, flaws)
       if len({key for _, key in match.pairs}) != len(match.pairs):

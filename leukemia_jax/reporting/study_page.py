@@ -295,7 +295,7 @@ def read_segmenters(workdirs: Sequence[str]) -> list[Result]:
   """
   results = []
   for workdir in workdirs:
-    path = pathlib.Path(workdir).expanduser()
+    path = files.expand(workdir)
     try:
       finished = result.read(path)
     except InputError as error:

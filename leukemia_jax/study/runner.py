@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from leukemia_jax import build, models, progress
+from leukemia_jax import build, files, models, progress
 from leukemia_jax.audit import baselines
 from leukemia_jax.build import Network
 from leukemia_jax.config_keys import RANDOM
@@ -52,6 +52,7 @@ def load(config: ConfigDict) -> StudySet:
   """Reads the set once for all options: they share one set of copies."""
   inputs = build.inputs(config, 'classes')
   originals, catalogue = input_pipeline.load(inputs.spec)
+  build.check_benign_class(config, catalogue.class_names)
   by_option = {}
   for option in config.study.options:
     protocol = inputs.spec.protocol._replace(option=option)
@@ -237,7 +238,7 @@ def _run_backbone(
   extracted = features.extract(
     backbone,
     study_set.dataset.images,
-    cache=pathlib.Path(config.data.cache_dir).expanduser() / 'features',
+    cache=files.expand(config.data.cache_dir) / 'features',
     batch_size=config.train.batch_size,
   )
   print(

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 from ml_collections import ConfigDict
 
-from leukemia_jax import build
+from leukemia_jax import build, files
 from leukemia_jax.config_keys import IMAGENET, RANDOM, check_weights
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import Split
@@ -22,9 +22,9 @@ from leukemia_jax.workdir import result, saved
 
 def _run_folder(weights: str) -> pathlib.Path | None:
   """The training run that weights come from, if they do."""
-  if weights in (RANDOM, IMAGENET) or not pathlib.Path(weights).is_dir():
+  if weights in (RANDOM, IMAGENET) or not files.expand(weights).is_dir():
     return None
-  return pathlib.Path(weights)
+  return files.expand(weights)
 
 
 def resolve_preprocess(
@@ -115,7 +115,7 @@ def load_weights(
   Raises:
     InputError: the path can't be read, or is another model's.
   """
-  path = pathlib.Path(path)
+  path = files.expand(path)
   if not path.is_dir():
     return keras_weights.load_weights(path, name, **fields)
   trained = saved.load_trained(path)
@@ -126,9 +126,9 @@ def load_weights(
 
 def _from_keras(config: ConfigDict) -> dict[str, Any]:
   """The variables of ImageNet or of a Keras file."""
-  model, path = config.model, pathlib.Path(config.model.weights)
+  model, path = config.model, files.expand(config.model.weights)
   if config.model.weights == IMAGENET:
-    cache = pathlib.Path(config.data.cache_dir).expanduser()
+    cache = files.expand(config.data.cache_dir)
     path = download.fetch(download.IMAGENET[model.name], cache / 'weights')
   fields = build.backbone_fields(model)
   shape = {k: fields[k] for k in ('width', 'blocks', 'depth') if k in fields}
@@ -238,7 +238,7 @@ def fingerprint(config: ConfigDict) -> str:
   if folder is not None:
     return result.read(folder).parameters_sha256
   try:
-    with open(weights, 'rb') as stream:
+    with files.expand(weights).open('rb') as stream:
       return hashlib.file_digest(stream, 'sha256').hexdigest()
   except OSError as error:
     raise InputError(

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from leukemia_jax import files
 from leukemia_jax.config_keys import keys
 from leukemia_jax.errors import InputError
-from leukemia_jax.workdir import CONFIG
+from leukemia_jax.workdir import CONFIG, RESULT
 
 # Of config.json, split.json, result.json and a study's rows; and the releases
 # that read earlier formats.
@@ -87,17 +87,37 @@ def check(
     for tree in (content, _content(mode, config, more))
   )
   free = {name for name, key in keys().items() if not key.identifies}
+  if mode == 'train' or _same_place(
+    saved.get('data.source'), current.get('data.source')
+  ):
+    # A run that is resumed compares the images themselves.
+    free.add('data.source')
   lines = [
     f'  {key}: {saved.get(key)!r} saved, {current.get(key)!r} now'
     for key in sorted(saved.keys() | current.keys())
     if saved.get(key) != current.get(key) and key not in free
   ]
+  if (workdir / RESULT).exists() and any('train.epochs' in x for x in lines):
+    lines.append(
+      '  It is finished. To train it further, start from its weights in '
+      f'another folder: --config.model.weights={workdir}'
+    )
   if lines:
     raise InputError(
       f'--workdir={workdir} holds a run with another config:\n'
       + '\n'.join(lines)
       + '\nGive another --workdir, or the same config to resume that run'
     )
+
+
+def _same_place(first: Any, second: Any) -> bool:
+  """Whether two texts are paths of one folder or file."""
+  if not (isinstance(first, str) and isinstance(second, str)):
+    return False
+  try:
+    return files.expand(first).resolve() == files.expand(second).resolve()
+  except (OSError, InputError):
+    return False
 
 
 def claim(

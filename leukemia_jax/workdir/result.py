@@ -14,6 +14,7 @@ import time
 from typing import Any, TypeVar
 
 import cattrs
+import cattrs.gen
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -38,6 +39,7 @@ _PACKAGES = (
   'orbax-checkpoint',
   'numpy',
 )
+NO_PATIENTS = 'no patients known'
 Scores = ClassificationScores | MaskScores
 T = TypeVar('T')
 
@@ -95,7 +97,7 @@ class DataRecord:
     images: number of images.
     unit: 'field' or 'cell': what an image shows.
     groups: number of groups that are not torn apart.
-    patients: number of patients; None where none is known.
+    patients: number of patients, or NO_PATIENTS.
     skipped: number of bad images that were left out.
     split: of a training run.
     patients_by_part: of a training run, where patients are known.
@@ -114,7 +116,7 @@ class DataRecord:
   groups: int
   skipped: int
   unit: str = 'field'
-  patients: int | None = None
+  patients: int | str = NO_PATIENTS
   patients_by_part: dict[str, int] | None = None
   split: SplitRecord | None = None
   counts: dict[str, dict[str, int]] | None = None
@@ -242,6 +244,17 @@ class Result:
 
 
 _converter = cattrs.Converter(omit_if_default=True)
+_converter.register_structure_hook(int | str, lambda value, _: value)
+# It is said where no patients are known.
+_converter.register_unstructure_hook(
+  DataRecord,
+  cattrs.gen.make_dict_unstructure_fn(
+    DataRecord,
+    _converter,
+    patients=cattrs.gen.override(omit_if_default=False),
+    _cattrs_omit_if_default=True,
+  ),
+)
 # The scores of either task, by their own class.
 _converter.register_unstructure_hook_func(
   lambda kind: kind in (Scores, Scores | None),
@@ -333,7 +346,7 @@ def data_record(config: ConfigDict, catalogue: Catalogue) -> DataRecord:
     groups=len(set(groups.tolist())),
     skipped=len(catalogue.skipped) + len(catalogue.contradictory),
     unit=data.unit,
-    patients=catalogue.num_patients,
+    patients=catalogue.num_patients or NO_PATIENTS,
   )
 
 

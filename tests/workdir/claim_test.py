@@ -52,3 +52,23 @@ def test_another_format_names_its_reader(tmp_path, number, words):
   path.write_text(json.dumps(content))
   with pytest.raises(InputError, match=words):
     claim.check(tmp_path, 'train', default.get_config())
+
+
+def test_one_place_may_be_written_in_several_ways(tmp_path):
+  config = default.get_config()
+  config.data.source = str(tmp_path)
+  claim.claim(tmp_path / 'w', 'study', config)
+  config.data.source = f'{tmp_path}/'
+  claim.check(tmp_path / 'w', 'study', config)
+  config.data.source = str(tmp_path / 'w')
+  with pytest.raises(InputError, match=r'data\.source'):
+    claim.check(tmp_path / 'w', 'study', config)
+
+
+def test_more_epochs_of_a_finished_run_say_how(tmp_path):
+  config = default.get_config()
+  claim.claim(tmp_path, 'train', config)
+  (tmp_path / 'result.json').write_text('{}')
+  config.train.epochs += 5
+  with pytest.raises(InputError, match=r'--config\.model\.weights='):
+    claim.check(tmp_path, 'train', config)
