@@ -12,7 +12,6 @@ results/study_cost.json; half an hour on two cores.
 import argparse
 import json
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -49,7 +48,7 @@ def run_study(data: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
   started = time.perf_counter()
   subprocess.run([sys.executable, 'main.py', *flags], cwd=ROOT, check=True)
   seconds = time.perf_counter() - started
-  peak = peak_memory_bytes(resource.RUSAGE_CHILDREN)
+  peak = peak_memory_bytes(of_children=True)
   rows = [
     json.loads(path.read_text())
     for path in sorted((folder / 'study/rows').glob('*.json'))

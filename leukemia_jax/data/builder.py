@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
+import importlib.util
 import io
 import os
 import pathlib
@@ -31,7 +32,10 @@ from leukemia_jax.errors import InputError
 
 # The one split a prepared set has ('all' is reserved by TFDS).
 SPLIT = 'images'
-_FORMAT = 'array_record'
+# Both give records by number; array_record has no wheel for Windows.
+_FORMAT = (
+  'array_record' if importlib.util.find_spec('array_record') else 'parquet'
+)
 # A set that uses less of its range was probably recorded at fewer bits.
 _SMALL_RANGE = 0.3
 

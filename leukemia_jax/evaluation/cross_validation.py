@@ -151,7 +151,8 @@ def join(
     baselines=Baselines(_mean(colours), _mean(balanced)),
     cost=Cost(
       seconds=round(sum(run.cost.seconds for run in runs), 1),
-      peak_memory_bytes=max(run.cost.peak_memory_bytes for run in runs),
+      peak_memory_bytes=max(run.cost.peak_memory_bytes or 0 for run in runs)
+      or None,
       train_seconds=round(sum(run.cost.train_seconds or 0 for run in runs), 1),
     ),
     threshold=None,

@@ -8,7 +8,6 @@ import dataclasses
 import importlib.metadata
 import pathlib
 import platform
-import resource
 import sys
 import time
 from typing import Any, TypeVar
@@ -174,7 +173,7 @@ class Cost:
   """What a command took; times in seconds."""
 
   seconds: float
-  peak_memory_bytes: int
+  peak_memory_bytes: int | None
   prepare_seconds: float | None = None
   compile_seconds: float | None = None
   train_seconds: float | None = None
@@ -378,8 +377,20 @@ def environment() -> Environment:
   return Environment(versions, devices.describe())
 
 
-def peak_memory_bytes(who: int = resource.RUSAGE_SELF) -> int:
-  """The most memory that this process, or `resource.RUSAGE_CHILDREN`, took."""
+def peak_memory_bytes(of_children: bool = False) -> int | None:
+  """The most memory that this process, or one of its children, took.
+
+  Args:
+    of_children: whether children count instead.
+
+  Returns:
+    Bytes; None on systems that don't count it.
+  """
+  try:
+    import resource
+  except ImportError:  # Windows
+    return None
+  who = resource.RUSAGE_CHILDREN if of_children else resource.RUSAGE_SELF
   # Linux counts kilobytes, macOS bytes.
   unit = 1 if sys.platform == 'darwin' else 1024
   return resource.getrusage(who).ru_maxrss * unit
