@@ -33,6 +33,7 @@ from leukemia_jax.reporting import figures
 from reproduce import tables
 from reproduce.rows import (
   BACKBONES,
+  CROSS_VALIDATION,
   RUNS,
   SEGMENTATION,
   STUDIES,
@@ -58,7 +59,7 @@ def store_picture(name: str, image: Image.Image) -> None:
 
 def run(name: str, data: pathlib.Path | None, folder: pathlib.Path) -> None:
   """Trains one row of the table and stores its result."""
-  _, flags = (RUNS | SEGMENTATION | BACKBONES)[name]
+  _, flags = (RUNS | CROSS_VALIDATION | SEGMENTATION | BACKBONES)[name]
   execute(name, flags, data, folder)
   result = json.loads((folder / name / 'result.json').read_text())
   store(name, {'command': typed_command(name, flags)} | result)
@@ -189,7 +190,7 @@ def main() -> None:
   """Runs what is asked for, then renders."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--data', type=pathlib.Path, help='leukemia.zip')
-  every = [*RUNS, *SEGMENTATION, 'study', 'probe', 'picture']
+  every = [*RUNS, *CROSS_VALIDATION, *SEGMENTATION, 'study', 'probe', 'picture']
   parser.add_argument('--only', nargs='*', choices=every)
   parser.add_argument('--render', action='store_true', help='run nothing')
   args = parser.parse_args()

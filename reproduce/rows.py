@@ -34,6 +34,21 @@ RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     (*_SMALL, '--config.data.grouping=blocks'),
   ),
 }
+_FOLDS = (*_SMALL, '--config.data.folds=5', '--config.data.block=37')
+CROSS_VALIDATION: dict[str, tuple[str, tuple[str, ...]]] = {
+  'real_contiguous_folds': (
+    'real images, five contiguous folds, embargo of 37 files',
+    (
+      *_FOLDS,
+      '--config.data.grouping=contiguous',
+      '--config.data.embargo=37',
+    ),
+  ),
+  'real_block_folds': (
+    'real images, five folds of random blocks of 37 files',
+    (*_FOLDS, '--config.data.grouping=blocks'),
+  ),
+}
 # Their masks are a function of exact colours: flips alone keep them true.
 _REAL_UNET = (
   '--config=configs/unet.py',

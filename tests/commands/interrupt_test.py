@@ -35,6 +35,12 @@ def without_times(got: dict) -> dict:
   return {k: v for k, v in got.items() if k not in ('cost', 'versions')}
 
 
+def test_while_it_starts(cache, tmp_path):
+  for seconds in (0.15, 0.5, 2):
+    interrupt(seconds, f'--workdir={tmp_path}/w', cache, *SMALL)
+
+
+@pytest.mark.full
 def test_interrupted_again_and_again(trained, cache, tmp_path):
   flags = [f'--workdir={tmp_path}/w', cache, *SMALL]
   for seconds in (0.15, 0.5, 2, 5, 9):
