@@ -45,14 +45,18 @@ def lock_run(workdir: pathlib.Path) -> Iterator[None]:
   path = workdir / '.run.lock'
   try:
     with filelock.FileLock(path).acquire(timeout=0):
-      yield
+      try:
+        yield
+      finally:
+        # Nobody waits for it. On Windows it can't be removed while it is open.
+        with contextlib.suppress(OSError):
+          path.unlink()
   except filelock.Timeout:
     raise InputError(
       f'--workdir={workdir}: another run is at work here; wait for its end, or '
       'give another folder'
     ) from None
   finally:
-    if missing and list(workdir.iterdir()) == [path]:
-      path.unlink()
+    if missing and not list(workdir.iterdir()):
       for folder in missing:
         folder.rmdir()

@@ -87,7 +87,7 @@ def balanced_accuracy(sums: np.ndarray) -> np.ndarray:
 
 def main() -> None:
   """Runs both ways, and stores what they differ by."""
-  commands, found = {}, []
+  commands, matrices = {}, []
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     lay_out(folder / 'C-NMC_training_data')
@@ -99,10 +99,10 @@ def main() -> None:
           *(*flags, f'--config.seed={seed}'),
         )
         commands[way] = shlex.join(['python', *command]).replace(name, 'runs')
-        found.append(confusions(workdir / 'predictions.csv'))
-  patients = sorted(found[0])
+        matrices.append(confusions(workdir / 'predictions.csv'))
+  patients = sorted(matrices[0])
   # Shape (patients, ways, seeds, classes, classes).
-  sums = np.stack([[run[patient] for run in found] for patient in patients])
+  sums = np.stack([[run[patient] for run in matrices] for patient in patients])
   sums = sums.reshape(len(patients), len(_WAYS), len(_SEEDS), *sums.shape[2:])
   strata = sums.sum((1, 2, 4)).argmax(-1)
 

@@ -211,10 +211,9 @@ class Smears(tfds.core.GeneratorBasedBuilder):
         bad_masks.append(str(item.bad_mask))
       looks.add(item)
       twins[item.pixel_hash].append(_Place(count, item.label, item.id))
-      own = (
-        *(item.id, self._class_names[item.label]),
-        *(item.patient, item.part),
-      )
+      own = [item.id, self._class_names[item.label]]
+      if item.patient or item.part:
+        own += [item.patient, item.part]
       for part in (*map(str.encode, own), item.image, item.mask):
         digest.update(hashlib.sha256(part).digest())
       yield (

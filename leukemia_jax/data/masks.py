@@ -203,6 +203,8 @@ def warnings(
     if flaws:
       texts.append(
         f'the masks of {name} look broken: {" and ".join(flaws)}. A model that '
-        f'learns from them learns that {name} has no cells'
+        f'learns from them learns that {name} has no cells. Is '
+        'config.data.mask_rule right? config.data.drop_empty_masks=True leaves '
+        'empty ones out of training'
       )
   return texts
