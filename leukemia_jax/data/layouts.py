@@ -91,10 +91,14 @@ def _search(pattern: str, text: str) -> str | None:
   )
 
 
-def _set_parts(images: list[Image], joined: Joined | None) -> str:
+def _set_parts(
+  images: list[Image], options: Options, joined: Joined | None
+) -> str:
   """Finds the parts, and takes their folders away; says where from."""
+  by_table = joined is not None and 'label' in joined.columns
   part_names = levels.find_parts(
-    {image.path: image.folders for image in images}
+    {image.path: image.folders for image in images},
+    has_labels=bool(options.label) or by_table,
   )
   has_parts = False
   for image in images:
@@ -380,7 +384,7 @@ def read(
   images = [Image(path, folders[path]) for path in paths if path in folders]
   if not images:
     raise InputError('there are no images')
-  how = {'parts': _set_parts(images, joined)}
+  how = {'parts': _set_parts(images, options, joined)}
   how['classes'] = _set_labels(images, options, joined)
   _rename(images, options.label_names)
   warnings = list(_join_spellings(images))

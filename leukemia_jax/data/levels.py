@@ -31,8 +31,22 @@ def listed(values: Iterable[str], most: int = 4) -> str:
   return ', '.join(values[:most]) + more
 
 
-def find_parts(folders: dict[str, Folders]) -> dict[str, dict[int, str]]:
-  """The part names in each image's folders, by their index."""
+def find_parts(
+  folders: dict[str, Folders], *, has_labels: bool
+) -> dict[str, dict[int, str]]:
+  """Finds the folders that are parts of a split.
+
+  Args:
+    folders: of every image by its path.
+    has_labels: whether classes come from elsewhere than folders.
+
+  Returns:
+    The names of parts in each image's folders, by their index.
+
+  Raises:
+    InputError: folders that are parts lie beside others that are none, and
+      could be classes.
+  """
   children: dict[Folders, set[str]] = collections.defaultdict(set)
   for own in folders.values():
     for i, name in enumerate(own):
@@ -54,6 +68,8 @@ def find_parts(folders: dict[str, Folders]) -> dict[str, dict[int, str]]:
       continue
     if {names.fold(name) for name in below} <= known:
       parents.add(parent)
+      continue
+    if has_labels:
       continue
     raise InputError(
       f'the folders {listed(below, 8)} can be read in two ways: as classes, or '

@@ -146,6 +146,11 @@ def _check(config: ConfigDict, every: list[Row]) -> None:
       f'config.data.protocol={config.data.protocol}: a study takes '
       f'{" or ".join(protocols.STUDY_PROTOCOLS)}'
     )
+  if config.data.folds > 1:
+    raise InputError(
+      f'config.data.folds={config.data.folds}: a study has one split; give '
+      'config.data.folds=1'
+    )
 
 
 def run(config: ConfigDict, workdir: pathlib.Path) -> int:

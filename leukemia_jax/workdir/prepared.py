@@ -96,6 +96,7 @@ def describe(
   }
   num_patients = catalogue.num_patients
   taken = protocols.takes_source_parts(catalogue, protocol)
+  outside = catalogue.parts.count('') if taken else 0
   lines = [
     f'Unit: one {unit} an image. Classes: '
     + (_counted(classes) + _where(how['classes']) if classes else 'none')
@@ -109,7 +110,12 @@ def describe(
     'Parts: '
     + (
       f'{_counted(parts)}{_where(how["parts"])}: '
-      + ('taken as the split.' if taken else 'not taken as the split.')
+      + ('taken as the split' if taken else 'not taken as the split')
+      + (
+        f'; {outside} images in none of them are trained on.'
+        if outside
+        else '.'
+      )
       if parts
       else 'none in the source; it is split anew.'
     ),

@@ -1,5 +1,6 @@
 """--mode=train: its files, its second start, kills, a full disk."""
 
+import csv
 import json
 import shutil
 
@@ -53,6 +54,83 @@ def test_report_shows_it(trained):
   for image in ('curves.png', 'confusion.png'):
     assert image in text and image not in page
     assert (trained / image).read_bytes()[:4] == b'\x89PNG'
+
+
+def test_predictions_name_each_image(trained):
+  got = result(trained)
+  with (trained / 'predictions.csv').open(newline='') as stream:
+    rows = list(csv.DictReader(stream))
+  names = got['data']['classes']
+  shares = [f'p_{name}' for name in names]
+  assert list(rows[0]) == [
+    *('path', 'part', 'patient', 'true_class', 'predicted_class'),
+    *(*shares, 'loss'),
+  ]
+  assert len({row['path'] for row in rows}) == got['data']['images']
+  for part in ('train', 'validation', 'test'):
+    own = [row for row in rows if row['part'] == part]
+    counts = np.zeros((len(names), len(names)), int)
+    for row in own:
+      true, predicted = row['true_class'], row['predicted_class']
+      counts[names.index(true), names.index(predicted)] += 1
+      values = [float(row[share]) for share in shares]
+      assert sum(values) == pytest.approx(1, abs=1e-5)
+      assert np.argmax(values) == names.index(predicted)
+      assert row['path'].startswith(f'{true}/{row["patient"]}-')
+      loss = -np.log(float(row[f'p_{true}']))
+      assert float(row['loss']) == pytest.approx(loss, rel=1e-3, abs=1e-4)
+    assert counts.tolist() == got[part]['confusion_matrix']
+    losses = [float(row['loss']) for row in own]
+    assert np.mean(losses) == pytest.approx(got[part]['loss'], rel=1e-4)
+    patients = {row['patient'] for row in own}
+    assert len(patients) == got['data']['patients_by_part'][part]
+  text = (trained / 'report.md').read_text()
+  assert '(predictions.csv)' in text
+  if counts.trace() < counts.sum():
+    assert '(mistakes.png)' in text and (trained / 'mistakes.png').exists()
+
+
+@pytest.mark.full
+def test_folds_are_trained_and_scored_together(tmp_path, cache):
+  flags = [f'--workdir={tmp_path}/w', cache, *SMALL]
+  flags += ['--config.train.epochs=1', '--config.data.folds=3']
+  # Killed after the first fold, it goes on with the second.
+  first = run(*flags[1:], f'--workdir={tmp_path}/w', '--config.data.fold=0')
+  assert first.returncode == 0, first.stderr
+  done = run(*[f.replace('/w', '/cv') for f in flags])
+  assert done.returncode == 0, done.stderr
+  got = result(tmp_path / 'cv')
+  record = got['cross_validation']
+  assert record['folds'] == 3 and record['group'] == 'patient'
+  assert got['test']['images'] == got['data']['images']
+  one = result(tmp_path / 'cv/fold-0')
+  # A fold alone is the same run.
+  alone = result(tmp_path / 'w')
+  assert one['parameters_sha256'] == alone['parameters_sha256']
+  assert one['test'] == alone['test']
+  scores = record['scores']['balanced_accuracy']
+  assert scores[0] == pytest.approx(one['test']['balanced_accuracy'])
+  assert record['mean']['balanced_accuracy'] == pytest.approx(np.mean(scores))
+  low, high = record['interval_95']['balanced_accuracy']
+  assert low <= record['pooled']['balanced_accuracy'] <= high
+  with (tmp_path / 'cv/predictions.csv').open(newline='') as stream:
+    rows = list(csv.DictReader(stream))
+  assert len({row['path'] for row in rows}) == len(rows)
+  assert {row['part'] for row in rows} == {'fold_0', 'fold_1', 'fold_2'}
+  assert '(fold-2/report.md)' in (tmp_path / 'cv/report.md').read_text()
+  before = (tmp_path / 'cv/result.json').read_bytes()
+  shutil.rmtree(tmp_path / 'cv/fold-2')
+  (tmp_path / 'cv/result.json').unlink()
+  again = run(*[f.replace('/w', '/cv') for f in flags])
+  assert again.returncode == 0, again.stderr
+  after = result(tmp_path / 'cv')
+  assert after['cross_validation'] == record
+  assert json.loads(before)['test'] == after['test']
+  scored = run(
+    *('--mode=evaluate', f'--checkpoint={tmp_path}/cv', cache),
+    f'--workdir={tmp_path}/e',
+  )
+  assert 'fold-0' in refused(scored)
 
 
 def test_same_command_again_and_another_config(trained, cache):

@@ -205,6 +205,15 @@ def test_two_readings_are_refused_with_both(folders):
     assert set(reading.class_names) == {f[level] for f in folders}
 
 
+def test_a_part_beside_classes_is_refused_and_can_be_chosen():
+  paths = [f'{f}/{i}.png' for f in ('test', 'control', 'x') for i in range(3)]
+  with pytest.raises(InputError, match='test as a part of a split'):
+    layouts.read(paths)
+  reading = layouts.read(paths, layouts.Options(label='^([^/]+)/'))
+  assert reading.class_names == ('control', 'test', 'x')
+  assert {entry.part for entry in reading.entries} == {''}
+
+
 def test_numbered_folders_above_classes_are_none():
   paths = [
     f'batch{b}/{c}/{i}.png' for b in (1, 2) for c in 'xy' for i in range(3)
