@@ -155,6 +155,7 @@ def _no_classes(source: str, catalogue: Catalogue) -> str:
     'classifier learns from'
     + (f'; {notes} lie there, which are not read' if notes else '')
     + _masks_hint(catalogue)
+    + ''.join(f'. {text}' for text in catalogue.notes.warnings)
     + '. Give a folder for each class, a table by config.data.table, or where '
     "the class stands in the path by config.data.label, such as '_([01])[.]'"
   )

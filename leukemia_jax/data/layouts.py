@@ -18,6 +18,9 @@ from leukemia_jax.data.tables import Joined
 from leukemia_jax.errors import InputError
 
 PARTS = ('train', 'validation', 'test')
+# The part of images that a table leaves out.
+EXCLUDED = 'excluded'
+_EXCLUDED = frozenset('exclude excluded unused ignore ignored'.split())
 
 
 class Options(NamedTuple):
@@ -112,9 +115,26 @@ def _set_parts(
     for image in images:
       row = joined.by_path.get(image.path)
       text = row.part if row else ''
-      image.part = names.part(text) or (f'fold_{text}' if text else '')
+      image.part = _table_part(text)
     return f'column {joined.columns["part"]!r}'
   return 'folders' if has_parts else ''
+
+
+def _table_part(text: str) -> str:
+  """The part that a table's cell names."""
+  if not text or names.part(text):
+    return names.part(text)
+  if text.isdecimal():
+    return f'fold_{int(text)}'
+  if names.are_folds([text]):
+    return text
+  if set(names.words(text)) & _EXCLUDED:
+    return EXCLUDED
+  raise InputError(
+    f'the table calls a part {text!r}; known are train, validation, test, '
+    'numbers of folds, and exclude. Rename it, or leave the column out with '
+    'config.data.columns="(\'part=\',)"'
+  )
 
 
 def _set_labels(
@@ -241,7 +261,7 @@ def _set_patients(
     if len(others) != 1:
       raise InputError(_which_folder(images, others))
     _take_level(images, others[0])
-    return 'folders', []
+    return 'folders', _partly_known(images)
   if match := re.fullmatch(r'folder:([1-9]\d*)', wanted):
     number = int(match[1])
     for image in images:
@@ -252,7 +272,7 @@ def _set_patients(
           'folders; give a lower number or a regular expression'
         )
       image.patient = names.normalise(above[number - 1])
-    return f'folder {number} of the path', []
+    return f'folder {number} of the path', _partly_known(images)
   texts = [table.get(image.path) or image.path for image in images]
   patients = [_search(wanted, text) for text in texts]
   misses = [
@@ -288,7 +308,7 @@ def _auto_patients(
   level = levels.patient_level(images)
   if level is not None:
     _take_level(images, level)
-    return 'folders', []
+    return 'folders', _partly_known(images)
   others = levels.other_levels(images)
   if others:
     return '', [_which_folder(images, others)]
@@ -303,8 +323,30 @@ def _auto_patients(
 
 def _suggest(texts: Sequence[str]) -> str:
   """A regular expression that may find patients in names."""
-  word = re.match(r'[^\W\d_]+[ _.-]*', texts[0])
-  return f"'{word[0] if word else ''}([A-Za-z]?\\d+)'"
+  return f"'{names.patient_pattern(names.stem(texts[0])) or '([^_]+)_'}'"
+
+
+def _partly_known(images: list[Image]) -> list[str]:
+  """Warns where some images have no patient, or numbers may be reused."""
+  warnings = []
+  without = [image.path for image in images if not image.patient]
+  if without:
+    warnings.append(
+      f'{len(without)} of {len(images)} images have no patient, such as '
+      f'{without[0]}: config.data.patient may find them by a regular expression'
+    )
+  labels: dict[str, set[str]] = collections.defaultdict(set)
+  for image in images:
+    if image.patient.isdecimal():
+      labels[image.patient].add(image.label)
+  shared = [patient for patient, own in labels.items() if len(own) > 1]
+  if shared:
+    warnings.append(
+      f'the patients {levels.listed(shared)} have images of several '
+      'classes: if numbers begin anew in each class, give '
+      "config.data.patient='([^/]+/[^/]+)/[^/]+$'"
+    )
+  return warnings
 
 
 def _take_level(images: list[Image], level: int) -> None:
@@ -385,10 +427,15 @@ def read(
   if not images:
     raise InputError('there are no images')
   how = {'parts': _set_parts(images, options, joined)}
+  left_out: dict[str, tuple[str, ...]] = {
+    'excluded by the table': tuple(
+      image.path for image in images if image.part == EXCLUDED
+    )
+  }
+  images = [image for image in images if image.part != EXCLUDED]
   how['classes'] = _set_labels(images, options, joined)
   _rename(images, options.label_names)
   warnings = list(_join_spellings(images))
-  left_out: dict[str, tuple[str, ...]] = {}
   if how['classes']:
     _check_unlabelled(images, options)
     left_out['no class'] = tuple(i.path for i in images if not i.label)

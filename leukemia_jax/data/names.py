@@ -10,16 +10,19 @@ from collections.abc import Collection
 # reports about other image tools.
 IMAGE_WORDS = frozenset(
   'image images img imgs im ims original originals photo photos picture '
-  'pictures raw frame frames input inputs jpegimages data dataset'.split()
+  'pictures raw frame frames input inputs jpegimages data dataset rgb bild '
+  'bilder foto fotos'.split()
 )
 MASK_WORDS = frozenset(
-  'mask masks gt gts label labels annotation annotations segmented '
-  'segmentation segmentations seg segs groundtruth target targets'.split()
+  'mask masks gt gts label labels lbl lbls annotation annotations annot annots '
+  'annotated segmented segmentation segmentations seg segs groundtruth truth '
+  'gold trimap trimaps binary bw roi rois contours instances manual masken '
+  'maski masque masques'.split()
 )
 _PARTS = {
-  'train': 'train training',
+  'train': 'train training trn tr',
   'validation': 'val valid validation validate eval evaluation dev',
-  'test': 'test testing tests holdout',
+  'test': 'test testing tests holdout tst ts',
 }
 _PART_WORDS = {word: part for part, ws in _PARTS.items() for word in ws.split()}
 _UNLABELLED_WORDS = frozenset(
@@ -57,9 +60,19 @@ _FOREIGN_SUFFIXES = {
 # What systems, network drives, cameras and notebooks leave.
 _SYSTEM = frozenset(
   '__macosx __pycache__ thumbs.db ehthumbs.db desktop.ini @eadir #recycle '
-  '@recycle @recently-snapshot $recycle.bin recycler lost+found found.000 '
-  'thumbnails thumbs'.split()
-) | {'system volume information', 'network trash folder', 'temporary items'}
+  '@recycle @recently-snapshot @tmp @sharebin @__thumb #snapshot ~snapshot '
+  '$recycle.bin recycler recycled lost+found lost.dir thumbnails thumbnail '
+  'thumbs thumb _thumbs _gsdata_ msocache _vti_cnf trash papierkorb '
+  'thevolumesettingsfolder'.split()
+) | {
+  'system volume information',
+  'network trash folder',
+  'temporary items',
+  'recycle bin',
+  'icon\r',
+}
+_SYSTEM_ENDS = ('.photoslibrary', '.lrdata')
+_FOUND = re.compile(r'found\.\d{3}')
 
 
 def normalise(name: str) -> str:
@@ -93,7 +106,10 @@ def words(name: str) -> tuple[str, ...]:
 def is_system(path: str) -> bool:
   """Whether a path is, or lies in, what a system left."""
   return any(
-    part.startswith(('.', '~$')) or part.casefold() in _SYSTEM
+    part.startswith(('.', '~$'))
+    or part.casefold() in _SYSTEM
+    or part.casefold().endswith(_SYSTEM_ENDS)
+    or _FOUND.fullmatch(part.casefold())
     for part in path.split('/')
   )
 
@@ -125,7 +141,11 @@ def is_unlabelled(name: str) -> bool:
 
 def part(name: str) -> str:
   """'train', 'validation', 'test' for a part's name, else ''."""
-  parts = {_PART_WORDS[w] for w in words(name) if w in _PART_WORDS}
+  own = words(name)
+  # An external validation is a test.
+  if {'external', 'validation'} <= set(own):
+    return 'test'
+  parts = {_PART_WORDS[w] for w in (*own, ''.join(own)) if w in _PART_WORDS}
   return parts.pop() if len(parts) == 1 else ''
 
 
@@ -152,6 +172,16 @@ def are_magnifications(names: Collection[str]) -> bool:
 def are_patients(names: Collection[str]) -> bool:
   """Whether folders are named as patients, cases or slides."""
   return all(_PATIENT.search(fold(name)) for name in names)
+
+
+def patient_pattern(name: str) -> str:
+  """A regular expression that may find the patient in such a name; or ''."""
+  match = _PATIENT.search(fold(name))
+  if match is None:
+    return ''
+  word = normalise(name)[match.start() : match.end()]
+  word = re.sub(r'[A-Za-z]?\d.*$', '', word.lstrip('_- .'))
+  return f'{re.escape(word)}([A-Za-z]?\\d+)' if word else ''
 
 
 def are_numbered(names: Collection[str]) -> bool:

@@ -123,9 +123,14 @@ def takes_source_parts(catalogue: Catalogue, protocol: Protocol) -> bool:
   if protocol.split == 'random' or protocol.folds > 1:
     return False
   names = set(catalogue.parts) - {''}
-  parts = (
-    [part for part in PARTS if part in names] if (names <= set(PARTS)) else []
-  )
+  others = sorted(names - set(PARTS))
+  if parts := [part for part in PARTS if part in names]:
+    if others:
+      raise InputError(
+        f'the source has the parts {", ".join(parts)} and besides '
+        f'{", ".join(others)}: split anew with config.data.split=random, or '
+        'leave these out'
+      )
   whole = {'train', 'test'} <= set(parts)
   if protocol.split == 'auto' and (
     not parts or (whole and protocol.name not in _BY_PARTS)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from leukemia_jax import files as user_files
-from leukemia_jax.data import layouts, listing, names, tables
+from leukemia_jax.data import layouts, listing, mask_pairs, names, tables
 from leukemia_jax.data.layouts import Entry, Reading
 from leukemia_jax.data.listing import File
 from leukemia_jax.data.tables import Joined
@@ -170,22 +170,55 @@ def _with_tables(
   options: Options,
 ) -> tuple[Reading, Joined | None]:
   """The reading, and what tables say."""
-  contents: dict[str, bytes] = {}
   if options.table not in ('', 'auto'):
     contents = _find_tables(name, files, options.table)
-  else:
-    candidates = [p for p in others if p.casefold().endswith(tables.SUFFIXES)]
-    if options.table and candidates and not _has_classes(images, options):
-      contents = {path: _read_table(files[path]) for path in candidates}
-      contents = {
-        path: data
-        for path, data in contents.items()
-        if tables.names_images(path, data, images)
-      }
-    if not contents:
-      return layouts.read(images, options.layout), None
-  joined = tables.join(contents, images, options.columns)
+    named = _without_masks(images, options)
+    joined = tables.join(contents, named, options.columns)
+    return layouts.read(images, options.layout, joined), joined
+  candidates = [p for p in others if p.casefold().endswith(tables.SUFFIXES)]
+  if not options.table or not candidates:
+    return layouts.read(images, options.layout), None
+  named = _without_masks(images, options)
+  contents = {path: _read_table(files[path]) for path in candidates}
+  columns = {
+    path: tables.columns_of(path, data, named, options.columns)
+    for path, data in contents.items()
+  }
+  if _has_classes(images, options):
+    reading = layouts.read(images, options.layout)
+    return _with_hint(reading, columns), None
+  contents = {p: data for p, data in contents.items() if 'label' in columns[p]}
+  if not contents:
+    reading = layouts.read(images, options.layout)
+    return _with_hint(reading, columns, 'label'), None
+  joined = tables.join(contents, named, options.columns)
   return layouts.read(images, options.layout, joined), joined
+
+
+def _without_masks(images: list[str], options: Options) -> list[str]:
+  """The images that a table may name."""
+  pairs = mask_pairs.pair(images, options.layout.mask_suffix)
+  return list(pairs.folders)
+
+
+def _with_hint(
+  reading: Reading, columns: dict[str, dict[str, str]], key: str = 'patient'
+) -> Reading:
+  """Warns of a table that is not used and could say more."""
+  hints = []
+  for path, own in columns.items():
+    if key == 'patient' and 'patient' in own and not reading.how['patients']:
+      hints.append(
+        f'{path} names patients, which are not read: config.data.table={path} '
+        'takes them'
+      )
+    if key == 'label' and own:
+      hints.append(
+        f'{path} names images, and no column of it is a class by its name: '
+        f'config.data.table={path} config.data.columns="(\'label=COLUMN\',)" '
+        'says which is'
+      )
+  return dataclasses.replace(reading, warnings=(*reading.warnings, *hints))
 
 
 def _has_classes(images: list[str], options: Options) -> bool:
@@ -230,6 +263,8 @@ def _no_images(others: Sequence[str]) -> str:
     pathlib.PurePosixPath(path).suffix.lower() or 'no suffix' for path in others
   )
   listed = ', '.join(f'{n} of {s}' for s, n in suffixes.most_common(5))
+  if '.zip' in suffixes:
+    listed += ' (unpack these)'
   return (
     'there are no images'
     + (

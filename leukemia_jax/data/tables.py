@@ -37,6 +37,8 @@ _PLAIN = frozenset(
   'label labels gt annotation annotations metadata meta data class classes '
   'table list ground truth csv images image'.split()
 )
+# Tables of what models say, or of what they should fill in.
+_NO_TRUTH = frozenset('submission sample prediction predictions'.split())
 _EMPTY = ('', 'nan', 'na', 'n/a', 'none', 'null', '-', '?')
 
 
@@ -140,6 +142,11 @@ class _Files:
       name = name.rpartition('.')[0]
     return name
 
+  def has_name(self, value: str) -> bool:
+    """Whether a cell ends with the whole name of a file."""
+    name = names.fold(value).replace('\\', '/').rpartition('/')[2]
+    return name in self._by_name
+
   def find(self, value: str, scope: frozenset[str]) -> list[str]:
     """The paths that a cell may name; `scope` are words of their folders."""
     value = names.fold(value).replace('\\', '/').strip('/')
@@ -208,9 +215,7 @@ def _identify(
   for key, usual in _USUAL.items():
     known = [by_plain[name] for name in usual if name in by_plain]
     if key == 'path':
-      known = _naming(table, known, files) or _naming(
-        table, list(table.columns), files
-      )
+      known = _naming(table, known, files)
     if known:
       columns[key] = known[0]
   if not has_heading and 'path' in columns:
@@ -236,18 +241,21 @@ def _identify(
   return _Table(path, table, columns)
 
 
-def _naming(
-  table: pd.DataFrame, columns: list[str], files: _Files
-) -> list[str]:
-  """Of some columns those that name images, the best first."""
-  counts = {
-    column: sum(
-      bool(files.find(cell, frozenset())) for cell in set(table[column]) if cell
-    )
-    for column in dict.fromkeys(columns)
-  }
-  named = [column for column in counts if counts[column]]
-  return sorted(named, key=lambda column: -counts[column])
+def _naming(table: pd.DataFrame, usual: list[str], files: _Files) -> list[str]:
+  """The columns that name images, the best first.
+
+  Whole file names count more than what may be a running number; of columns
+  that have as many, those of usual names come first.
+  """
+  ranked = []
+  for column in table.columns:
+    cells = [cell for cell in set(table[column]) if cell]
+    named = sum(bool(files.find(cell, frozenset())) for cell in cells)
+    whole = sum(files.has_name(cell) for cell in cells)
+    place = usual.index(column) if column in usual else len(usual)
+    if named:
+      ranked.append(((-whole, place, -named), column))
+  return [column for _, column in sorted(ranked)]
 
 
 def _scope(path: str) -> frozenset[str]:
@@ -259,8 +267,10 @@ def _cells(table: _Table, key: str) -> Iterator[str]:
   if key not in table.columns:
     yield from [''] * len(table.cells)
     return
+  # A class may be called none, or NA.
+  empty = _EMPTY[:2] if key == 'label' else _EMPTY
   for cell in table.cells[table.columns[key]]:
-    yield '' if cell.casefold() in _EMPTY else cell
+    yield '' if cell.casefold() in empty else cell
 
 
 def join(
@@ -292,7 +302,7 @@ def join(
       raise InputError(
         f'{path}: no column names images of the source. Its columns are '
         f'{", ".join(map(repr, _parse(path, data).iloc[0]))}; choose with '
-        "config.data.columns=('path=COLUMN','label=COLUMN')"
+        "config.data.columns=\"('path=COLUMN','label=COLUMN')\""
       )
     columns |= table.columns
     scope = _scope(path)
@@ -310,26 +320,31 @@ def join(
       row = Row(label, patient, part)
       if by_path.setdefault(matches[0], row) != row:
         raise InputError(
-          f'{path}: two rows of {matches[0]} differ: '
-          f'{by_path[matches[0]]} and {row}'
+          f'{path}: two rows of {matches[0]} differ: {row.label!r} '
+          f'{row.patient!r} {row.part!r} and what stands before; give '
+          "config.data.table='' to do without it, or another table"
         )
   return Joined(by_path, columns, tuple(missing), tuple(tables))
 
 
-def names_images(path: str, data: bytes, paths: Iterable[str]) -> bool:
-  """Whether a file is a table that gives images of a source a label.
+def columns_of(
+  path: str, data: bytes, paths: Iterable[str], given_columns: Sequence[str]
+) -> dict[str, str]:
+  """What the columns of a file are, if it is a table that names images.
 
   Args:
     path: of the table.
     data: its content.
     paths: of all images.
+    given_columns: `config.data.columns`.
 
   Returns:
-    Whether it is.
+    Its columns by what they are; {} if it is no such table.
   """
+  if set(names.words(names.stem(path))) & _NO_TRUTH:
+    return {}
   try:
-    table = _parse(path, data)
+    table = _identify(path, _parse(path, data), _Files(paths), given_columns)
   except InputError:
-    return False
-  known = _identify(path, table, _Files(paths), ())
-  return known is not None and 'label' in known.columns
+    return {}
+  return {} if table is None else table.columns

@@ -87,7 +87,7 @@ def describe(
     classes = {}
   in_parts = collections.Counter(part for part in catalogue.parts if part)
   known = [part for part in PARTS if part in in_parts]
-  parts = {p: in_parts[p] for p in known or sorted(in_parts)}
+  parts = {p: in_parts[p] for p in [*known, *sorted({*in_parts} - {*known})]}
   left_out = {
     reason: len(paths) for reason, paths in catalogue.notes.left_out.items()
   } | {
