@@ -110,6 +110,31 @@ def _decode_tiff(data: bytes, options: Options, is_mask: bool) -> Decoded:
   return Decoded(image, read.orientation, read.bits, read.peak, read.pages > 1)
 
 
+def _is_deep_colour(data: bytes) -> bool:
+  """Whether a file is a PNG of 16 bits a colour, by its header."""
+  return data[:4] == b'\x89PNG' and data[24] == 16 and data[25] in (2, 6)
+
+
+def _deep_colour(
+  data: bytes, white_level: int, orientation: int, is_mask: bool
+) -> Decoded:
+  """A PNG of 16 bits a colour by its white level, which Pillow can't read."""
+  try:
+    import imagecodecs
+  except ImportError:
+    raise BadImageError(
+      '16-bit colour with config.data.white_level needs: pip install '
+      "'leukemia_jax[tiff]'"
+    ) from None
+  values = imagecodecs.png_decode(data)[..., :3]
+  if is_mask:
+    scaled = np.minimum(values, 255)
+  else:
+    scaled = np.round(values * (255.0 / white_level)).clip(0, 255)
+  image = Image.fromarray(scaled.astype(np.uint8))
+  return Decoded(image, orientation, 16, int(values.max()), False)
+
+
 def _decode_by_pillow(data: bytes, options: Options, is_mask: bool) -> Decoded:
   with Image.open(io.BytesIO(data), formats=FORMATS) as image:
     width, height = image.size
@@ -120,7 +145,13 @@ def _decode_by_pillow(data: bytes, options: Options, is_mask: bool) -> Decoded:
       )
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     is_multipage = getattr(image, 'is_animated', False)
+    if options.white_level and _is_deep_colour(data):
+      return _deep_colour(data, options.white_level, orientation, is_mask)
     image.load()
+    if _is_deep_colour(data):
+      # Pillow keeps the higher 8 bits.
+      peak = 257 * int(np.asarray(image.convert('RGB')).max())
+      return Decoded(image, orientation, 16, peak, is_multipage)
     if not image.mode.startswith('I'):
       return Decoded(image, orientation, 8, 0, is_multipage)
     grey = _to_8_bits(image, options.white_level, is_mask)

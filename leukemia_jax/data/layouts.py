@@ -444,6 +444,7 @@ def read(
   _spell_alike(images)
   how['masks'] = 'names' if pairs.masks else ''
   left_out['masks of another kind'] = pairs.other_kinds
+  left_out['beside images and masks'] = pairs.outside
   used = {image.path for image in images}
   return Reading(
     entries=tuple(
@@ -466,13 +467,13 @@ def read(
     warnings=(
       *warnings,
       *patient_warnings,
-      *_left_out_warnings(left_out.get('no class', ()), pairs.kinds),
+      *_left_out_warnings(left_out.get('no class', ()), pairs),
     ),
   )
 
 
 def _left_out_warnings(
-  unlabelled: Sequence[str], mask_kinds: Sequence[str]
+  unlabelled: Sequence[str], pairs: Pairs
 ) -> Iterable[str]:
   if unlabelled:
     yield (
@@ -480,8 +481,14 @@ def _left_out_warnings(
       f'{levels.listed(unlabelled)}. config.data.table or config.data.label '
       'gives them one'
     )
-  if mask_kinds:
+  if pairs.kinds:
     yield (
       'images have several masks, none of which is read: choose by '
-      f'config.data.mask_suffix, one of {", ".join(mask_kinds)}'
+      f'config.data.mask_suffix, one of {", ".join(pairs.kinds)}'
+    )
+  if pairs.outside:
+    yield (
+      f'{len(pairs.outside)} images lie beside the trees of images and masks, '
+      f'and are left out: {levels.listed(pairs.outside)}. To use them, give a '
+      'config.data.source that holds them alone'
     )

@@ -18,6 +18,7 @@ Folders = tuple[str, ...]
 _SEPARATOR = re.compile(r'[ _.\-(\[]')
 # Classes of cells, too: band and segmented neutrophils.
 _CELL_WORDS = frozenset({'seg', 'segs', 'segmented'})
+_SURE_WORDS = frozenset({'mask', 'masks', 'gt', 'groundtruth'})
 _NUMBER = re.compile(r'[ _.\-]*[(\[]?\d+[)\]]?$')
 
 
@@ -50,6 +51,7 @@ class Pairs:
     other_kinds: masks that `suffix` left out.
     kinds: the suffixes or trees to choose from, if there are several; then
       `masks` is empty.
+    outside: files beside a tree of images and one of masks.
   """
 
   folders: dict[str, Folders]
@@ -57,6 +59,7 @@ class Pairs:
   unpaired: tuple[str, ...]
   other_kinds: tuple[str, ...] = ()
   kinds: tuple[str, ...] = ()
+  outside: tuple[str, ...] = ()
 
 
 def _fold(folders: Iterable[str]) -> Folders:
@@ -76,8 +79,22 @@ def _rest(name: str) -> tuple[str, ...]:
   return tuple(word for word in names.words(name) if word not in said)
 
 
-def _trees(paths: Sequence[str]) -> tuple[set[Folders], set[Folders]]:
-  """The folders that are trees of images, and those of masks."""
+class _Trees(NamedTuple):
+  """Folders that say what lies in them.
+
+  Attributes:
+    images: of images.
+    masks: of masks.
+    outside: beside a tree of images and one of masks, and neither.
+  """
+
+  images: set[Folders]
+  masks: set[Folders]
+  outside: set[Folders]
+
+
+def _trees(paths: Sequence[str], suffix: str) -> _Trees:
+  """Finds the trees of images and of masks."""
   children: dict[Folders, dict[str, list[str]]] = {}
   loose: dict[Folders, list[str]] = {}
   for path in paths:
@@ -86,26 +103,84 @@ def _trees(paths: Sequence[str]) -> tuple[set[Folders], set[Folders]]:
     for i, name in enumerate(folders):
       below = children.setdefault(tuple(folders[:i]), {})
       below.setdefault(name, []).append(path)
-  images: set[Folders] = set()
-  masks: set[Folders] = set()
+  trees = _Trees(set(), set(), set())
   for parent, below in children.items():
-    candidates = [name for name in below if _is_mask_name(name)]
+    wanted = {n for n in below if suffix and names.fold(n).endswith(suffix)}
+    candidates = [n for n in below if _is_mask_name(n) or n in wanted]
     others = [name for name in below if name not in candidates]
+    named_so = [n for n in others if _is_image_name(n)]
     for name in candidates:
-      partners = [
-        sibling
-        for sibling in others
-        if _rest(sibling) == _rest(name)
-        and (_rest(sibling) or names.IMAGE_WORDS & set(names.words(sibling)))
-      ]
-      if not partners and not _CELL_WORDS & set(names.words(name)):
-        partners = _matching(parent, below, name, others)
+      partners = _partners(parent, below, name, others)
       if partners:
-        masks.add((*parent, name))
-        images |= {(*parent, partner) for partner in partners}
+        trees.masks.add((*parent, name))
+        trees.images.update((*parent, partner) for partner in partners)
       elif _repeats(parent, below, name, loose.get(parent, [])):
-        masks.add((*parent, name))
-  return images, masks
+        trees.masks.add((*parent, name))
+    if any((*parent, n) in trees.images for n in named_so):
+      trees.outside.update(
+        (*parent, n)
+        for n in others
+        if (*parent, n) not in trees.images and not names.part(n)
+      )
+    elif not candidates:
+      _check_copies(below, named_so, others)
+  return trees
+
+
+def _is_image_name(name: str) -> bool:
+  """Whether a folder is called images, and nothing else."""
+  return (
+    bool(names.words(name)) and not _rest(name) and not (_is_mask_name(name))
+  )
+
+
+def _check_copies(
+  below: dict[str, list[str]], named_so: list[str], others: list[str]
+) -> None:
+  """Refuses images/ and another folder with the same names of files."""
+  if len(named_so) != 1 or len(others) != 2:
+    return
+  stems = [
+    {names.fold(names.stem(path)) for path in below[name]} for name in others
+  ]
+  if len(stems[0]) > 2 and stems[0] == stems[1]:
+    other = next(name for name in others if name not in named_so)
+    raise InputError(
+      f'the folders {named_so[0]} and {other} hold files of the same names, '
+      'and can be read in two ways: as images and their masks, with '
+      f'config.data.mask_suffix={other}, or as two classes, after '
+      f'{named_so[0]} gets the name of its class'
+    )
+
+
+def _partners(
+  parent: Folders, below: dict[str, list[str]], name: str, others: list[str]
+) -> list[str]:
+  """The trees of images that a tree of masks belongs to."""
+  partners = [
+    sibling
+    for sibling in others
+    if _rest(sibling) == _rest(name)
+    and (_rest(sibling) or _is_image_name(sibling))
+  ]
+  if partners or _CELL_WORDS & set(names.words(name)):
+    return partners
+  depth = len(parent) + 1
+  # Else the only folder beside it, or the only one that is called images.
+  called = [n for n in others if names.IMAGE_WORDS & set(names.words(n))]
+  for choice in (others, called):
+    if len(choice) == 1 and (
+      _match(below[name], below[choice[0]], (depth, depth))
+      or (_is_sure(name) and choice is called)
+    ):
+      return choice
+  return []
+
+
+def _is_sure(name: str) -> bool:
+  """Whether a folder can't be but of masks."""
+  words = names.words(name)
+  return bool(_SURE_WORDS & set(words)) or 'ground truth' in ' '.join(words)
 
 
 def _keys(paths: Iterable[str], depth: int) -> set[str]:
@@ -128,16 +203,6 @@ def _match(
   return 2 * len(wanted & _keys(images, depths[1])) >= len(wanted)
 
 
-def _matching(
-  parent: Folders, below: dict[str, list[str]], name: str, others: list[str]
-) -> list[str]:
-  """The one folder beside a tree of masks, if it has images of their names."""
-  depth = len(parent) + 1
-  if len(others) == 1 and _match(below[name], below[others[0]], (depth, depth)):
-    return others
-  return []
-
-
 def _repeats(
   parent: Folders, below: dict[str, list[str]], name: str, loose: list[str]
 ) -> bool:
@@ -151,7 +216,8 @@ def _repeats(
   return bool(beside) and _match(below[name], beside, (depth + 1, depth))
 
 
-def _place(path: str, images: set[Folders], masks: set[Folders]) -> _File:
+def _place(path: str, trees: _Trees) -> _File:
+  images, masks = trees.images, trees.masks
   *folders, _ = path.split('/')
   display: list[str] = []
   compared: list[str] = []
@@ -206,11 +272,15 @@ class _Index:
     same = self.by_rest.get((folders, _rest(stem)), [])
     if len(same) == 1 and _rest(stem):
       return same, ''
-    # A folder of one file a cell, named after its image or beside it.
+    # A folder of one file a cell, named after its image or beside it; or of
+    # one person's masks.
     if folders:
       above = self.stems.get(folders[:-1], {})
       if folders[-1] in above:
         return above[folders[-1]], ''
+      for base, ending in ((stem, ''), *_cuts(stem, above)):
+        if base in above:
+          return above[base], f'{folders[-1]}{ending}'
     if len(stems) == 1:
       return next(iter(stems.values())), ''
     return [], ''
@@ -241,7 +311,10 @@ def _beside(files: list[_File], suffix: str) -> list[_Found]:
     ]
     same = index.by_rest[folders, _rest(stem)]
     partners = [f for f in same if not _is_mask_name(f.key[1])]
-    if cuts:
+    twin = [f for f in stems[stem] if not _ends(f, suffix)]
+    if is_chosen and suffix.startswith('.') and twin:
+      matches.append(_Found(file, twin, suffix))
+    elif cuts:
       # The shortest: x_mask_1 is a mask of x, as x_mask is.
       base, ending = cuts[-1]
       matches.append(_Found(file, stems[base], ending))
@@ -264,8 +337,10 @@ def _ends(file: _File, suffix: str) -> bool:
   name = names.fold(file.path.rpartition('/')[2])
   return any(
     text.endswith(wanted)
-    for text in (name, _kind(names.fold(names.stem(file.path))), file.tree)
-    if text
+    for text in (
+      *(name, _kind(names.fold(names.stem(file.path)))),
+      *map(names.fold, file.path.split('/')[:-1]),
+    )
   )
 
 
@@ -284,12 +359,16 @@ def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
     InputError: two files that differ by their suffix alone are masks of one
       image.
   """
-  image_trees, mask_trees = _trees(paths)
-  files = [_place(path, image_trees, mask_trees) for path in paths]
-  matches = _beside([file for file in files if not file.tree], suffix)
+  trees = _trees(paths, names.fold(suffix))
+  outside = [path for path in paths if _is_below(path, trees.outside)]
+  left = set(paths) - set(outside)
+  files = [_place(path, trees) for path in paths if path in left]
+  beside = [file for file in files if not file.tree]
+  matches = _beside(beside, suffix)
   is_mask = {mask.mask.path for mask in matches}
   images = [f for f in files if not f.tree and f.path not in is_mask]
   index = _Index(images)
+  _check_pairs_of_formats(index)
   matches += [_Found(f, *index.find(f)) for f in files if f.tree]
   matched: dict[str, list[tuple[str, _File]]] = collections.defaultdict(list)
   unpaired, other_kinds = [], []
@@ -304,26 +383,50 @@ def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
       unpaired.append(mask.path)
   _check_twins(matched)
   folders = {image.path: image.folders for image in images}
-  kinds = {kind for own in matched.values() for kind, _ in own}
-  if _tell_apart(kinds):
+  kinds = _tell_apart(
+    [{names.fold(kind): kind for kind, _ in own} for own in matched.values()]
+  )
+  if kinds:
     return Pairs(
-      folders, {}, (), tuple(other_kinds), tuple(sorted(_tell_apart(kinds)))
+      folders, {}, (), tuple(other_kinds), tuple(sorted(kinds)), tuple(outside)
     )
   masks = {
     path: tuple(mask.path for _, mask in own) for path, own in matched.items()
   }
   if masks or unpaired:
     unpaired += [path for path in folders if path not in masks]
-  return Pairs(folders, masks, tuple(unpaired), tuple(other_kinds))
+  return Pairs(
+    folders, masks, tuple(unpaired), tuple(other_kinds), (), tuple(outside)
+  )
 
 
-def _tell_apart(kinds: set[str]) -> set[str]:
-  """What kinds of masks differ by, if there are several."""
-  folded = {names.fold(kind): kind for kind in kinds}
-  if len(folded) < 2:
-    return set()
-  endings = {kind.rpartition('/')[2] for kind in folded.values()}
-  return endings if len(endings) == len(folded) else set(folded.values())
+def _is_below(path: str, folders: set[Folders]) -> bool:
+  above = path.split('/')[:-1]
+  return any(tuple(above[: i + 1]) in folders for i in range(len(above)))
+
+
+def _check_pairs_of_formats(index: _Index) -> None:
+  """Refuses folders in which most images are there in two formats."""
+  for stems in index.stems.values():
+    twice = [files for files in stems.values() if len(files) == 2]
+    if len(twice) > 2 and 2 * len(twice) >= len(stems):
+      first, second = (file.path for file in twice[0])
+      suffixes = [f'.{path.rpartition(".")[2]}' for path in (first, second)]
+      raise InputError(
+        f'{len(twice)} files are there twice, as {first} and {second}. If one '
+        f'is the mask, give config.data.mask_suffix={" or ".join(suffixes)}; '
+        'if they are copies, remove one of each'
+      )
+
+
+def _tell_apart(kinds_of_images: Iterable[dict[str, str]]) -> set[str]:
+  """What masks of one image differ by, if some images have several kinds."""
+  kinds: dict[str, str] = {}
+  for own in kinds_of_images:
+    if len(own) > 1:
+      kinds |= own
+  endings = {kind.rpartition('/')[2] for kind in kinds.values()}
+  return endings if len(endings) == len(kinds) else set(kinds.values())
 
 
 def _check_twins(matched: dict[str, list[tuple[str, _File]]]) -> None:

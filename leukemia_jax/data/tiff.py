@@ -86,7 +86,9 @@ def decode(
       for page in pages[:3]:
         _check(page, len(data), max_pixels)
       first = pages[0]
-      joined = pages if _are_channels(pages) else [first]
+      joined = [first]
+      if _are_channels(pages) and not _is_stack(file):
+        joined = pages
       planes = [_read(page, data) for page in joined]
       values = planes[0] if len(planes) == 1 else np.stack(planes, -1)
       bits = int(first.bitspersample)
@@ -109,13 +111,14 @@ def decode(
 
 def _full_pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
   """The pages that are no thumbnails."""
-  pages = []
+  pages: list[tifffile.TiffPage] = []
+  thumbnails: list[tifffile.TiffPage] = []
   for i, page in enumerate(file.pages):
     if i == _MOST_PAGES:
       raise UnreadableError(f'more than {_MOST_PAGES} pages')
     full = page.aspage()
-    if not full.is_reduced:
-      pages.append(full)
+    (thumbnails if full.is_reduced else pages).append(full)
+  pages = pages or thumbnails
   if not pages:
     raise UnreadableError('damaged: it has no page')
   return pages
@@ -188,6 +191,11 @@ def _are_channels(pages: list[tifffile.TiffPage]) -> bool:
     and (page.shape, page.dtype) == (pages[0].shape, pages[0].dtype)
     for page in pages
   )
+
+
+def _is_stack(file: tifffile.TiffFile) -> bool:
+  """Whether a file says that its pages are planes or times."""
+  return any(axis in 'ZT' for axis in file.series[0].axes)
 
 
 def _read(page: tifffile.TiffPage, data: bytes) -> np.ndarray:
