@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from leukemia_jax.data import levels, mask_pairs, names
 from leukemia_jax.data.levels import Image
-from leukemia_jax.data.mask_pairs import Folders, Pairs
+from leukemia_jax.data.mask_pairs import Pairs
+from leukemia_jax.data.mask_trees import Folders
 from leukemia_jax.data.tables import Joined
 from leukemia_jax.errors import InputError
 

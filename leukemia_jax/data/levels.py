@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from leukemia_jax.data import names
-from leukemia_jax.data.mask_pairs import Folders
+from leukemia_jax.data.mask_trees import Folders
 from leukemia_jax.errors import InputError
 
 

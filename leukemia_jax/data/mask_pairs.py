@@ -11,14 +11,11 @@ import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from leukemia_jax.data import names
+from leukemia_jax.data import mask_trees, names
+from leukemia_jax.data.mask_trees import Folders, Trees
 from leukemia_jax.errors import InputError
 
-Folders = tuple[str, ...]
 _SEPARATOR = re.compile(r'[ _.\-(\[]')
-# Classes of cells, too: band and segmented neutrophils.
-_CELL_WORDS = frozenset({'seg', 'segs', 'segmented'})
-_SURE_WORDS = frozenset({'mask', 'masks', 'gt', 'groundtruth'})
 _NUMBER = re.compile(r'[ _.\-]*[(\[]?\d+[)\]]?$')
 
 
@@ -62,179 +59,34 @@ class Pairs:
   outside: tuple[str, ...] = ()
 
 
-def _fold(folders: Iterable[str]) -> Folders:
-  return tuple(map(names.fold, folders))
-
-
-def _is_mask_name(name: str) -> bool:
-  words = names.words(name)
-  return bool(names.MASK_WORDS & set(words)) or 'ground truth' in ' '.join(
-    words
-  )
-
-
-def _rest(name: str) -> tuple[str, ...]:
-  """A folder's words besides those that say images or masks."""
-  said = names.IMAGE_WORDS | names.MASK_WORDS | {'ground', 'truth'}
-  return tuple(word for word in names.words(name) if word not in said)
-
-
-class _Trees(NamedTuple):
-  """Folders that say what lies in them.
-
-  Attributes:
-    images: of images.
-    masks: of masks.
-    outside: beside a tree of images and one of masks, and neither.
-  """
-
-  images: set[Folders]
-  masks: set[Folders]
-  outside: set[Folders]
-
-
-def _trees(paths: Sequence[str], suffix: str) -> _Trees:
-  """Finds the trees of images and of masks."""
-  children: dict[Folders, dict[str, list[str]]] = {}
-  loose: dict[Folders, list[str]] = {}
-  for path in paths:
-    *folders, _ = path.split('/')
-    loose.setdefault(tuple(folders), []).append(path)
-    for i, name in enumerate(folders):
-      below = children.setdefault(tuple(folders[:i]), {})
-      below.setdefault(name, []).append(path)
-  trees = _Trees(set(), set(), set())
-  for parent, below in children.items():
-    wanted = {n for n in below if suffix and names.fold(n).endswith(suffix)}
-    candidates = [n for n in below if _is_mask_name(n) or n in wanted]
-    others = [name for name in below if name not in candidates]
-    named_so = [n for n in others if _is_image_name(n)]
-    for name in candidates:
-      partners = _partners(parent, below, name, others)
-      if partners:
-        trees.masks.add((*parent, name))
-        trees.images.update((*parent, partner) for partner in partners)
-      elif _repeats(parent, below, name, loose.get(parent, [])):
-        trees.masks.add((*parent, name))
-    if any((*parent, n) in trees.images for n in named_so):
-      trees.outside.update(
-        (*parent, n)
-        for n in others
-        if (*parent, n) not in trees.images and not names.part(n)
-      )
-    elif not candidates:
-      _check_copies(below, named_so, others)
-  return trees
-
-
-def _is_image_name(name: str) -> bool:
-  """Whether a folder is called images, and nothing else."""
-  return (
-    bool(names.words(name)) and not _rest(name) and not (_is_mask_name(name))
-  )
-
-
-def _check_copies(
-  below: dict[str, list[str]], named_so: list[str], others: list[str]
-) -> None:
-  """Refuses images/ and another folder with the same names of files."""
-  if len(named_so) != 1 or len(others) != 2:
-    return
-  stems = [
-    {names.fold(names.stem(path)) for path in below[name]} for name in others
-  ]
-  if len(stems[0]) > 2 and stems[0] == stems[1]:
-    other = next(name for name in others if name not in named_so)
-    raise InputError(
-      f'the folders {named_so[0]} and {other} hold files of the same names, '
-      'and can be read in two ways: as images and their masks, with '
-      f'config.data.mask_suffix={other}, or as two classes, after '
-      f'{named_so[0]} gets the name of its class'
-    )
-
-
-def _partners(
-  parent: Folders, below: dict[str, list[str]], name: str, others: list[str]
-) -> list[str]:
-  """The trees of images that a tree of masks belongs to."""
-  partners = [
-    sibling
-    for sibling in others
-    if _rest(sibling) == _rest(name)
-    and (_rest(sibling) or _is_image_name(sibling))
-  ]
-  if partners or _CELL_WORDS & set(names.words(name)):
-    return partners
-  depth = len(parent) + 1
-  # Else the only folder beside it, or the only one that is called images.
-  called = [n for n in others if names.IMAGE_WORDS & set(names.words(n))]
-  for choice in (others, called):
-    if len(choice) == 1 and (
-      _match(below[name], below[choice[0]], (depth, depth))
-      or (_is_sure(name) and choice is called)
-    ):
-      return choice
-  return []
-
-
-def _is_sure(name: str) -> bool:
-  """Whether a folder can't be but of masks."""
-  words = names.words(name)
-  return bool(_SURE_WORDS & set(words)) or 'ground truth' in ' '.join(words)
-
-
-def _keys(paths: Iterable[str], depth: int) -> set[str]:
-  """Paths below a depth of folders, without suffixes of masks and files."""
-  keys = set()
-  for path in paths:
-    *folders, name = path.split('/')[depth:]
-    words = names.words(names.stem(name))
-    said = names.IMAGE_WORDS | names.MASK_WORDS
-    rest = ' '.join(word for word in words if word not in said)
-    keys.add('/'.join((*_fold(folders), rest)))
-  return keys
-
-
-def _match(
-  masks: list[str], images: list[str], depths: tuple[int, int]
-) -> bool:
-  """Whether half of the masks have images of their names."""
-  wanted = _keys(masks, depths[0])
-  return 2 * len(wanted & _keys(images, depths[1])) >= len(wanted)
-
-
-def _repeats(
-  parent: Folders, below: dict[str, list[str]], name: str, loose: list[str]
-) -> bool:
-  """Whether a tree of masks repeats what lies beside it."""
-  if _CELL_WORDS & set(names.words(name)):
-    return False
-  beside = loose + [
-    p for sibling in below if sibling != name for p in below[sibling]
-  ]
-  depth = len(parent)
-  return bool(beside) and _match(below[name], beside, (depth + 1, depth))
-
-
-def _place(path: str, trees: _Trees) -> _File:
-  images, masks = trees.images, trees.masks
+def _place(path: str, trees: Trees) -> _File:
   *folders, _ = path.split('/')
   display: list[str] = []
   compared: list[str] = []
   tree = ''
   for i, name in enumerate(folders):
     prefix, key = tuple(folders[: i + 1]), names.fold(name)
-    if prefix in masks or prefix in images:
-      tree = tree or (name if prefix in masks else '')
-      key = ' '.join(_rest(name))
-      if names.IMAGE_WORDS & set(names.words(name)) or prefix in masks:
+    if prefix in trees.masks:
+      tree, key = tree or name, trees.masks[prefix]
+    elif prefix in trees.images:
+      key = trees.images[prefix]
+      if names.IMAGE_WORDS & set(names.words(name)):
         name = key
     # Archives that unpack into a folder of their own name nest it.
     if key and key not in compared[-1:]:
-      display.append(names.normalise(name))
       compared.append(key)
+      if prefix not in trees.images or _says_more(prefix, trees):
+        display.append(names.normalise(name))
   stem = names.fold(names.stem(path))
   return _File(path, tuple(display), (tuple(compared), stem), tree)
+
+
+def _says_more(prefix: Folders, trees: Trees) -> bool:
+  """Whether a tree of images is also a part, or one of several classes."""
+  beside = {
+    said for place, said in trees.images.items() if place[:-1] == prefix[:-1]
+  }
+  return bool(names.part(prefix[-1])) or len(beside) > 1
 
 
 def _cuts(stem: str, stems: Container[str]) -> Iterator[tuple[str, str]]:
@@ -259,7 +111,7 @@ class _Index:
     for image in images:
       folders, stem = image.key
       self.stems.setdefault(folders, {}).setdefault(stem, []).append(image)
-      self.by_rest.setdefault((folders, _rest(stem)), []).append(image)
+      self.by_rest.setdefault((folders, names.rest(stem)), []).append(image)
 
   def find(self, mask: _File) -> tuple[list[_File], str]:
     """The images of a mask in a tree, and its suffix."""
@@ -269,8 +121,11 @@ class _Index:
       return stems[stem], ''
     for base, ending in _cuts(stem, stems):
       return stems[base], ending
-    same = self.by_rest.get((folders, _rest(stem)), [])
-    if len(same) == 1 and _rest(stem):
+    # nnU-Net numbers the channels of its images.
+    if f'{stem}_0000' in stems:
+      return stems[f'{stem}_0000'], ''
+    same = self.by_rest.get((folders, names.rest(stem)), [])
+    if len(same) == 1 and names.rest(stem):
       return same, ''
     # A folder of one file a cell, named after its image or beside it; or of
     # one person's masks.
@@ -301,16 +156,16 @@ def _beside(files: list[_File], suffix: str) -> list[_Found]:
   for file in files:
     folders, stem = file.key
     is_chosen = bool(suffix) and _ends(file, suffix)
-    if not is_chosen and not _is_mask_name(stem):
+    if not is_chosen and not names.is_mask(stem):
       continue
     stems = index.stems[folders]
     cuts = [
       (base, ending)
       for base, ending in _cuts(stem, stems)
-      if is_chosen or _is_mask_name(ending)
+      if is_chosen or names.is_mask(ending)
     ]
-    same = index.by_rest[folders, _rest(stem)]
-    partners = [f for f in same if not _is_mask_name(f.key[1])]
+    same = index.by_rest[folders, names.rest(stem)]
+    partners = [f for f in same if not names.is_mask(f.key[1])]
     twin = [f for f in stems[stem] if not _ends(f, suffix)]
     if is_chosen and suffix.startswith('.') and twin:
       matches.append(_Found(file, twin, suffix))
@@ -359,7 +214,7 @@ def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
     InputError: two files that differ by their suffix alone are masks of one
       image.
   """
-  trees = _trees(paths, names.fold(suffix))
+  trees = mask_trees.find(paths, names.fold(suffix))
   outside = [path for path in paths if _is_below(path, trees.outside)]
   left = set(paths) - set(outside)
   files = [_place(path, trees) for path in paths if path in left]
@@ -369,9 +224,20 @@ def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
   images = [f for f in files if not f.tree and f.path not in is_mask]
   index = _Index(images)
   _check_pairs_of_formats(index)
+  derived = _derived(index)
+  if derived and not suffix:
+    base, file, ending = derived[0]
+    raise InputError(
+      f'{len(derived)} files are named as another one and more, such as {base} '
+      f'and {file}. If these are masks, give config.data.mask_suffix={ending}; '
+      'if they are copies or drawings, remove them'
+    )
+  other_kinds = [file for _, file, _ in derived]
+  images = [f for f in images if f.path not in set(other_kinds)]
+  index = _Index(images)
   matches += [_Found(f, *index.find(f)) for f in files if f.tree]
   matched: dict[str, list[tuple[str, _File]]] = collections.defaultdict(list)
-  unpaired, other_kinds = [], []
+  unpaired = []
   for mask, owners, ending in matches:
     if suffix and not _ends(mask, suffix):
       other_kinds.append(mask.path)
@@ -417,6 +283,36 @@ def _check_pairs_of_formats(index: _Index) -> None:
         f'is the mask, give config.data.mask_suffix={" or ".join(suffixes)}; '
         'if they are copies, remove one of each'
       )
+
+
+def _derived(index: _Index) -> list[tuple[str, str, str]]:
+  """Files of a folder whose names are most others' and a word more.
+
+  Returns:
+    The other file, the file, and the word with its sign, of each.
+  """
+  found_by_ending: dict[str, list[tuple[str, str, str]]] = (
+    collections.defaultdict(list)
+  )
+  total: collections.Counter[str] = collections.Counter()
+  for folders, stems in index.stems.items():
+    for stem, files in stems.items():
+      for base, ending in _cuts(stem, stems):
+        ending = _kind(ending)
+        if sum(c.isalpha() for c in ending) > 2:
+          found_by_ending[ending].append(
+            (stems[base][0].path, files[0].path, ending)
+          )
+          total[ending] += 1
+          break
+    del folders
+  number = sum(len(stems) for stems in index.stems.values())
+  return [
+    entry
+    for ending, entries in found_by_ending.items()
+    if len(entries) > 2 and 3 * len(entries) >= number
+    for entry in entries
+  ]
 
 
 def _tell_apart(kinds_of_images: Iterable[dict[str, str]]) -> set[str]:

@@ -134,6 +134,18 @@ def matching(pattern: str, paths: Collection[str]) -> list[str]:
   ]
 
 
+def is_mask(name: str) -> bool:
+  """Whether a folder or file is called a mask."""
+  own = words(name)
+  return bool(MASK_WORDS & set(own)) or 'ground truth' in ' '.join(own)
+
+
+def rest(name: str) -> tuple[str, ...]:
+  """A folder's words besides those that say images or masks."""
+  said = IMAGE_WORDS | MASK_WORDS | {'ground', 'truth'}
+  return tuple(word for word in words(name) if word not in said)
+
+
 def is_unlabelled(name: str) -> bool:
   """Whether a folder says that its images have no label."""
   return bool(_UNLABELLED_WORDS & set(words(name)))

@@ -1,0 +1,158 @@
+"""Which folders are trees of masks, and of the images that these belong to."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from leukemia_jax.data import names
+from leukemia_jax.errors import InputError
+
+Folders = tuple[str, ...]
+# Classes of cells, too: band and segmented neutrophils.
+_CELL_WORDS = frozenset({'seg', 'segs', 'segmented'})
+_SURE_WORDS = frozenset({'mask', 'masks', 'gt', 'groundtruth'})
+
+
+class Trees(NamedTuple):
+  """Folders that say what lies in them.
+
+  Attributes:
+    images: of images, each with what else its name says.
+    masks: of masks, likewise: both sides of a pair say the same.
+    outside: beside a tree of images and one of masks, and neither.
+  """
+
+  images: dict[Folders, str]
+  masks: dict[Folders, str]
+  outside: set[Folders]
+
+
+def find(paths: Sequence[str], suffix: str) -> Trees:
+  """Finds the trees of images and of masks."""
+  children: dict[Folders, dict[str, list[str]]] = {}
+  loose: dict[Folders, list[str]] = {}
+  for path in paths:
+    *folders, _ = path.split('/')
+    loose.setdefault(tuple(folders), []).append(path)
+    for i, name in enumerate(folders):
+      below = children.setdefault(tuple(folders[:i]), {})
+      below.setdefault(name, []).append(path)
+  trees = Trees({}, {}, set())
+  for parent, below in children.items():
+    wanted = {n for n in below if suffix and names.fold(n).endswith(suffix)}
+    candidates = [n for n in below if names.is_mask(n) or n in wanted]
+    others = [name for name in below if name not in candidates]
+    named_so = [n for n in others if _is_image_name(n)]
+    for name in candidates:
+      said = ' '.join(names.rest(name))
+      partners = _alike(name, others)
+      if not partners:
+        said = ''
+        partners = _matching(parent, below, name, others)
+      if partners:
+        trees.masks[*parent, name] = said
+        trees.images.update({(*parent, p): said for p in partners})
+      elif _repeats(parent, below, name, loose.get(parent, [])):
+        trees.masks[*parent, name] = ''
+    if any((*parent, n) in trees.images for n in named_so):
+      trees.outside.update(
+        (*parent, n)
+        for n in others
+        if (*parent, n) not in trees.images and not names.part(n)
+      )
+    elif not candidates:
+      _check_copies(below, named_so, others)
+  return trees
+
+
+def _is_image_name(name: str) -> bool:
+  """Whether a folder is called images, and nothing else."""
+  return (
+    bool(names.words(name))
+    and not names.rest(name)
+    and not (names.is_mask(name))
+  )
+
+
+def _check_copies(
+  below: dict[str, list[str]], named_so: list[str], others: list[str]
+) -> None:
+  """Refuses images/ and another folder with the same names of files."""
+  if len(named_so) != 1 or len(others) != 2:
+    return
+  stems = [
+    {names.fold(names.stem(path)) for path in below[name]} for name in others
+  ]
+  if len(stems[0]) > 2 and stems[0] == stems[1]:
+    other = next(name for name in others if name not in named_so)
+    raise InputError(
+      f'the folders {named_so[0]} and {other} hold files of the same names, '
+      'and can be read in two ways: as images and their masks, with '
+      f'config.data.mask_suffix={other}, or as two classes, after '
+      f'{named_so[0]} gets the name of its class'
+    )
+
+
+def _alike(name: str, others: list[str]) -> list[str]:
+  """The trees of images whose names say the same as that of a tree of masks."""
+  return [
+    sibling
+    for sibling in others
+    if names.rest(sibling) == names.rest(name)
+    and (names.rest(sibling) or _is_image_name(sibling))
+  ]
+
+
+def _matching(
+  parent: Folders, below: dict[str, list[str]], name: str, others: list[str]
+) -> list[str]:
+  """The only folder beside a tree of masks, or the only one called images."""
+  if _CELL_WORDS & set(names.words(name)):
+    return []
+  depth = len(parent) + 1
+  called = [n for n in others if names.IMAGE_WORDS & set(names.words(n))]
+  for choice in (others, called):
+    if len(choice) == 1 and (
+      _match(below[name], below[choice[0]], (depth, depth))
+      or (_is_sure(name) and choice is called)
+    ):
+      return choice
+  return []
+
+
+def _is_sure(name: str) -> bool:
+  """Whether a folder can't be but of masks."""
+  words = names.words(name)
+  return bool(_SURE_WORDS & set(words)) or 'ground truth' in ' '.join(words)
+
+
+def _keys(paths: Iterable[str], depth: int) -> set[str]:
+  """Paths below a depth of folders, without suffixes of masks and files."""
+  keys = set()
+  for path in paths:
+    *folders, name = path.split('/')[depth:]
+    words = names.words(names.stem(name))
+    said = names.IMAGE_WORDS | names.MASK_WORDS
+    rest = ' '.join(word for word in words if word not in said)
+    keys.add('/'.join((*map(names.fold, folders), rest)))
+  return keys
+
+
+def _match(
+  masks: list[str], images: list[str], depths: tuple[int, int]
+) -> bool:
+  """Whether half of the masks have images of their names."""
+  wanted = _keys(masks, depths[0])
+  return 2 * len(wanted & _keys(images, depths[1])) >= len(wanted)
+
+
+def _repeats(
+  parent: Folders, below: dict[str, list[str]], name: str, loose: list[str]
+) -> bool:
+  """Whether a tree of masks repeats what lies beside it."""
+  if _CELL_WORDS & set(names.words(name)):
+    return False
+  beside = loose + [
+    p for sibling in below if sibling != name for p in below[sibling]
+  ]
+  depth = len(parent)
+  return bool(beside) and _match(below[name], beside, (depth + 1, depth))
