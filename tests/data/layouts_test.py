@@ -262,6 +262,52 @@ def test_tables(separator, form, heading, with_mark, seed):
   assert not joined.missing
 
 
+def test_whole_file_names_count_more_than_numbers():
+  paths = [f'im/{i}.png' for i in range(4)]
+  text = 'id,Datei,label\n0,3.png,x\n1,2.png,y\n2,1.png,x\n3,0.png,y\n'
+  joined = table(text, paths)
+  assert joined.columns['path'] == 'Datei'
+  assert [joined.by_path[p].label for p in paths] == ['y', 'x', 'y', 'x']
+
+
+@pytest.mark.parametrize(
+  ('values', 'expected'),
+  [
+    (('train', 'test', 'exclude'), ['test', 'train']),
+    (('TR', 'TS', 'hold-out'), ['test', 'test', 'train']),
+    (('0', '1', '2'), ['fold_0', 'fold_1', 'fold_2']),
+    (('training', 'external validation'), ['test', 'train']),
+  ],
+)
+def test_parts_of_a_table(values, expected):
+  paths = [f'im/{i}.png' for i in range(len(values))]
+  lines = [f'{i}.png,x,{value}' for i, value in enumerate(values)]
+  joined = table('\n'.join(['file,label,split', *lines]), paths)
+  reading = layouts.read(paths, None, joined)
+  assert sorted(entry.part for entry in reading.entries) == expected
+
+
+def test_a_part_that_is_none_is_refused():
+  paths = ['im/0.png', 'im/1.png']
+  joined = table('file,label,split\n0.png,x,train\n1.png,y,discovery\n', paths)
+  with pytest.raises(InputError, match="calls a part 'discovery'"):
+    layouts.read(paths, None, joined)
+  joined = table(
+    'file,label,split\n0.png,x,train\n1.png,y,discovery\n', paths, ('part=',)
+  )
+  assert {e.part for e in layouts.read(paths, None, joined).entries} == {''}
+
+
+def test_a_patient_pattern_that_is_suggested_fits():
+  paths = [
+    f'{c}/img_{i:03d}_patient_{i // 2:02d}.png' for c in 'xy' for i in range(6)
+  ]
+  reading = layouts.read(paths)
+  pattern = reading.warnings[0].partition("'")[2].rpartition("'")[0]
+  found = layouts.read(paths, layouts.Options(patient=pattern))
+  assert {e.patient for e in found.entries} == {'00', '01', '02'}
+
+
 def test_tables_that_cannot_be_used():
   paths = ['a/1.png', 'b/1.png', 'c/2.png']
   with pytest.raises(InputError, match="'1.png' may be a/1.png or b/1.png"):
