@@ -83,11 +83,11 @@ def _check_copies(
     {names.fold(names.stem(path)) for path in below[name]} for name in others
   ]
   if len(stems[0]) > 2 and stems[0] == stems[1]:
-    other = next(name for name in others if name not in named_so)
+    sibling = next(name for name in others if name not in named_so)
     raise InputError(
-      f'the folders {named_so[0]} and {other} hold files of the same names, '
+      f'the folders {named_so[0]} and {sibling} hold files of the same names, '
       'and can be read in two ways: as images and their masks, with '
-      f'config.data.mask_suffix={other}, or as two classes, after '
+      f'config.data.mask_suffix={sibling}, or as two classes, after '
       f'{named_so[0]} gets the name of its class'
     )
 
@@ -109,11 +109,11 @@ def _matching(
   if _CELL_WORDS & set(names.words(name)):
     return []
   depth = len(parent) + 1
-  called = [n for n in others if names.IMAGE_WORDS & set(names.words(n))]
-  for choice in (others, called):
+  by_name = [n for n in others if names.IMAGE_WORDS & set(names.words(n))]
+  for choice in (others, by_name):
     if len(choice) == 1 and (
       _match(below[name], below[choice[0]], (depth, depth))
-      or (_is_sure(name) and choice is called)
+      or (_is_sure(name) and choice is by_name)
     ):
       return choice
   return []

@@ -191,7 +191,7 @@ def patient_pattern(name: str) -> str:
   match = _PATIENT.search(fold(name))
   if match is None:
     return ''
-  word = normalise(name)[match.start() : match.end()]
+  word = normalise(name)[slice(*match.span())]
   word = re.sub(r'[A-Za-z]?\d.*$', '', word.lstrip('_- .'))
   return f'{re.escape(word)}([A-Za-z]?\\d+)' if word else ''
 
