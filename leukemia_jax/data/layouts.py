@@ -7,11 +7,10 @@ with the key that chooses.
 
 import collections
 import dataclasses
-import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from leukemia_jax.data import levels, mask_pairs, names
+from leukemia_jax.data import levels, mask_pairs, names, patients
 from leukemia_jax.data.levels import Image
 from leukemia_jax.data.mask_pairs import Pairs
 from leukemia_jax.data.mask_trees import Folders
@@ -85,16 +84,6 @@ class Reading:
   warnings: tuple[str, ...]
 
 
-def _search(pattern: str, text: str) -> str | None:
-  """The first group of a match, or all of it; None without one."""
-  match = re.search(pattern, names.normalise(text), re.IGNORECASE)
-  if match is None:
-    return None
-  return next(
-    (group for group in match.groups() if group is not None), match[0]
-  )
-
-
 def _set_parts(
   images: list[Image], options: Options, joined: Joined | None
 ) -> str:
@@ -144,7 +133,7 @@ def _set_labels(
   """Finds the classes; says where from, '' if there are none."""
   if options.label:
     for image in images:
-      image.label = (_search(options.label, image.path) or '').strip()
+      image.label = (names.search(options.label, image.path) or '').strip()
     if not any(image.label for image in images):
       raise InputError(
         f'config.data.label={options.label!r} is found in no path, such as '
@@ -172,11 +161,11 @@ def _set_labels(
     if len(image.folders) > level:
       image.label = image.folders[level]
   _check_loose(images, level)
-  patients = {i.label for i in images if names.are_patients([i.label])}
-  if patients:
-    others = {image.label for image in images} - patients - {''}
+  persons = {i.label for i in images if names.are_patients([i.label])}
+  if persons:
+    others = {image.label for image in images} - persons - {''}
     raise InputError(
-      f'the folders {levels.listed(patients)} are named as patients, and lie '
+      f'the folders {levels.listed(persons)} are named as patients, and lie '
       f'where {levels.listed(others)} are classes. Give config.data.label, a '
       'regular expression that finds the class in the path'
     )
@@ -245,148 +234,6 @@ def _check_unlabelled(images: list[Image], options: Options) -> None:
       )
 
 
-def _set_patients(
-  images: list[Image], options: Options, joined: Joined | None
-) -> tuple[str, list[str]]:
-  """Finds the patients; says where from, and warns where some may be."""
-  wanted = options.patient
-  table = {}
-  if joined is not None and 'patient' in joined.columns:
-    table = {path: row.patient for path, row in joined.by_path.items()}
-  if not wanted:
-    return '', []
-  if wanted == 'auto':
-    return _auto_patients(images, table, joined)
-  if wanted == 'folder':
-    others = levels.other_levels(images)
-    if len(others) != 1:
-      raise InputError(_which_folder(images, others))
-    _take_level(images, others[0])
-    return 'folders', _partly_known(images)
-  if match := re.fullmatch(r'folder:([1-9]\d*)', wanted):
-    number = int(match[1])
-    for image in images:
-      above = image.path.split('/')[:-1]
-      if len(above) < number:
-        raise InputError(
-          f'config.data.patient={wanted}: {image.path} lies in {len(above)} '
-          'folders; give a lower number or a regular expression'
-        )
-      image.patient = names.normalise(above[number - 1])
-    return f'folder {number} of the path', _partly_known(images)
-  texts = [table.get(image.path) or image.path for image in images]
-  patients = [_search(wanted, text) for text in texts]
-  misses = [
-    text for text, patient in zip(texts, patients, strict=True) if not patient
-  ]
-  if misses:
-    raise InputError(
-      f'config.data.patient={wanted!r} is not found in {len(misses)} of '
-      f'{len(images)} paths: {levels.listed(misses)}. Mend it, or give '
-      "config.data.patient='' for none"
-    )
-  for image, patient in zip(images, patients, strict=True):
-    image.patient = patient or ''
-  return 'config.data.patient', []
-
-
-def _auto_patients(
-  images: list[Image], table: dict[str, str], joined: Joined | None
-) -> tuple[str, list[str]]:
-  """The table's patients, else a folder level that is clearly of patients."""
-  if any(table.values()):
-    assert joined is not None
-    column = joined.columns['patient']
-    if not all(names.is_image(text) for text in table.values() if text):
-      for image in images:
-        image.patient = table.get(image.path, '')
-      return f'column {column!r}', []
-    return '', [
-      f'column {column!r} holds file names, so no patients are known: give '
-      'config.data.patient, a regular expression with one group, such as '
-      f'{_suggest(list(table.values()))}'
-    ]
-  level = levels.patient_level(images)
-  if level is not None:
-    _take_level(images, level)
-    return 'folders', _partly_known(images)
-  others = levels.other_levels(images)
-  if others:
-    return '', [_which_folder(images, others)]
-  stems = [names.stem(image.path) for image in images]
-  if names.are_patients(stems):
-    return '', [
-      'file names hold what may be a patient: if so, give config.data.patient, '
-      f'a regular expression with one group, such as {_suggest(stems)}'
-    ]
-  return '', []
-
-
-def _suggest(texts: Sequence[str]) -> str:
-  """A regular expression that may find patients in names."""
-  return f"'{names.patient_pattern(names.stem(texts[0])) or '([^_]+)_'}'"
-
-
-def _partly_known(images: list[Image]) -> list[str]:
-  """Warns where some images have no patient, or numbers may be reused."""
-  warnings = []
-  without = [image.path for image in images if not image.patient]
-  if without:
-    warnings.append(
-      f'{len(without)} of {len(images)} images have no patient, such as '
-      f'{without[0]}: config.data.patient may find them by a regular expression'
-    )
-  labels: dict[str, set[str]] = collections.defaultdict(set)
-  for image in images:
-    if image.patient.isdecimal():
-      labels[image.patient].add(image.label)
-  shared = [patient for patient, own in labels.items() if len(own) > 1]
-  if shared:
-    warnings.append(
-      f'the patients {levels.listed(shared)} have images of several '
-      'classes: if numbers begin anew in each class, give '
-      "config.data.patient='([^/]+/[^/]+)/[^/]+$'"
-    )
-  return warnings
-
-
-def _take_level(images: list[Image], level: int) -> None:
-  for image in images:
-    if len(image.folders) > level:
-      image.patient = image.folders[level]
-
-
-def _which_folder(images: list[Image], others: list[int]) -> str:
-  """Says which folders may be patients, by number from the top of the path."""
-  choices = []
-  for level in others:
-    inner = [im for im in images if len(im.folders) > level]
-    level_names = {image.folders[level] for image in inner}
-    path = list(map(names.normalise, inner[0].path.split('/')))
-    if inner[0].folders[level] in path:
-      number = path.index(inner[0].folders[level]) + 1
-      choices.append(
-        f'config.data.patient=folder:{number} ({levels.listed(level_names)})'
-      )
-  if not choices:
-    return (
-      'config.data.patient=folder: there is no folder level besides classes '
-      "and parts; give a regular expression, or '' for none"
-    )
-  return (
-    'folders are read as neither class, part nor patient. If one level is of '
-    f'patients, give {" or ".join(choices)}'
-  )
-
-
-def _spell_alike(images: list[Image]) -> None:
-  """Patients are compared without case: the first spelling counts."""
-  first: dict[str, str] = {}
-  for image in images:
-    if image.patient:
-      image.patient = first.setdefault(names.fold(image.patient), image.patient)
-
-
 def _without_items(pairs: Pairs) -> dict[str, Folders]:
   """Folders of images, without a level of one folder an image and its masks."""
   folders = pairs.folders
@@ -428,11 +275,8 @@ def read(
   if not images:
     raise InputError('there are no images')
   how = {'parts': _set_parts(images, options, joined)}
-  left_out: dict[str, tuple[str, ...]] = {
-    'excluded by the table': tuple(
-      image.path for image in images if image.part == EXCLUDED
-    )
-  }
+  excluded = tuple(i.path for i in images if i.part == EXCLUDED)
+  left_out: dict[str, tuple[str, ...]] = {'excluded by the table': excluded}
   images = [image for image in images if image.part != EXCLUDED]
   how['classes'] = _set_labels(images, options, joined)
   _rename(images, options.label_names)
@@ -441,8 +285,10 @@ def read(
     _check_unlabelled(images, options)
     left_out['no class'] = tuple(i.path for i in images if not i.label)
     images = [image for image in images if image.label]
-  how['patients'], patient_warnings = _set_patients(images, options, joined)
-  _spell_alike(images)
+  how['patients'], patient_warnings = patients.assign(
+    images, options.patient, joined
+  )
+  patients.spell_alike(images)
   how['masks'] = 'names' if pairs.masks else ''
   left_out['masks of another kind'] = pairs.other_kinds
   left_out['beside images and masks'] = pairs.outside

@@ -233,7 +233,8 @@ def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
       'if they are copies or drawings, remove them'
     )
   other_kinds = [file for _, file, _ in derived]
-  images = [f for f in images if f.path not in set(other_kinds)]
+  left -= set(other_kinds)
+  images = [image for image in images if image.path in left]
   index = _Index(images)
   matches += [_Found(f, *index.find(f)) for f in files if f.tree]
   matched: dict[str, list[tuple[str, _File]]] = collections.defaultdict(list)

@@ -210,3 +210,13 @@ def are_codes(names: Collection[str]) -> bool:
   return len(lengths) == 1 and all(
     re.fullmatch(r'[A-Z]{2,6}', name) for name in names
   )
+
+
+def search(pattern: str, text: str) -> str | None:
+  """The first group of a match, or all of it; None without one."""
+  match = re.search(pattern, normalise(text), re.IGNORECASE)
+  if match is None:
+    return None
+  return next(
+    (group for group in match.groups() if group is not None), match[0]
+  )

@@ -78,7 +78,6 @@ def describe(
   Returns:
     The record.
   """
-  how = catalogue.notes.how
   labels = collections.Counter(catalogue.labels.tolist())
   classes = {
     name: labels[label] for label, name in enumerate(catalogue.class_names)
@@ -94,10 +93,36 @@ def describe(
     'bad image': len(catalogue.skipped),
     'several classes': len(catalogue.contradictory),
   }
+  return Prepared(
+    source=pathlib.Path(source).name,
+    fingerprint=catalogue.fingerprint,
+    images=len(catalogue.ids),
+    classes=classes,
+    masks=catalogue.num_masks,
+    patients=catalogue.num_patients,
+    parts=parts,
+    mean=[round(float(v), 3) for v in catalogue.mean_colours.mean(0)],
+    left_out=sum(left_out.values()),
+    left_out_by_reason={k: v for k, v in left_out.items() if v},
+    duplicates=catalogue.num_duplicates,
+    reading=_reading(unit, catalogue, protocol, classes, parts),
+    warnings=warnings,
+  )
+
+
+def _reading(
+  unit: str,
+  catalogue: Catalogue,
+  protocol: Protocol,
+  classes: dict[str, int],
+  parts: dict[str, int],
+) -> list[str]:
+  """The reading in three lines."""
+  how = catalogue.notes.how
   num_patients = catalogue.num_patients
   taken = protocols.takes_source_parts(catalogue, protocol)
   outside = catalogue.parts.count('') if taken else 0
-  lines = [
+  return [
     f'Unit: one {unit} an image. Classes: '
     + (_counted(classes) + _where(how['classes']) if classes else 'none')
     + f'. Masks: {catalogue.num_masks or "none"}.',
@@ -120,21 +145,6 @@ def describe(
       else 'none in the source; it is split anew.'
     ),
   ]
-  return Prepared(
-    source=pathlib.Path(source).name,
-    fingerprint=catalogue.fingerprint,
-    images=len(catalogue.ids),
-    classes=classes,
-    masks=catalogue.num_masks,
-    patients=num_patients,
-    parts=parts,
-    mean=[round(float(v), 3) for v in catalogue.mean_colours.mean(0)],
-    left_out=sum(left_out.values()),
-    left_out_by_reason={k: v for k, v in left_out.items() if v},
-    duplicates=catalogue.num_duplicates,
-    reading=lines,
-    warnings=warnings,
-  )
 
 
 def write(workdir: pathlib.Path, prepared: Prepared) -> pathlib.Path:
