@@ -3,11 +3,13 @@
 COMMAND --workdir=runs/first
     trains a small network on synthetic smears, in minutes, on any laptop
 COMMAND --workdir=runs/mine --config.data.source=path/to/folder_or.zip
-    the same on your images, in <Class>/ folders or Original/<Class>/
+    the same on your images, in any usual layout (docs/datasets.md)
+COMMAND --workdir=runs/folds --config.data.source=... --config.data.folds=5
+    cross-validates by patient, with an interval over patients
 COMMAND --workdir=runs/cells --config=configs/unet.py
     trains a U-Net that finds white cells, on pairs of image and mask
 COMMAND --workdir=runs/mine --mode=prepare --config.data.source=...
-    only checks images and masks, counts them and draws contact sheets
+    says how they are read: classes, masks, patients, parts, what is left out
 COMMAND --workdir=runs/scored --mode=evaluate --checkpoint=runs/mine
     scores a trained model, on its own data or another config.data.source
 COMMAND --workdir=runs/study --mode=study --config=configs/study.py

@@ -221,5 +221,5 @@ def test_a_mask_of_another_size(tmp_path):
 def test_no_masks_at_all(tmp_path):
   source = save_pairs(tmp_path / 'set')
   for tree in ('images', 'masks'):
-    (source / tree).rename(source / tree.replace('masks', 'other'))
+    (source / tree).rename(source / f'of {tree[0]}')
   assert 'has no masks' in refusal(source, tmp_path)
