@@ -28,6 +28,7 @@ def test_evaluation_on_its_own_data_gives_its_own_numbers(
   assert ours['parameters_sha256'] == theirs['parameters_sha256']
 
 
+@pytest.mark.full
 def test_evaluation_on_other_data(trained, cache, tmp_path):
   # Two of the four classes; labels must be mapped by name.
   conftest.save_images(tmp_path / 'set', {'Pre': 5, 'Benign': 4}, size=90)

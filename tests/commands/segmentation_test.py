@@ -89,6 +89,7 @@ def test_its_own_set_is_scored_alike(trained, cache, tmp_path):
     assert one[part] == two[part]
 
 
+@pytest.mark.full
 def test_masks_drawn_by_hand_are_scored(trained, cache, drawn, tmp_path):
   flags = ['--mode=evaluate', f'--checkpoint={trained}', cache]
   flags += [f'--config.data.source={drawn}']
