@@ -56,6 +56,20 @@ def catalogue(labels, groups=None, ids=None, parts=None) -> Any:
   )
 
 
+def protocol(**changes: Any) -> Any:
+  """The default protocol, with some values changed."""
+  from leukemia_jax.data import protocols
+
+  values = {
+    'name': 'split_then_balance',
+    'option': 1,
+    'grouping': 'record',
+    'block': 40,
+    'per_class': 0,
+  }
+  return protocols.Protocol(**values | changes)
+
+
 def reading(max_bytes: int = 10**9, table: str = 'auto', **layout: str) -> Any:
   """How tests read sources: nothing is said that a user needn't say."""
   from leukemia_jax.data import layouts, source

@@ -203,7 +203,7 @@ def _parts_to_score(
     )
   if left_out:
     print(f'{left_out} images left out: the model was trained on them')
-  origins = np.stack([np.arange(len(hashes)), np.zeros(len(hashes), int)], 1)
+  origins = splits.originals(np.arange(len(hashes)))
   return _Scorable(
     originals, origins, {'test': np.array(new, np.int32)}, left_out
   )

@@ -64,7 +64,7 @@ def read(config: ConfigDict) -> Reading:
     inputs = inputs._replace(spec=inputs.spec._replace(protocol=protocol))
   catalogue, load_some = input_pipeline.examine(inputs.spec)
   record = result.mask_record(inputs.spec, catalogue)
-  warnings = input_pipeline.say_what_is_left_out(catalogue)
+  warnings = input_pipeline.warnings_of(catalogue)
   split = None
   try:
     split = input_pipeline.make_split(inputs.keys.split, catalogue, inputs.spec)

@@ -177,9 +177,13 @@ def hash_pixels(pixels: np.ndarray) -> str:
   turned = [np.rot90(p, k) for p in (pixels, pixels[:, ::-1]) for k in range(4)]
   # Of the eight forms, that whose bytes come first; the first row decides
   # among most.
-  first = min((p.shape, p[0].tobytes()) for p in turned)
-  same = [p for p in turned if (p.shape, p[0].tobytes()) == first]
-  smallest = min(p.tobytes() for p in same)
+  beginnings = [(p.shape, p[0].tobytes()) for p in turned]
+  first = min(beginnings)
+  smallest = min(
+    p.tobytes()
+    for p, own in zip(turned, beginnings, strict=True)
+    if own == first
+  )
   digest = hashlib.sha256(repr(first[0]).encode() + smallest)
   return digest.hexdigest()[:32]
 

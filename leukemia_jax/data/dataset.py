@@ -206,7 +206,7 @@ def load(
     Images, labels and masks on the device, and the catalogue, in one order. An
     image without a mask gets an empty one.
   """
-  records, places = _open(directory)
+  info, records, places = _open(directory)
   if indices is not None:
     places = places[indices]
   size = reading.image_size
@@ -228,7 +228,7 @@ def load(
     jnp.asarray([record.label for record in known], jnp.int32),
     None if masks is None else jnp.asarray(masks),
   )
-  return data, _catalogue(directory, known)
+  return data, _catalogue(info, known)
 
 
 def catalogue(directory: pathlib.Path, reading: Reading) -> Catalogue:
@@ -241,21 +241,21 @@ def catalogue(directory: pathlib.Path, reading: Reading) -> Catalogue:
   Returns:
     The catalogue.
   """
-  records, places = _open(directory)
+  info, records, places = _open(directory)
 
   def read(index: int) -> _Record:
     return _read_record(records[places[index]], reading)[0]
 
-  return _catalogue(directory, _in_threads(read, len(places)))
+  return _catalogue(info, _in_threads(read, len(places)))
 
 
-def _open(directory: pathlib.Path) -> tuple[Any, np.ndarray]:
-  """The records, and which of them are used."""
+def _open(directory: pathlib.Path) -> tuple[Any, Any, np.ndarray]:
+  """What is known of the set, its records, and which of them are used."""
   prepared = tfds.builder_from_directory(str(directory))
   decoders = {'image': tfds.decode.SkipDecoding()}
   records = prepared.as_data_source(split=builder.SPLIT, decoders=decoders)
   refused = prepared.info.metadata['contradictory_places']
-  return records, np.setdiff1d(np.arange(len(records)), refused)
+  return prepared.info, records, np.setdiff1d(np.arange(len(records)), refused)
 
 
 def _in_threads(read: Callable[[int], _Record], count: int) -> list[_Record]:
@@ -264,9 +264,8 @@ def _in_threads(read: Callable[[int], _Record], count: int) -> list[_Record]:
     return list(progress.track(records, 'Loading images', count))
 
 
-def _catalogue(directory: pathlib.Path, known: list[_Record]) -> Catalogue:
+def _catalogue(info: Any, known: list[_Record]) -> Catalogue:
   """The catalogue of records that were read."""
-  info = tfds.builder_from_directory(str(directory)).info
   metadata = info.metadata
   sides = [record.mask_side for record in known if record.mask_side]
   return Catalogue(

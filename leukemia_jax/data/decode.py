@@ -62,17 +62,6 @@ class Decoded(NamedTuple):
   is_multipage: bool
 
 
-_TURNS = {
-  2: Image.Transpose.FLIP_LEFT_RIGHT,
-  3: Image.Transpose.ROTATE_180,
-  4: Image.Transpose.FLIP_TOP_BOTTOM,
-  5: Image.Transpose.TRANSPOSE,
-  6: Image.Transpose.ROTATE_270,
-  7: Image.Transpose.TRANSVERSE,
-  8: Image.Transpose.ROTATE_90,
-}
-
-
 def _to_8_bits(
   image: Image.Image, white_level: int, is_mask: bool
 ) -> Image.Image:
@@ -191,8 +180,10 @@ def decode(
     read = _decode_tiff if tiff.is_tiff(data) else _decode_by_pillow
     decoded = read(data, options, is_mask)
     image = decoded.image
-    if options.turn_by_exif and decoded.orientation in _TURNS:
-      image = image.transpose(_TURNS[decoded.orientation])
+    if options.turn_by_exif and decoded.orientation != 1:
+      # A TIFF's comes from its tag, which the array doesn't carry.
+      image.getexif()[ExifTags.Base.Orientation] = decoded.orientation
+      image = ImageOps.exif_transpose(image)
     return decoded._replace(image=_to_rgb(image, is_mask))
   except UnidentifiedImageError:
     raise BadImageError(_what_else(data)) from None

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 from scipy import ndimage
 
+from leukemia_jax.data import grouping
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.names import natural_key
 from leukemia_jax.data.splits import generator, held_out_count
@@ -52,16 +53,6 @@ def stratified(
   return fold_of_group[group]
 
 
-def _positions(catalogue: Catalogue) -> list[np.ndarray]:
-  """Each class's images in the order of their file numbers."""
-  ordered = []
-  for label in range(len(catalogue.class_names)):
-    members = np.flatnonzero(catalogue.labels == label)
-    keys = {int(i): natural_key(catalogue.ids[i]) for i in members}
-    ordered.append(np.array(sorted(keys, key=keys.__getitem__), np.int64))
-  return ordered
-
-
 def contiguous(catalogue: Catalogue, count: int) -> np.ndarray:
   """Folds that are runs of files, class by class.
 
@@ -77,7 +68,7 @@ def contiguous(catalogue: Catalogue, count: int) -> np.ndarray:
   """
   folds = np.empty(len(catalogue.ids), np.int32)
   for name, members in zip(
-    catalogue.class_names, _positions(catalogue), strict=True
+    catalogue.class_names, grouping.in_file_order(catalogue), strict=True
   ):
     if len(members) < count:
       raise InputError(
@@ -109,7 +100,7 @@ def with_embargo(
   validation = np.zeros(len(test), bool)
   usable = np.zeros(len(test), bool)
   for name, members in zip(
-    catalogue.class_names, _positions(catalogue), strict=True
+    catalogue.class_names, grouping.in_file_order(catalogue), strict=True
   ):
     left = ~_near(test[members], embargo)
     places = np.flatnonzero(left)

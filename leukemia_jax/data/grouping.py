@@ -67,12 +67,20 @@ def runs(catalogue: Catalogue, block: int) -> np.ndarray:
   """Numbers runs of `block` consecutive files, class by class: int (n,)."""
   blocks = np.empty(len(catalogue.ids), np.int64)
   first = 0
-  for label in range(len(catalogue.class_names)):
-    members = np.flatnonzero(catalogue.labels == label)
-    ordered = sorted(members, key=lambda i: natural_key(catalogue.ids[i]))
-    blocks[ordered] = first + np.arange(len(ordered)) // block
-    first += -(-len(ordered) // block)
+  for members in in_file_order(catalogue):
+    blocks[members] = first + np.arange(len(members)) // block
+    first += -(-len(members) // block)
   return blocks
+
+
+def in_file_order(catalogue: Catalogue) -> list[np.ndarray]:
+  """The indices of each class's images in the order of their file numbers."""
+  ordered = []
+  for label in range(len(catalogue.class_names)):
+    members = np.flatnonzero(catalogue.labels == label).tolist()
+    members.sort(key=lambda i: natural_key(catalogue.ids[i]))
+    ordered.append(np.array(members, np.int64))
+  return ordered
 
 
 def join(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ def load(spec: InputSpec, *, min_classes: int = 2) -> tuple[Dataset, Catalogue]:
   """
   directory = builder.prepare(spec.source)
   data, catalogue = dataset.load(directory, _reading(spec, False))
-  for warning in say_what_is_left_out(catalogue):
+  for warning in warnings_of(catalogue):
     print(f'warning: {warning}')
   usable = _usable(spec, catalogue, min_classes)
   if len(usable) < len(catalogue.ids):
@@ -98,7 +98,7 @@ def examine(
   return dataset.select_known(catalogue, usable), load_some
 
 
-def say_what_is_left_out(catalogue: Catalogue) -> list[str]:
+def warnings_of(catalogue: Catalogue) -> list[str]:
   """What a user should look at before a set is used; each names a key."""
   texts = list(catalogue.notes.warnings)
   for files, flaw in (
@@ -278,11 +278,10 @@ def materialise(
     np.array([place.get((i, c), i) for i, c in part.tolist()], np.int32)
     for part in parts
   ]
-  originals = np.stack([np.arange(first), np.zeros(first, int)], 1)
   return Materialised(
     dataset.with_copies(data, copies, key, augment),
     indices,
-    np.concatenate([originals, copies]).astype(np.int32),
+    np.concatenate([splits.originals(np.arange(first)), copies]),
   )
 
 

@@ -17,7 +17,6 @@ from leukemia_jax.data.mask_trees import Folders
 from leukemia_jax.data.tables import Joined
 from leukemia_jax.errors import InputError
 
-PARTS = ('train', 'validation', 'test')
 # The part of images that a table leaves out.
 EXCLUDED = 'excluded'
 _EXCLUDED = frozenset('exclude excluded unused ignore ignored'.split())

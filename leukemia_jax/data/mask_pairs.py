@@ -59,7 +59,8 @@ class Pairs:
   outside: tuple[str, ...] = ()
 
 
-def _place(path: str, trees: Trees) -> _File:
+def _place(path: str, trees: Trees, several: set[Folders]) -> _File:
+  """A file without its trees; `several` is from `_parents_of_several`."""
   *folders, _ = path.split('/')
   display: list[str] = []
   compared: list[str] = []
@@ -75,18 +76,23 @@ def _place(path: str, trees: Trees) -> _File:
     # Archives that unpack into a folder of their own name nest it.
     if key and key not in compared[-1:]:
       compared.append(key)
-      if prefix not in trees.images or _says_more(prefix, trees):
+      # A tree of images may be a part too, or one of several classes.
+      if (
+        prefix not in trees.images
+        or names.part(prefix[-1])
+        or prefix[:-1] in several
+      ):
         display.append(names.normalise(name))
   stem = names.fold(names.stem(path))
   return _File(path, tuple(display), (tuple(compared), stem), tree)
 
 
-def _says_more(prefix: Folders, trees: Trees) -> bool:
-  """Whether a tree of images is also a part, or one of several classes."""
-  beside = {
-    said for place, said in trees.images.items() if place[:-1] == prefix[:-1]
-  }
-  return bool(names.part(prefix[-1])) or len(beside) > 1
+def _parents_of_several(trees: Trees) -> set[Folders]:
+  """The folders whose trees of images say different things."""
+  said: dict[Folders, set[str]] = collections.defaultdict(set)
+  for place, words in trees.images.items():
+    said[place[:-1]].add(words)
+  return {parent for parent, own in said.items() if len(own) > 1}
 
 
 def _cuts(stem: str, stems: Container[str]) -> Iterator[tuple[str, str]]:
@@ -217,7 +223,8 @@ def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
   trees = mask_trees.find(paths, names.fold(suffix))
   outside = [path for path in paths if _is_below(path, trees.outside)]
   left = set(paths) - set(outside)
-  files = [_place(path, trees) for path in paths if path in left]
+  several = _parents_of_several(trees)
+  files = [_place(path, trees, several) for path in paths if path in left]
   beside = [file for file in files if not file.tree]
   matches = _beside(beside, suffix)
   is_mask = {mask.mask.path for mask in matches}
@@ -287,30 +294,30 @@ def _check_pairs_of_formats(index: _Index) -> None:
 
 
 def _derived(index: _Index) -> list[tuple[str, str, str]]:
-  """Files of a folder whose names are most others' and a word more.
+  """The files that are named as another one of their folder and a word more.
+
+  Args:
+    index: of the images.
 
   Returns:
-    The other file, the file, and the word with its sign, of each.
+    The other file, the file, and the word with its sign, of each; of words that
+    a third of all files or more end with.
   """
-  found_by_ending: dict[str, list[tuple[str, str, str]]] = (
-    collections.defaultdict(list)
+  by_ending: dict[str, list[tuple[str, str, str]]] = collections.defaultdict(
+    list
   )
-  total: collections.Counter[str] = collections.Counter()
-  for folders, stems in index.stems.items():
+  for stems in index.stems.values():
     for stem, files in stems.items():
-      for base, ending in _cuts(stem, stems):
-        ending = _kind(ending)
+      for base, suffix in _cuts(stem, stems):
+        ending = _kind(suffix)
         if sum(c.isalpha() for c in ending) > 2:
-          found_by_ending[ending].append(
-            (stems[base][0].path, files[0].path, ending)
-          )
-          total[ending] += 1
+          entry = stems[base][0].path, files[0].path, ending
+          by_ending[ending].append(entry)
           break
-    del folders
-  number = sum(len(stems) for stems in index.stems.values())
+  number = sum(map(len, index.stems.values()))
   return [
     entry
-    for ending, entries in found_by_ending.items()
+    for entries in by_ending.values()
     if len(entries) > 2 and 3 * len(entries) >= number
     for entry in entries
   ]

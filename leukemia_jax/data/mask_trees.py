@@ -27,7 +27,18 @@ class Trees(NamedTuple):
 
 
 def find(paths: Sequence[str], suffix: str) -> Trees:
-  """Finds the trees of images and of masks."""
+  """Finds the trees of images and of masks.
+
+  Args:
+    paths: of all image files.
+    suffix: `config.data.mask_suffix` without case, or ''.
+
+  Returns:
+    The trees.
+
+  Raises:
+    InputError: a folder beside images/ is of masks or a class.
+  """
   children: dict[Folders, dict[str, list[str]]] = {}
   loose: dict[Folders, list[str]] = {}
   for path in paths:

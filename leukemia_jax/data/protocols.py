@@ -157,9 +157,9 @@ def takes_source_parts(catalogue: Catalogue, protocol: Protocol) -> bool:
   )
 
 
-def tested(catalogue: Catalogue, splits_: Iterable[Split]) -> np.ndarray:
+def tested(catalogue: Catalogue, study_splits: Iterable[Split]) -> np.ndarray:
   """Which images a test part holds, or copies or twins of them: bool (n,)."""
-  sources = np.concatenate([split.test[:, 0] for split in splits_])
+  sources = np.concatenate([split.test[:, 0] for split in study_splits])
   hashes = np.array(catalogue.pixel_hashes)
   return np.isin(hashes, hashes[sources])
 
@@ -196,20 +196,33 @@ def make(
       'files or remove its folder'
     )
   groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)
-  if takes_source_parts(catalogue, protocol):
-    make_one, checked = _own_split, list(PARTS[:1])
-  elif protocol.folds > 1:
-    make_one, checked = _fold_split, list(PARTS)
-  else:
-    make_one, checked = _drawn_split, list(PARTS)
+  takes_source = takes_source_parts(catalogue, protocol)
+
+  def draw(key: jax.Array) -> Split:
+    if not takes_source and protocol.folds == 1:
+      return _drawn_split(key, catalogue, groups, protocol, trainable)
+    find_test = _source_test if takes_source else _fold_test
+    held_out = find_test(key, catalogue, protocol)
+    return splits.hold_out(
+      held_out.key,
+      labels,
+      groups,
+      test=held_out.test,
+      validation=held_out.validation,
+      usable=held_out.usable,
+      num_classes=len(names),
+      target=_target(catalogue, protocol),
+      trainable=trainable,
+    )
+
+  checked = list(PARTS[:1] if takes_source else PARTS)
   # Without some images a class may have none to train on; the caller says if
   # no class has.
   if trainable is not None or protocol.name == 'disjoint_from_study_tests':
     checked = checked[1:]
   for attempt in range(_ATTEMPTS):
-    # Large groups of several classes may miss a part by chance.
-    attempt_key = jax.random.fold_in(key, attempt) if attempt else key
-    split = make_one(attempt_key, catalogue, groups, protocol, trainable)
+    # One draw may leave a part without a class where another does not.
+    split = draw(jax.random.fold_in(key, attempt) if attempt else key)
     if not _lacking(split, checked, catalogue):
       break
   _check_classes(split, checked, catalogue, groups, protocol)
@@ -227,42 +240,32 @@ def _target(catalogue: Catalogue, protocol: Protocol) -> int | None:
   )
 
 
-def _own_split(
-  key: jax.Array,
-  catalogue: Catalogue,
-  groups: np.ndarray,
-  protocol: Protocol,
-  trainable: np.ndarray | None,
-) -> Split:
-  """The source's own parts; what is in none of them trains."""
+class _HeldOut(NamedTuple):
+  """A test part that is given; see `splits.hold_out`."""
+
+  key: jax.Array
+  test: np.ndarray
+  validation: np.ndarray | None
+  usable: np.ndarray
+
+
+def _source_test(
+  key: jax.Array, catalogue: Catalogue, protocol: Protocol
+) -> _HeldOut:
+  """The source's own test part; what is in no part trains."""
   parts = np.array(catalogue.parts)
-  validation = parts == 'validation'
   if protocol.grouping != 'none':
     _check_own_patients(parts, catalogue)
-  return splits.hold_out(
-    key,
-    catalogue.labels,
-    groups,
-    test=parts == 'test',
-    validation=validation if validation.any() else None,
-    usable=parts != 'test',
-    num_classes=len(catalogue.class_names),
-    target=_target(catalogue, protocol),
-    trainable=trainable,
-  )
+  test, validation = parts == 'test', parts == 'validation'
+  return _HeldOut(key, test, validation if validation.any() else None, ~test)
 
 
-def _fold_split(
-  key: jax.Array,
-  catalogue: Catalogue,
-  groups: np.ndarray,
-  protocol: Protocol,
-  trainable: np.ndarray | None,
-) -> Split:
+def _fold_test(
+  key: jax.Array, catalogue: Catalogue, protocol: Protocol
+) -> _HeldOut:
   """One fold is the test part, validation is drawn from the others."""
   fold_key, split_key = jax.random.split(key)
-  assigned = assign_folds(fold_key, catalogue, protocol)
-  test = assigned == protocol.fold
+  test = assign_folds(fold_key, catalogue, protocol) == protocol.fold
   # One draw for each fold.
   split_key = jax.random.fold_in(split_key, protocol.fold)
   validation, usable = None, ~test
@@ -270,17 +273,7 @@ def _fold_split(
     validation, usable = folds.with_embargo(
       split_key, catalogue, test, protocol.embargo
     )
-  return splits.hold_out(
-    split_key,
-    catalogue.labels,
-    groups,
-    test=test,
-    validation=validation,
-    usable=usable,
-    num_classes=len(catalogue.class_names),
-    target=_target(catalogue, protocol),
-    trainable=trainable,
-  )
+  return _HeldOut(split_key, test, validation, usable)
 
 
 def assign_folds(
@@ -350,10 +343,9 @@ def _drawn_split(
   if trainable is not None:
     split = split._replace(train=split.train[trainable[split.train[:, 0]]])
   if held_out.any():
-    originals = np.flatnonzero(held_out).astype(np.int32)
     split = split._replace(
       validation=split.validation[~held_out[split.validation[:, 0]]],
-      test=np.stack([originals, np.zeros_like(originals)], 1),
+      test=splits.originals(np.flatnonzero(held_out)),
     )
   return split
 

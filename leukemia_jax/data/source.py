@@ -123,8 +123,11 @@ def open_source(name: str, options: Options) -> Source:
 def _read(name: str, listed: listing.Listing, options: Options) -> Source:
   """`open_source` after listing."""
   files = {file.path: file for file in listed.files}
-  images = [p for p in files if names.is_image(p) or names.foreign_format(p)]
-  others = [path for path in files if path not in set(images)]
+  images: list[str] = []
+  others: list[str] = []
+  for path in files:
+    is_image = names.is_image(path) or names.foreign_format(path)
+    (images if is_image else others).append(path)
   if not images:
     raise InputError(_no_images(others))
   reading, joined = _with_tables(name, files, images, others, options)
@@ -180,10 +183,7 @@ def _with_tables(
     return layouts.read(images, options.layout), None
   named = _without_masks(images, options)
   contents = {path: _read_table(files[path]) for path in candidates}
-  columns = {
-    path: tables.columns_of(path, data, named, options.columns)
-    for path, data in contents.items()
-  }
+  columns = tables.columns_of(contents, named, options.columns)
   if _has_classes(images, options):
     reading = layouts.read(images, options.layout)
     return _with_hint(reading, columns), None

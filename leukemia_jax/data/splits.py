@@ -187,8 +187,7 @@ def balance_then_split(
   """
   copy_rows_key, split_key = jax.random.split(key)
   copies = copies_for(labels, num_classes, target, copy_rows_key)
-  originals = np.stack([np.arange(len(labels)), np.zeros(len(labels), int)], 1)
-  pairs = np.concatenate([originals, copies]).astype(np.int32)
+  pairs = np.concatenate([originals(np.arange(len(labels))), copies])
   rng = generator(split_key)
   if option == 2:
     return Split(*_cut(pairs, held_out_count(len(pairs), True), rng))
@@ -288,9 +287,7 @@ def balanced(
       if len(of_class):
         repeated.append(np.resize(of_class, fill - len(of_class)))
     parts[0] = rng.permutation(np.concatenate(repeated))
-  return Split(
-    *(np.stack([p, np.zeros_like(p)], 1).astype(np.int32) for p in parts)
-  )
+  return Split(*map(originals, parts))
 
 
 def hold_out(
@@ -347,6 +344,11 @@ def hold_out(
     target=target,
     trainable=trainable,
   )
+
+
+def originals(indices: np.ndarray) -> np.ndarray:
+  """Pairs of originals, from their indices: int32 (n, 2), copy number 0."""
+  return np.stack([indices, np.zeros_like(indices)], 1).astype(np.int32)
 
 
 def unique(pairs: np.ndarray) -> np.ndarray:

@@ -297,11 +297,12 @@ def join(
   missing: list[str] = []
   columns: dict[str, str] = {}
   for path, data in tables.items():
-    table = _identify(path, _parse(path, data), files, given_columns)
+    parsed = _parse(path, data)
+    table = _identify(path, parsed, files, given_columns)
     if table is None:
       raise InputError(
         f'{path}: no column names images of the source. Its columns are '
-        f'{", ".join(map(repr, _parse(path, data).iloc[0]))}; choose with '
+        f'{", ".join(map(repr, parsed.iloc[0]))}; choose with '
         "config.data.columns=\"('path=COLUMN','label=COLUMN')\""
       )
     columns |= table.columns
@@ -328,23 +329,30 @@ def join(
 
 
 def columns_of(
-  path: str, data: bytes, paths: Iterable[str], given_columns: Sequence[str]
-) -> dict[str, str]:
-  """What the columns of a file are, if it is a table that names images.
+  tables: dict[str, bytes],
+  paths: Iterable[str],
+  given_columns: Sequence[str],
+) -> dict[str, dict[str, str]]:
+  """What the columns of files are that are tables and name images.
 
   Args:
-    path: of the table.
-    data: its content.
+    tables: contents by path.
     paths: of all images.
     given_columns: `config.data.columns`.
 
   Returns:
-    Its columns by what they are; {} if it is no such table.
+    By the file's path its columns by what they are; {} for no such table.
   """
-  if set(names.words(names.stem(path))) & _NO_TRUTH:
-    return {}
-  try:
-    table = _identify(path, _parse(path, data), _Files(paths), given_columns)
-  except InputError:
-    return {}
-  return {} if table is None else table.columns
+  files = _Files(paths)
+  columns: dict[str, dict[str, str]] = {}
+  for path, data in tables.items():
+    columns[path] = {}
+    if set(names.words(names.stem(path))) & _NO_TRUTH:
+      continue
+    try:
+      table = _identify(path, _parse(path, data), files, given_columns)
+    except InputError:
+      continue
+    if table is not None:
+      columns[path] = table.columns
+  return columns

@@ -1,7 +1,9 @@
 """Folds: as scikit-learn's, contiguous with an embargo, the source's own."""
 
 import dataclasses
+import functools
 
+import conftest
 import jax
 import numpy as np
 import pytest
@@ -12,19 +14,7 @@ from leukemia_jax.data import folds, protocols
 from leukemia_jax.errors import InputError, TooFewGroupsError
 
 KEY = jax.random.key(3)
-
-
-def protocol(**changes) -> protocols.Protocol:
-  values = {
-    'name': 'split_then_balance',
-    'option': 1,
-    'grouping': 'record',
-    'block': 10,
-    'per_class': 0,
-    'folds': 5,
-    'fold': 0,
-  }
-  return protocols.Protocol(**values | changes)
+protocol = functools.partial(conftest.protocol, block=10, folds=5, fold=0)
 
 
 class InOrder:

@@ -6,7 +6,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from conftest import catalogue
+from conftest import catalogue, protocol
 
 from leukemia_jax.data import protocols, splits
 from leukemia_jax.errors import InputError
@@ -14,17 +14,6 @@ from leukemia_jax.errors import InputError
 COUNTS = (504, 985, 963, 804)
 LABELS = np.repeat(np.arange(4), COUNTS).astype(np.int32)
 KEY = jax.random.key(7)
-
-
-def protocol(**changes) -> protocols.Protocol:
-  values = {
-    'name': 'split_then_balance',
-    'option': 1,
-    'grouping': 'record',
-    'block': 40,
-    'per_class': 0,
-  }
-  return protocols.Protocol(**values | changes)
 
 
 def by_class(rows: np.ndarray, labels=LABELS) -> list[int]:

@@ -24,15 +24,19 @@ def drawn(count=400, groups=30):
   return rows, truth, predicted, group, rng.integers(0, 4, count)
 
 
-def test_scores_of_folds_are_scikit_learns():
-  rows, truth, predicted, group, folds = drawn()
-  record = cross_validation.summarise(
+def summarised(rows, folds, groups):
+  return cross_validation.summarise(
     np.random.default_rng(0),
     cross_validation.classes(rows, NAMES),
     folds=folds,
-    groups=[str(g) for g in group],
+    groups=[str(group) for group in groups],
     group='patient',
   )
+
+
+def test_scores_of_folds_are_scikit_learns():
+  rows, truth, predicted, group, folds = drawn()
+  record = summarised(rows, folds, group)
   expected = [
     metrics.balanced_accuracy_score(truth[folds == i], predicted[folds == i])
     for i in range(4)
@@ -50,13 +54,7 @@ def test_scores_of_folds_are_scikit_learns():
 
 def test_the_interval_is_that_of_drawing_groups():
   rows, truth, predicted, group, folds = drawn()
-  record = cross_validation.summarise(
-    np.random.default_rng(0),
-    cross_validation.classes(rows, NAMES),
-    folds=folds,
-    groups=[str(g) for g in group],
-    group='patient',
-  )
+  record = summarised(rows, folds, group)
   # By brute force: draw groups of each class, take their images, score.
   rng = np.random.default_rng(1)
   scores = []
@@ -72,13 +70,8 @@ def test_the_interval_is_that_of_drawing_groups():
   assert low == pytest.approx(np.quantile(scores, 0.025), abs=0.015)
   assert high == pytest.approx(np.quantile(scores, 0.975), abs=0.015)
   # Of images instead of groups it would be far too narrow.
-  alone = cross_validation.summarise(
-    np.random.default_rng(0),
-    cross_validation.classes(rows, NAMES),
-    folds=folds,
-    groups=[str(i) for i in range(len(rows))],
-    group='image',
-  ).interval_95['balanced_accuracy']
+  images = summarised(rows, folds, np.arange(len(rows)))
+  alone = images.interval_95['balanced_accuracy']
   assert high - low > 1.3 * (alone[1] - alone[0])
 
 
