@@ -288,6 +288,8 @@ def read(
     images, options.patient, joined
   )
   patients.spell_alike(images)
+  if how['classes'] == 'folders':
+    warnings += _deeper_warnings(images)
   how['masks'] = 'names' if pairs.masks else ''
   left_out['masks of another kind'] = pairs.other_kinds
   left_out['beside images and masks'] = pairs.outside
@@ -316,6 +318,27 @@ def read(
       *_left_out_warnings(left_out.get('no class', ()), pairs),
     ),
   )
+
+
+def _deeper_warnings(images: list[Image]) -> Iterable[str]:
+  """Warns of folders below a class that holds images itself."""
+  depths: dict[str, int] = {}
+  for image in images:
+    depth = len(image.folders)
+    depths[image.label] = min(depth, depths.get(image.label, depth))
+  deeper = [
+    image
+    for image in images
+    if not image.patient and len(image.folders) > depths[image.label]
+  ]
+  if deeper:
+    folders = ['/'.join(i.folders[depths[i.label] - 1 :]) for i in deeper]
+    yield (
+      f'{len(deeper)} images lie in folders below images of their class and '
+      f'count as of it: {levels.listed(folders)}. If they do not belong '
+      'there, move them; if these folders are patients, give '
+      'config.data.patient=folder'
+    )
 
 
 def _left_out_warnings(

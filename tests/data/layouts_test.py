@@ -225,6 +225,18 @@ def test_numbered_folders_above_classes_are_none():
   assert {entry.patient for entry in chosen.entries} == {'batch1', 'batch2'}
 
 
+def test_folders_below_images_of_their_class_are_said():
+  paths = [f'{c}/{i}.png' for c in ('Early', 'Pro') for i in range(4)]
+  assert not layouts.read(paths).warnings
+  reading = layouts.read([*paths, 'Pro/bad quality/9.png'])
+  assert [e.label for e in reading.entries].count('Pro') == 5
+  (warning,) = reading.warnings
+  assert 'Pro/bad quality' in warning and 'config.data.patient' in warning
+  patients = [*paths, 'Pro/patient_1/9.png', 'Pro/patient_2/9.png']
+  (warning,) = layouts.read(patients).warnings
+  assert 'have no patient' in warning
+
+
 def test_names_that_differ_by_case_are_one_class():
   paths = [f'train/Benign/{i}.png' for i in range(4)]
   paths += [f'test/benign/{i}.png' for i in range(2)]
