@@ -67,13 +67,13 @@ def inputs(config: ConfigDict, targets: str) -> Inputs:
       source=data.source,
       reading=_reading(data),
       cache_dir=data.cache_dir,
-      on_bad_image=data.on_bad_image,
       decoding=decode.Options(
         data.max_pixels, data.turn_by_exif, data.white_level
       ),
       synthetic_scale=config.synthetic.scale,
       synthetic_seed=config.synthetic.seed,
     ),
+    on_bad_image=data.on_bad_image,
     image_size=max(1, round(data.image_size * data.scale)),
     targets=targets,
     mask_reading=masks.Reading(

@@ -141,7 +141,7 @@ class _Looks:
 class Smears(tfds.core.GeneratorBasedBuilder):
   """Smear images with label, id, patient, part and, where known, a mask."""
 
-  VERSION = tfds.core.Version('2.0.0')
+  VERSION = tfds.core.Version('3.0.0')
 
   def __init__(
     self,
@@ -149,7 +149,6 @@ class Smears(tfds.core.GeneratorBasedBuilder):
     jobs: list[Job],
     class_names: tuple[str, ...],
     source_name: str,
-    on_bad_image: str,
     white_level: int,
     data_dir: str,
   ):
@@ -159,14 +158,12 @@ class Smears(tfds.core.GeneratorBasedBuilder):
       jobs: one an image.
       class_names: names of the labels 0, 1, ...
       source_name: what to call the source in errors.
-      on_bad_image: 'error', or 'skip' to leave bad images out.
       white_level: see `decode.Options`.
       data_dir: folder to write the records below.
     """
     self._jobs = jobs
     self._class_names = class_names
     self._source_name = source_name
-    self._on_bad_image = on_bad_image
     self._white_level = white_level
     super().__init__(data_dir=data_dir, file_format=_FORMAT)
 
@@ -235,33 +232,20 @@ class Smears(tfds.core.GeneratorBasedBuilder):
       if len({place.label for place in places}) > 1
     ]
     contradictory = [place for places in conflicts for place in places]
-    if self._on_bad_image == 'error' or len(contradictory) == count:
-      self._refuse(bad, conflicts)
+    if not count:
+      names = [str(b) for b in bad]
+      raise checked.bad_images(self._source_name, names, len(bad))
     metadata = self.info.metadata
     metadata['fingerprint'] = digest.hexdigest()
-    metadata['skipped'] = [b.path for b in bad]
+    metadata['bad_images'] = [str(b) for b in bad]
     metadata['contradictory'] = [place.id for place in contradictory]
     metadata['contradictory_places'] = [p.record for p in contradictory]
+    metadata['conflicts'] = [
+      ' = '.join(f'{p.id} ({self._class_names[p.label]})' for p in places)
+      for places in conflicts
+    ]
     metadata['bad_masks'] = bad_masks
     metadata['notes']['warnings'] += looks.warnings()
-
-  def _refuse(self, bad: list[Bad], conflicts: list[list[_Place]]) -> None:
-    """Raises the error for files that can't be used, if there are some."""
-    if bad:
-      raise checked.unusable(
-        f'{self._source_name}: {len(bad)} of {len(self._jobs)} images cannot '
-        'be used',
-        [str(b) for b in bad],
-      )
-    if conflicts:
-      raise checked.unusable(
-        f'{self._source_name}: {len(conflicts)} images stand in several '
-        'classes (turned and mirrored ones are the same)',
-        [
-          ' = '.join(f'{p.id} ({self._class_names[p.label]})' for p in places)
-          for places in conflicts
-        ],
-      )
 
 
 class SourceSpec(NamedTuple):
@@ -271,7 +255,6 @@ class SourceSpec(NamedTuple):
     source: 'synthetic', 'kaggle' or a path.
     reading: how a source is read.
     cache_dir: where records are stored, by content.
-    on_bad_image: 'error', or 'skip' to leave bad images out.
     decoding: how files are decoded.
     synthetic_scale: factor on the size of the synthetic set.
     synthetic_seed: the synthetic set's seed.
@@ -280,7 +263,6 @@ class SourceSpec(NamedTuple):
   source: str
   reading: source.Options
   cache_dir: str
-  on_bad_image: str
   decoding: decode.Options
   synthetic_scale: float
   synthetic_seed: int
@@ -316,9 +298,8 @@ def _list_source(spec: SourceSpec) -> _Contents:
     how = {'classes': drawn, 'patients': drawn, 'masks': drawn, 'parts': ''}
     return _Contents(key, synthetic.CLASSES, source.Notes(how), jobs)
   opened = source.open_source(spec.source, spec.reading)
-  # Whether bad files or large ones are refused is part of the result.
-  limits = (spec.on_bad_image, spec.decoding)
-  key = hashlib.sha256(repr((opened.key(), limits)).encode()).hexdigest()
+  # Whether large files are refused is part of the result.
+  key = hashlib.sha256(repr((opened.key(), spec.decoding)).encode()).hexdigest()
 
   def job(item: source.Item) -> Job:
     return lambda: checked.check_item(item, spec.decoding)
@@ -334,8 +315,9 @@ def prepare(spec: SourceSpec) -> pathlib.Path:
     spec: the source.
 
   Returns:
-    The folder of the prepared set, for `dataset.load`. It gets this name when
-    it is whole: what a kill cut off is never taken for it.
+    The folder of the prepared set, for `dataset.load`, without the images that
+    can't be used. It gets this name when it is whole: what a kill cut off is
+    never taken for it.
 
   Raises:
     InputError: the source can't be used, or the cache can't be written.
@@ -347,7 +329,6 @@ def prepare(spec: SourceSpec) -> pathlib.Path:
     jobs=contents.jobs,
     class_names=contents.class_names,
     source_name=spec.source,
-    on_bad_image=spec.on_bad_image,
     white_level=spec.decoding.white_level,
     data_dir=str(cache),
   )

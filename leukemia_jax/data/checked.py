@@ -78,6 +78,13 @@ def unusable(what: str, files: Sequence[str]) -> InputError:
   )
 
 
+def bad_images(source_name: str, bad: Sequence[str], count: int) -> InputError:
+  """The error for bad images among `count` in all; see `unusable`."""
+  return unusable(
+    f'{source_name}: {len(bad)} of {count} images cannot be used', bad
+  )
+
+
 def _read(
   file: listing.File, decoding: decode.Options, *, is_mask: bool
 ) -> tuple[bytes, decode.Decoded] | Bad:

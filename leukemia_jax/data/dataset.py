@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from leukemia_jax import progress
-from leukemia_jax.data import builder, decode
+from leukemia_jax.data import builder, checked, decode
 from leukemia_jax.data import masks as mask_files
 from leukemia_jax.data.source import UNLABELLED, Notes
 
@@ -84,9 +84,9 @@ class Catalogue:
     num_multicolour_masks: number of masks of more than two colours, of those
       read.
     mask_side: median of the masks' shorter sides, px; 0 where none was read.
-    skipped: bad files that were left out.
-    contradictory: images that were left out since they stand in several
-      classes.
+    bad_images: images that can't be used and are left out, with the reason.
+    contradictory: images that are left out since they stand in several classes.
+    conflicts: these, a line for each image with the classes it stands in.
     bad_masks: masks that can't be used, each with the reason.
     notes: how the source was read.
   """
@@ -103,8 +103,9 @@ class Catalogue:
   num_masks: int
   num_multicolour_masks: int
   mask_side: int
-  skipped: tuple[str, ...] = ()
+  bad_images: tuple[str, ...] = ()
   contradictory: tuple[str, ...] = ()
+  conflicts: tuple[str, ...] = ()
   bad_masks: tuple[str, ...] = ()
   notes: Notes = dataclasses.field(default_factory=Notes)
 
@@ -258,6 +259,31 @@ def _open(directory: pathlib.Path) -> tuple[Any, Any, np.ndarray]:
   return prepared.info, records, np.setdiff1d(np.arange(len(records)), refused)
 
 
+def refuse_flaws(directory: pathlib.Path, source_name: str, skip: bool) -> None:
+  """Refuses a set of bad or contradictory images before any is decoded.
+
+  Args:
+    directory: from `builder.prepare`.
+    source_name: what to call the source in errors.
+    skip: whether such images may be left out, if others are left.
+
+  Raises:
+    InputError: names them.
+  """
+  info, records, places = _open(directory)
+  bad, conflicts = info.metadata['bad_images'], info.metadata['conflicts']
+  if skip and len(places):
+    return
+  if bad:
+    raise checked.bad_images(source_name, bad, len(bad) + len(records))
+  if conflicts:
+    raise checked.unusable(
+      f'{source_name}: {len(conflicts)} images stand in several classes '
+      '(turned and mirrored ones are the same)',
+      conflicts,
+    )
+
+
 def _in_threads(read: Callable[[int], _Record], count: int) -> list[_Record]:
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     records = pool.map(read, range(count))
@@ -281,8 +307,9 @@ def _catalogue(info: Any, known: list[_Record]) -> Catalogue:
     num_masks=sum(record.has_mask for record in known),
     num_multicolour_masks=sum(record.is_multicolour for record in known),
     mask_side=int(np.median(sides or [0])),
-    skipped=tuple(metadata['skipped']),
+    bad_images=tuple(metadata['bad_images']),
     contradictory=tuple(metadata['contradictory']),
+    conflicts=tuple(metadata['conflicts']),
     bad_masks=tuple(metadata['bad_masks']),
     notes=Notes(**metadata['notes']),
   )

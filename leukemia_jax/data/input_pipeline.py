@@ -1,5 +1,6 @@
 """From a source to a data set and its split, once for each command."""
 
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class InputSpec(NamedTuple):
 
   Attributes:
     source: what the set is made of.
+    on_bad_image: 'error', or 'skip' to leave images that can't be used out.
     image_size: side of the images, px, `config.data.scale` included.
     targets: what a model learns: 'classes' or 'masks'.
     mask_reading: how masks are read.
@@ -33,6 +35,7 @@ class InputSpec(NamedTuple):
   """
 
   source: SourceSpec
+  on_bad_image: str
   image_size: int
   targets: str
   mask_reading: masks.Reading
@@ -49,6 +52,13 @@ def _reading(spec: InputSpec, read_masks: bool) -> dataset.Reading:
   )
 
 
+def _prepare(spec: InputSpec) -> pathlib.Path:
+  directory = builder.prepare(spec.source)
+  skip = spec.on_bad_image == 'skip'
+  dataset.refuse_flaws(directory, spec.source.source, skip)
+  return directory
+
+
 def load(spec: InputSpec, *, min_classes: int = 2) -> tuple[Dataset, Catalogue]:
   """Prepares a source if need be and reads it.
 
@@ -63,7 +73,7 @@ def load(spec: InputSpec, *, min_classes: int = 2) -> tuple[Dataset, Catalogue]:
     InputError: the source can't be used; it has no classes, or too few; or, to
       learn masks, some are missing or bad, or none has a cell.
   """
-  directory = builder.prepare(spec.source)
+  directory = _prepare(spec)
   data, catalogue = dataset.load(directory, _reading(spec, False))
   for warning in warnings_of(catalogue):
     print(f'warning: {warning}')
@@ -87,7 +97,7 @@ def examine(
   Raises:
     InputError: see `load`.
   """
-  directory = builder.prepare(spec.source)
+  directory = _prepare(spec)
   reading = _reading(spec, True)
   catalogue = dataset.catalogue(directory, reading)
   usable = _usable(spec, catalogue, 2)
@@ -102,7 +112,7 @@ def warnings_of(catalogue: Catalogue) -> list[str]:
   """What a user should look at before a set is used; each names a key."""
   texts = list(catalogue.notes.warnings)
   for files, flaw in (
-    (catalogue.skipped, 'bad images are'),
+    (catalogue.bad_images, 'bad images are'),
     (catalogue.contradictory, 'images of several classes are'),
   ):
     if files:
@@ -183,7 +193,7 @@ def _masked(spec: InputSpec, catalogue: Catalogue) -> np.ndarray:
   bad += [f'{path}: no matching file' for path in notes.unpaired]
   if not bad:
     return paired
-  if spec.source.on_bad_image == 'error' or not len(paired):
+  if spec.on_bad_image == 'error' or not len(paired):
     raise checked.unusable(
       f'{source}: {len(bad)} masks are bad, or masks and images have no '
       'counterpart (a mask is named as its image is, or that and a suffix)',

@@ -191,8 +191,8 @@ def make(
   empty = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
   if len(empty):
     raise InputError(
-      f'class {names[empty[0]]!r} has no image left '
-      f'({len(catalogue.skipped)} bad images were left out); mend some of its '
+      f'class {names[empty[0]]!r} has no image left; '
+      f'{len(catalogue.bad_images)} bad images were left out: mend some of its '
       'files or remove its folder'
     )
   groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)

@@ -90,7 +90,7 @@ def describe(
   left_out = {
     reason: len(paths) for reason, paths in catalogue.notes.left_out.items()
   } | {
-    'bad image': len(catalogue.skipped),
+    'bad image': len(catalogue.bad_images),
     'several classes': len(catalogue.contradictory),
   }
   return Prepared(

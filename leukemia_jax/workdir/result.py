@@ -343,7 +343,7 @@ def data_record(config: ConfigDict, catalogue: Catalogue) -> DataRecord:
     classes=list(catalogue.class_names),
     images=len(catalogue.ids),
     groups=len(set(groups.tolist())),
-    skipped=len(catalogue.skipped) + len(catalogue.contradictory),
+    skipped=len(catalogue.bad_images) + len(catalogue.contradictory),
     unit=data.unit,
     patients=catalogue.num_patients or NO_PATIENTS,
   )

@@ -24,7 +24,6 @@ def spec(tmp_path: pathlib.Path, folder, **changes) -> builder.SourceSpec:
   values = {
     'source': str(folder),
     'cache_dir': str(tmp_path / 'cache'),
-    'on_bad_image': 'error',
     'reading': conftest.reading(),
     'decoding': decode.Options(max_pixels=10**6),
     'synthetic_scale': 0.01,
@@ -33,8 +32,9 @@ def spec(tmp_path: pathlib.Path, folder, **changes) -> builder.SourceSpec:
   return builder.SourceSpec(**values | changes)
 
 
-def load(tmp_path, folder, size=32, **changes):
+def load(tmp_path, folder, size=32, skip=False, **changes):
   prepared = builder.prepare(spec(tmp_path, folder, **changes))
+  dataset.refuse_flaws(prepared, str(folder), skip)
   return dataset.load(prepared, dataset.Reading(size))
 
 
@@ -86,7 +86,7 @@ def test_images_of_two_classes_are_refused_or_left_out(tmp_path, folder):
   assert '1 images stand in several classes' in text
   assert 'a/cell-1.png (a) = b/again.png (b)' in text
   assert 'config.data.on_bad_image=skip' in text
-  data, catalogue = load(tmp_path, folder, on_bad_image='skip')
+  data, catalogue = load(tmp_path, folder, skip=True)
   assert len(catalogue.ids) == len(data.images) == 6
   assert 'a/cell-1.png' not in catalogue.ids
   assert sorted(catalogue.contradictory) == ['a/cell-1.png', 'b/again.png']
@@ -123,11 +123,11 @@ def test_all_bad_files_are_named_at_once(tmp_path, folder):
     'config.data.on_bad_image=skip',
   ):
     assert expected in text
-  # Nothing half-done is left behind that a later run could take for whole.
-  assert not list((tmp_path / 'cache').rglob('dataset_info.json'))
-  _, catalogue = load(tmp_path, folder, on_bad_image='skip')
+  _, catalogue = load(tmp_path, folder, skip=True)
   assert len(catalogue.ids) == 6
-  assert len(catalogue.skipped) == 4
+  assert len(catalogue.bad_images) == 4
+  # What was refused is not read again to leave it out.
+  assert len(list((tmp_path / 'cache').rglob('dataset_info.json'))) == 1
 
 
 def test_nothing_but_bad_images(tmp_path):
@@ -135,7 +135,7 @@ def test_nothing_but_bad_images(tmp_path):
     (tmp_path / 'set' / name).mkdir(parents=True)
     (tmp_path / 'set' / name / 'x.png').write_bytes(b'no')
   with pytest.raises(InputError, match='2 of 2 images'):
-    load(tmp_path, tmp_path / 'set', on_bad_image='skip')
+    load(tmp_path, tmp_path / 'set', skip=True)
 
 
 def test_masks_are_kept(tmp_path):
