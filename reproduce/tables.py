@@ -20,8 +20,14 @@ from leukemia_jax.reporting import pages
 from leukemia_jax.reporting.run_page import MASK_COLUMNS, mask_baselines
 from leukemia_jax.study import published, summary
 from leukemia_jax.workdir import result
-from leukemia_jax.workdir.result import Result
-from reproduce.rows import BACKBONES, RUNS, SEGMENTATION, STUDIES
+from leukemia_jax.workdir.result import CrossValidation, Result
+from reproduce.rows import (
+  BACKBONES,
+  CROSS_VALIDATION,
+  RUNS,
+  SEGMENTATION,
+  STUDIES,
+)
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / 'results'
@@ -30,6 +36,8 @@ PAGES = (
   ROOT / 'docs/results.md',
   ROOT / 'docs/models.md',
 )
+# The folds of which the README has a row.
+_OVERVIEW_FOLDS = 'real_contiguous_folds'
 _MASK_SCORES = (
   'dice',
   'iou',
@@ -98,14 +106,60 @@ def classification(page: pathlib.Path) -> str:
   return pages.table(header, cells)
 
 
+def cross_validation(page: pathlib.Path) -> str:
+  """Folds together, with intervals over groups, beside what colours reach."""
+  cells = []
+  for name, (title, _) in CROSS_VALIDATION.items():
+    run = read_run(name)
+    record = run.cross_validation
+    assert record is not None
+    colour = run.baselines
+    cells.append(
+      [
+        _link(f'{name}.json', title, page),
+        _model(run),
+        _with_interval(record, 'balanced_accuracy'),
+        _with_interval(record, 'accuracy'),
+        _with_interval(record, 'macro_f1'),
+        pages.percent(record.standard_deviation['balanced_accuracy']),
+        pages.percent(colour.colour_balanced_accuracy),
+        f'{record.groups} ({record.group})',
+        f'{run.cost.seconds / 60:.0f}',
+      ]
+    )
+  header = [
+    'data and folds',
+    'model',
+    'balanced accuracy, %',
+    'accuracy, %',
+    'macro F1, %',
+    'SD of folds',
+    'colour 3-NN, balanced, %',
+    'groups',
+    'minutes',
+  ]
+  return pages.table(header, cells)
+
+
+def _with_interval(record: CrossValidation, name: str) -> str:
+  low, high = (pages.percent(end) for end in record.interval_95[name])
+  return f'{pages.percent(record.pooled[name])} ({low} to {high})'
+
+
 def overview(page: pathlib.Path) -> str:
   """Every real row with its baseline: classes, then masks."""
   cells = []
-  for name, (title, _) in (RUNS | SEGMENTATION).items():
+  folds = {_OVERVIEW_FOLDS: CROSS_VALIDATION[_OVERVIEW_FOLDS]}
+  for name, (title, _) in (RUNS | folds | SEGMENTATION).items():
     if 'real' not in name:
       continue
     run = read_run(name)
-    if run.task == 'classification':
+    if run.cross_validation:
+      baseline = run.baselines.colour_balanced_accuracy
+      score = _with_interval(run.cross_validation, 'balanced_accuracy')
+      row = ['balanced accuracy, %', score]
+      row += [f'colour 3-NN: {pages.percent(baseline)}', str(run.test.images)]
+    elif run.task == 'classification':
       test = run.class_scores('test')
       baseline = run.baselines.colour_3_nearest_neighbours
       row = ['accuracy, %', pages.percent(test.accuracy)]
@@ -220,7 +274,7 @@ def study(page: pathlib.Path) -> str:
 
 def commands(_: pathlib.Path) -> str:
   """The command of each row."""
-  names = RUNS | SEGMENTATION | BACKBONES | STUDIES
+  names = RUNS | CROSS_VALIDATION | SEGMENTATION | BACKBONES | STUDIES
   lines = [read(name)['command'] for name in names]
   return '```sh\n' + '\n'.join(lines) + '\n```\n'
 
@@ -228,6 +282,7 @@ def commands(_: pathlib.Path) -> str:
 TABLES: dict[str, Callable[[pathlib.Path], str]] = {
   'overview': overview,
   'classification': classification,
+  'cross-validation': cross_validation,
   'segmentation': segmentation,
   'segmentation by class': segmentation_classes,
   'study': study,
@@ -291,6 +346,28 @@ def _models() -> dict[str, str]:
   return numbers
 
 
+def _patients() -> dict[str, str]:
+  """What keeping patients together changes."""
+  measured = read('patients')
+  low, high = measured['difference_interval_95']
+  return {
+    'images': f'{measured["images"]:,}',
+    'number': str(measured['patients']),
+    'seeds': str(measured['seeds']),
+    'difference': f'{100 * measured["difference"]:+.1f}',
+    'low': f'{100 * low:+.1f}',
+    'high': f'{100 * high:+.1f}',
+    **{
+      way: pages.percent(value)
+      for way, value in measured['balanced_accuracy'].items()
+    },
+    **{
+      f'{way} interval': ' to '.join(map(pages.percent, ends))
+      for way, ends in measured['interval_95'].items()
+    },
+  }
+
+
 @functools.cache
 def numbers() -> dict[str, str]:
   """All numbers by name."""
@@ -334,6 +411,7 @@ def numbers() -> dict[str, str]:
     'clipped': _study_loss('study_keras_clipped'),
     'stable': _study_loss('study_balance_then_split'),
     'cost': _study_cost(),
+    'patients': _patients(),
     'models': _models(),
     'stored': {k: f'{v / 1e9:.1f}' for k, v in memory['stored_bytes'].items()},
     'temporary': {
