@@ -215,6 +215,15 @@ def _train() -> ml_collections.ConfigDict:
   return train
 
 
+def _report() -> ml_collections.ConfigDict:
+  """What pages show."""
+  report = ml_collections.ConfigDict()
+  # Whether pages show images of the set, which its terms may forbid: 'yes',
+  # 'no', or 'auto' for synthetic ones alone. Paths stand in their place.
+  report.include_images = 'auto'
+  return report
+
+
 def get_config() -> ml_collections.ConfigDict:
   """The default experiment."""
   config = ml_collections.ConfigDict()
@@ -227,4 +236,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.model = _model()
   config.study = _study()
   config.train = _train()
+  config.report = _report()
   return config

@@ -1,4 +1,4 @@
-"""Leukemia from blood-smear images: prepare, train, evaluate, study.
+"""Leukemia from blood-smear images: prepare, audit, train, evaluate, study.
 
 COMMAND --workdir=runs/first
     trains a small network on synthetic smears, in minutes, on any laptop
@@ -10,6 +10,8 @@ COMMAND --workdir=runs/cells --config=configs/unet.py
     trains a U-Net that finds white cells, on pairs of image and mask
 COMMAND --workdir=runs/mine --mode=prepare --config.data.source=...
     says how they are read: classes, masks, patients, parts, what is left out
+COMMAND --workdir=runs/audit --mode=audit --config.data.source=...
+    says how much of a score on them can be believed: twins, leaks, shortcuts
 COMMAND --workdir=runs/scored --mode=evaluate --checkpoint=runs/mine
     scores a trained model, on its own data or another config.data.source
 COMMAND --workdir=runs/study --mode=study --config=configs/study.py
@@ -38,8 +40,8 @@ from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import CONFIG
 
 # Modules of `leukemia_jax.commands`, each imported when it is asked for.
-MODES = ('prepare', 'train', 'evaluate', 'study')
-_FLAGS = ('workdir', 'mode', 'config', 'checkpoint')
+MODES = ('prepare', 'audit', 'train', 'evaluate', 'study')
+_FLAGS = ('workdir', 'mode', 'config', 'checkpoint', 'strict')
 
 
 def _fail(message: str) -> NoReturn:
@@ -151,6 +153,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
   flags.DEFINE_string(
     'checkpoint', None, 'workdir of the run that --mode=evaluate scores'
   )
+  flags.DEFINE_bool(
+    'strict',
+    False,
+    'whether serious findings of --mode=audit end with status 1',
+  )
   argv = _config_first(argv)
   wants_help = bool({'-h', '--help', '-help', '--helpfull'} & set(argv))
   try:
@@ -192,6 +199,8 @@ def _check_flags() -> None:
     raise InputError(
       '--mode=evaluate and --checkpoint=<workdir of a training run> go together'
     )
+  if parsed.strict and parsed.mode != 'audit':
+    raise InputError('--strict goes together with --mode=audit')
   if parsed.mode == 'evaluate':
     # Said before anything heavy is imported.
     files.read_json(files.expand(parsed.checkpoint) / CONFIG)
@@ -215,6 +224,8 @@ def _dispatch() -> None:
     args = (overrides, workdir, files.expand(parsed.checkpoint))
   else:
     check_config(config)
+  if parsed.mode == 'audit':
+    args = (config, workdir, parsed.strict)
   # JAX is loaded now, and no sooner.
   from leukemia_jax import devices
 

@@ -122,7 +122,6 @@ _FLAG = Rule('True or False', lambda v: isinstance(v, bool))
 
 def _data_keys() -> dict[str, Key]:
   from leukemia_jax.data import grouping, masks, protocols
-  from leukemia_jax.transforms import augment
 
   return {
     'seed': Key(_whole(0, 2**32 - 1)),
@@ -176,8 +175,18 @@ def _data_keys() -> dict[str, Key]:
     'data.drop_empty_masks': Key(_FLAG),
     'data.smallest_cell': Key(_at_most(1), evaluation=True),
     'data.benign_class': Key(Rule('a text', _is_text), evaluation=True),
+    'report.include_images': Key(
+      _one_of('auto', 'yes', 'no'), evaluation=True, identifies=False
+    ),
     'synthetic.scale': Key(_at_most(20), evaluation=True),
     'synthetic.seed': Key(_whole(0, 2**32 - 1), evaluation=True),
+  }
+
+
+def _augment_keys() -> dict[str, Key]:
+  from leukemia_jax.transforms import augment
+
+  return {
     'augment.brightness_delta': Key(_between(0, 1)),
     'augment.contrast_delta': Key(_between(0, 1)),
     'augment.rotation': Key(_between(0, 180)),
@@ -240,7 +249,7 @@ def _model_keys() -> dict[str, Key]:
 @functools.cache
 def keys() -> dict[str, Key]:
   """The table of all keys that have a rule."""
-  return _data_keys() | _model_keys()
+  return _data_keys() | _augment_keys() | _model_keys()
 
 
 def _leaf(key: str) -> str:

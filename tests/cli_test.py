@@ -71,7 +71,7 @@ def test_an_answer_loads_nothing_heavy(flags):
     (['--config=configs/none.py'], 'there is no such .py file'),
     (['--config'], '--config needs a value'),
     (['--config=configs/unet.py:large'], "there are 'small' and 'study'"),
-    (['--mode=trian'], 'prepare|train|evaluate'),
+    (['--mode=trian'], 'prepare|audit|train|evaluate'),
     (['--wrkdir=x'], 'wrkdir'),
     (['--mode=evaluate'], '--checkpoint'),
     (['--checkpoint=x'], '--mode=evaluate'),

@@ -10,7 +10,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from leukemia_jax.data import masks as mask_files
 from leukemia_jax.data.source import UNLABELLED, Notes
 
 _COPY_BATCH = 32
+T = TypeVar('T')
 
 
 class AugmentFn(Protocol):
@@ -284,7 +285,21 @@ def refuse_flaws(directory: pathlib.Path, source_name: str, skip: bool) -> None:
     )
 
 
-def _in_threads(read: Callable[[int], _Record], count: int) -> list[_Record]:
+def read_files(directory: pathlib.Path, read: Callable[[bytes], T]) -> list[T]:
+  """Reads the image files themselves.
+
+  Args:
+    directory: from `builder.prepare`.
+    read: maps a file's bytes to what is wanted of it.
+
+  Returns:
+    What it says of each file, in the order of the catalogue.
+  """
+  _, records, places = _open(directory)
+  return _in_threads(lambda i: read(records[places[i]]['image']), len(places))
+
+
+def _in_threads(read: Callable[[int], T], count: int) -> list[T]:
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     records = pool.map(read, range(count))
     return list(progress.track(records, 'Loading images', count))

@@ -1,8 +1,9 @@
 """From a source to a data set and its split, once for each command."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -106,6 +107,40 @@ def examine(
     return dataset.load(directory, reading, indices=usable[indices])[0]
 
   return dataset.select_known(catalogue, usable), load_some
+
+
+class Everything(NamedTuple):
+  """All images of a source that can be read, fit to learn from or not.
+
+  Attributes:
+    dataset: images, labels and masks.
+    catalogue: of the set.
+    read_files: maps what reads a file's bytes to what it says of each image.
+  """
+
+  dataset: Dataset
+  catalogue: Catalogue
+  read_files: Callable[[Callable[[bytes], Any]], list[Any]]
+
+
+def load_everything(spec: InputSpec) -> Everything:
+  """`load` of all that can be read; masks are read in any case.
+
+  Args:
+    spec: what to read.
+
+  Returns:
+    What was read; an image without a mask has an empty one.
+
+  Raises:
+    InputError: nothing can be read.
+  """
+  directory = builder.prepare(spec.source)
+  dataset.refuse_flaws(directory, spec.source.source, skip=True)
+  data, catalogue = dataset.load(directory, _reading(spec, True))
+  return Everything(
+    data, catalogue, functools.partial(dataset.read_files, directory)
+  )
 
 
 def warnings_of(catalogue: Catalogue) -> list[str]:

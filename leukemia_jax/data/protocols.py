@@ -249,6 +249,21 @@ class _HeldOut(NamedTuple):
   usable: np.ndarray
 
 
+def source_split(catalogue: Catalogue) -> Split:
+  """The source's own parts as they lie on disk, whatever they leak.
+
+  Args:
+    catalogue: of the set; see `takes_source_parts`.
+
+  Returns:
+    The split; what is in no part is trained on.
+  """
+  parts = np.array([part or 'train' for part in catalogue.parts])
+  return Split(
+    *(splits.originals(np.flatnonzero(parts == part)) for part in PARTS)
+  )
+
+
 def _source_test(
   key: jax.Array, catalogue: Catalogue, protocol: Protocol
 ) -> _HeldOut:

@@ -1,6 +1,6 @@
 """How sure a share is, and whether two classifiers differ."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,38 @@ def wilson_interval(
   return float(interval.low), float(interval.high)
 
 
+def group_scores(
+  rng: np.random.Generator,
+  sums: np.ndarray,
+  score: Callable[[np.ndarray], np.ndarray],
+  *,
+  strata: np.ndarray,
+  draws: int,
+) -> np.ndarray:
+  """The scores of samples of groups, drawn with replacement.
+
+  Groups (patients, runs of files) are drawn, not images: images of one group
+  are alike (Davison and Hinkley, Bootstrap Methods, 1997, section 3.8).
+
+  Args:
+    rng: draws the groups.
+    sums: shape (groups, ...): what is summed up over a group's images.
+    score: maps such sums over groups, shape (draws, ...), to scores, (draws,).
+    strata: int, shape (groups,): as many groups of each are drawn as there are,
+      so that no class is missing from a sample.
+    draws: number of samples.
+
+  Returns:
+    float, shape (draws,).
+  """
+  drawn = np.zeros((draws, *sums.shape[1:]))
+  for stratum in np.unique(strata):
+    own = sums[strata == stratum]
+    times = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), draws)
+    drawn += np.tensordot(times.astype(np.float64), own, 1)
+  return score(drawn)
+
+
 def group_interval(
   rng: np.random.Generator,
   sums: np.ndarray,
@@ -37,16 +69,11 @@ def group_interval(
 ) -> tuple[float, float]:
   """The interval of a score over groups, by the percentile bootstrap.
 
-  Groups (patients, runs of files) are drawn with replacement, not images:
-  images of one group are alike (Davison and Hinkley, Bootstrap Methods, 1997,
-  section 3.8).
-
   Args:
-    rng: draws the groups.
-    sums: shape (groups, ...): what is summed up over a group's images.
-    strata: int, shape (groups,): as many groups of each are drawn as there are,
-      so that no class is missing from a sample.
-    score: maps such sums over groups, shape (draws, ...), to scores, (draws,).
+    rng: see `group_scores`.
+    sums: see `group_scores`.
+    score: see `group_scores`.
+    strata: see `group_scores`.
     confidence: how often the interval should hold the score of such groups.
     draws: number of samples.
 
@@ -55,14 +82,28 @@ def group_interval(
   """
   if len(sums) < 2:
     return float('nan'), float('nan')
-  drawn = np.zeros((draws, *sums.shape[1:]))
-  for stratum in np.unique(strata):
-    own = sums[strata == stratum]
-    times = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), draws)
-    drawn += np.tensordot(times.astype(np.float64), own, 1)
+  scores = group_scores(rng, sums, score, strata=strata, draws=draws)
   tail = (1 - confidence) / 2
-  low, high = np.nanquantile(score(drawn), (tail, 1 - tail))
+  low, high = np.nanquantile(scores, (tail, 1 - tail))
   return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+  """p-values corrected for their number (Holm, Scand. J. Stat. 6, 1979).
+
+  Args:
+    p_values: of several tests.
+
+  Returns:
+    In the same order: what is below a level is so in none of the tests by
+    chance more often than that.
+  """
+  values = np.asarray(p_values, float)
+  ascending = np.argsort(values)
+  factors = len(values) - np.arange(len(values))
+  corrected = np.empty(len(values))
+  corrected[ascending] = np.maximum.accumulate(values[ascending] * factors)
+  return np.minimum(corrected, 1).tolist()
 
 
 class Paired(NamedTuple):

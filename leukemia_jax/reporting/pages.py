@@ -96,18 +96,20 @@ def write(
   template: str,
   context: dict[str, Any],
   figures: dict[str, bytes],
+  name: str = 'report',
 ) -> pathlib.Path:
-  """Writes report.md with its figures, and report.html, whole in itself.
+  """Writes a page as Markdown with its figures, and as HTML, whole in itself.
 
   Args:
     workdir: where they go.
     template: name of a template; it begins with a heading, and what follows
       `details_marker` is folded.
     context: what it shows.
-    figures: PNG files by name.
+    figures: PNG and SVG files by name.
+    name: of the page's files, without .md and .html.
 
   Returns:
-    The path of report.md.
+    The path of the Markdown.
   """
   environment = _environment()
   text = environment.get_template(template).render(context)
@@ -115,9 +117,9 @@ def write(
   heading, _, rest = text.strip().partition('\n')
   body, details = (part.strip() for part in rest.split(_DETAILS))
   title = heading.removeprefix('# ')
-  for name, image in figures.items():
-    files.write(workdir / name, image)
-  path = workdir / 'report.md'
+  for figure, image in figures.items():
+    files.write(workdir / figure, image)
+  path = workdir / f'{name}.md'
   fold = f'<details>\n<summary>Details</summary>\n\n{details}\n\n</details>'
   files.write(path, f'{heading}\n\n{body}\n\n{fold}\n')
   html = environment.get_template('page.html').render(
@@ -125,7 +127,7 @@ def write(
     body=_to_html(body, figures),
     details=_to_html(details, figures),
   )
-  files.write(workdir / 'report.html', html)
+  files.write(workdir / f'{name}.html', html)
   return path
 
 
@@ -135,5 +137,8 @@ def _to_html(markdown: str, figures: dict[str, bytes]) -> str:
   html = parser.render(markdown)
   for name, image in figures.items():
     data = base64.b64encode(image).decode()
-    html = html.replace(f'src="{name}"', f'src="data:image/png;base64,{data}"')
+    kind = 'svg+xml' if name.endswith('.svg') else 'png'
+    html = html.replace(
+      f'src="{name}"', f'src="data:image/{kind};base64,{data}"'
+    )
   return html

@@ -38,7 +38,8 @@ def test_a_check_makes_no_folder(tmp_path):
     (None, '0.1.0'),
     (1, '0.1.0'),
     (2, '0.2.0'),
-    (4, 'of a later version'),
+    (3, '0.3.0'),
+    (5, 'of a later version'),
     ('x', 'later'),
   ],
 )

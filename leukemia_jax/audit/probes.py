@@ -1,0 +1,377 @@
+"""How well simple properties alone tell the class: shortcuts of a set.
+
+Each property is given to a random forest and to 3-nearest-neighbours, under
+the same folds and groups as a network would be; whichever is better on an
+inner validation part is scored.
+"""
+
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from leukemia_jax import progress
+from leukemia_jax.data import grouping, protocols
+from leukemia_jax.data.dataset import Catalogue
+from leukemia_jax.data.protocols import Protocol
+from leukemia_jax.errors import TooFewGroupsError
+from leukemia_jax.metrics import classification, statistics
+
+_TREES, _LEAF = 64, 2
+_NEIGHBOURS = 3
+_INNER_FOLDS = 4
+_COMPONENTS = 6  # of a property, where all are joined
+_DRAWS = 2000
+_FOLDS = (5, 3, 2)
+# Distances in file numbers of the curve, and most images that it tests.
+GAPS = (0, 1, 2, 5, 10, 20, 37, 50, 100, 150)
+_CURVE_IMAGES = 4000
+
+
+class Folds(NamedTuple):
+  """How probes are tested.
+
+  Attributes:
+    train: int arrays, indices of each fold's training side.
+    test: int arrays, indices of each fold's test part.
+    groups: int, shape (n,): what an inner validation part keeps together.
+    interval_groups: int, shape (n,): what intervals are over.
+    group: what such a group is, in words.
+  """
+
+  train: list[np.ndarray]
+  test: list[np.ndarray]
+  groups: np.ndarray
+  interval_groups: np.ndarray
+  group: str
+
+
+def make_folds(
+  key: jax.Array, catalogue: Catalogue, protocol: Protocol
+) -> Folds | None:
+  """The folds that a run's groups allow.
+
+  Args:
+    key: PRNG key of the split.
+    catalogue: of the set.
+    protocol: of the run; its own folds if it has several, else five by its
+      grouping, or three or two where a class has fewer groups.
+
+  Returns:
+    The folds; None where a class has a single group.
+  """
+  tried = [protocol]
+  if protocol.folds == 1:
+    tried = [
+      protocol._replace(name='split', option=1, split='random', folds=count)
+      for count in _FOLDS
+    ]
+  for folded in tried:
+    try:
+      parts = [
+        protocols.make(key, catalogue, folded._replace(fold=fold))
+        for fold in range(folded.folds)
+      ]
+    except TooFewGroupsError:
+      continue
+    interval_groups, group = grouping.for_intervals(
+      catalogue, folded.grouping, folded.block
+    )
+    return Folds(
+      [
+        np.unique(np.concatenate([part.train, part.validation])[:, 0])
+        for part in parts
+      ],
+      [np.unique(part.test[:, 0]) for part in parts],
+      grouping.group_ids(catalogue, folded.grouping, folded.block),
+      interval_groups,
+      group,
+    )
+  return None
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeScore:
+  """What a property reaches.
+
+  Attributes:
+    balanced_accuracy: over all folds.
+    interval: its 95 % interval over groups.
+    p_value: how often sets without this shortcut would score so, by Holm's
+      correction over all probes.
+    forests: number of folds in which the random forest was the better model.
+  """
+
+  balanced_accuracy: float
+  interval: list[float]
+  p_value: float
+  forests: int
+
+
+def _models(seed: int) -> dict[str, Any]:
+  from sklearn.ensemble import RandomForestClassifier
+  from sklearn.neighbors import KNeighborsClassifier
+  from sklearn.pipeline import make_pipeline
+  from sklearn.preprocessing import StandardScaler
+
+  return {
+    'forest': RandomForestClassifier(
+      _TREES,
+      min_samples_leaf=_LEAF,
+      class_weight='balanced',
+      random_state=seed,
+    ),
+    'neighbours': make_pipeline(
+      StandardScaler(), KNeighborsClassifier(_NEIGHBOURS)
+    ),
+  }
+
+
+def _inner_parts(
+  labels: np.ndarray, groups: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """A training and a validation side by group; None if groups are too few."""
+  from sklearn.model_selection import StratifiedGroupKFold
+
+  fewest = min(
+    len(set(groups[labels == label])) for label in set(labels.tolist())
+  )
+  if fewest < 2:
+    return None
+  count = min(_INNER_FOLDS, fewest)
+  folds = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+  return next(folds.split(labels, labels, groups))
+
+
+def _predict_fold(
+  features: np.ndarray,
+  labels: np.ndarray,
+  train: np.ndarray,
+  inner: tuple[np.ndarray, np.ndarray] | None,
+  test: np.ndarray,
+  seed: int,
+) -> tuple[np.ndarray, bool]:
+  """The labels of a test part, and whether a forest predicted them."""
+  from sklearn.metrics import balanced_accuracy_score
+
+  models = _models(seed)
+  if len(train) < _NEIGHBOURS:
+    del models['neighbours']
+  scores = dict.fromkeys(models, 0.0)
+  if inner is not None and len(inner[0]) >= _NEIGHBOURS:
+    fit, held_out = train[inner[0]], train[inner[1]]
+    for name, model in models.items():
+      model.fit(features[fit], labels[fit])
+      predicted = model.predict(features[held_out])
+      scores[name] = balanced_accuracy_score(labels[held_out], predicted)
+  best = max(scores, key=lambda name: scores[name])
+  model = models[best].fit(features[train], labels[train])
+  return model.predict(features[test]), best == 'forest'
+
+
+def join(properties: Sequence[np.ndarray]) -> np.ndarray:
+  """Properties as one, none of which drowns the others.
+
+  Args:
+    properties: float arrays, shape (n, k).
+
+  Returns:
+    float, shape (n, m): of each its first principal components.
+  """
+  from sklearn.decomposition import PCA
+  from sklearn.preprocessing import StandardScaler
+
+  joined = [np.zeros((len(properties[0]), 0))]
+  for values in properties:
+    varied = values[:, values.std(0) > 0]
+    if varied.size:
+      scaled = StandardScaler().fit_transform(varied)
+      count = min(_COMPONENTS, *scaled.shape)
+      joined.append(PCA(count, svd_solver='full').fit_transform(scaled))
+  return np.concatenate(joined, 1)
+
+
+def score_probes(
+  properties: Mapping[str, np.ndarray],
+  labels: np.ndarray,
+  num_classes: int,
+  folds: Folds,
+  *,
+  seed: int,
+) -> dict[str, ProbeScore]:
+  """Scores every property, alone.
+
+  Args:
+    properties: float arrays, shape (n, k), by name.
+    labels: int, shape (n,).
+    num_classes: number of classes.
+    folds: how they are tested.
+    seed: of the models and of the intervals.
+
+  Returns:
+    The scores by name.
+  """
+  inner = [
+    _inner_parts(labels[train], folds.groups[train], seed)
+    for train in folds.train
+  ]
+  jobs = [(name, i) for name in properties for i in range(len(folds.test))]
+
+  def run(job: tuple[str, int]) -> tuple[np.ndarray, bool]:
+    name, fold = job
+    return _predict_fold(
+      *(properties[name], labels, folds.train[fold], inner[fold]),
+      *(folds.test[fold], seed),
+    )
+
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    done = progress.track(pool.map(run, jobs), 'Probing shortcuts', len(jobs))
+    outcomes = dict(zip(jobs, done, strict=True))
+  tested = np.concatenate(folds.test)
+  predicted = [
+    np.concatenate([outcomes[name, i][0] for i in range(len(folds.test))])
+    for name in properties
+  ]
+  over_groups = _over_groups(
+    labels[tested],
+    np.stack(predicted),
+    folds.interval_groups[tested],
+    num_classes,
+    seed,
+  )
+  corrected = statistics.holm([p_value for *_, p_value in over_groups])
+  return {
+    name: ProbeScore(
+      score,
+      interval,
+      p_value,
+      sum(outcomes[name, i][1] for i in range(len(folds.test))),
+    )
+    for name, (score, interval, _), p_value in zip(
+      properties, over_groups, corrected, strict=True
+    )
+  }
+
+
+def _over_groups(
+  truth: np.ndarray,
+  predicted: np.ndarray,
+  groups: np.ndarray,
+  num_classes: int,
+  seed: int,
+) -> list[tuple[float, list[float], float]]:
+  """Balanced accuracy, its interval, and how often chance would reach it.
+
+  Args:
+    truth: int, shape (n,).
+    predicted: int, shape (classifiers, n).
+    groups: int, shape (n,).
+    num_classes: number of classes.
+    seed: draws the groups, the same for every classifier.
+
+  Returns:
+    One entry a classifier.
+  """
+  _, group = np.unique(groups, return_inverse=True)
+  classifiers = len(predicted)
+  # Shape (groups, classifiers, classes, classes).
+  counts = np.zeros((group.max() + 1, classifiers, num_classes, num_classes))
+  for i, own in enumerate(predicted):
+    np.add.at(counts[:, i], (group, truth, own), 1)
+
+  def score(sums: np.ndarray) -> np.ndarray:
+    flat = sums.reshape(-1, num_classes, num_classes)
+    scores = classification.means_over_classes(flat)['balanced_accuracy']
+    return scores.reshape(sums.shape[:-2])
+
+  drawn = statistics.group_scores(
+    np.random.default_rng(seed),
+    counts,
+    score,
+    strata=counts[:, 0].sum(-1).argmax(-1),
+    draws=_DRAWS,
+  )
+  low, high = np.nanquantile(drawn, (0.025, 0.975), axis=0)
+  p_values = (1 + (drawn <= 1 / num_classes).sum(0)) / (1 + _DRAWS)
+  scores = score(counts.sum(0))
+  return [
+    (float(scores[i]), [float(low[i]), float(high[i])], float(p_values[i]))
+    for i in range(classifiers)
+  ]
+
+
+class DistancePoint(NamedTuple):
+  """Accuracy of a probe whose neighbours are so many files away or more."""
+
+  gap: int
+  balanced_accuracy: float
+  interval: list[float]
+
+
+def distance_curve(
+  features: np.ndarray,
+  labels: np.ndarray,
+  in_file_order: Sequence[np.ndarray],
+  interval_groups: np.ndarray,
+  *,
+  seed: int,
+) -> list[DistancePoint]:
+  """Nearest neighbours that must lie some file numbers away.
+
+  Files of one patient or slide lie side by side. Where accuracy falls with the
+  distance, part of it was recognising them again. Of every class as many files
+  are left out, around the same relative place, so that none gets rarer.
+
+  Args:
+    features: float, shape (n, k).
+    labels: int, shape (n,).
+    in_file_order: indices of each class's images, by their file numbers.
+    interval_groups: int, shape (n,): what intervals are over.
+    seed: of the intervals.
+
+  Returns:
+    A point for each gap that leaves half of the smallest class.
+  """
+  deviations = features.std(0)
+  values = (features - features.mean(0)) / np.where(deviations, deviations, 1)
+  columns = np.concatenate(in_file_order)
+  sizes = [len(members) for members in in_file_order]
+  edges = np.concatenate([[0], np.cumsum(sizes)])
+  gaps = [gap for gap in GAPS if 4 * gap <= min(sizes)]
+  step = -(-len(labels) // _CURVE_IMAGES)
+  tested = np.concatenate([members[::step] for members in in_file_order])
+  predicted = np.full((len(gaps), len(labels)), -1)
+  by_column = values[columns]
+  norms = (by_column**2).sum(1)
+  for members in in_file_order:
+    for place in range(0, len(members), step):
+      index = members[place]
+      distances = norms - 2 * by_column @ values[index]
+      for i, gap in enumerate(gaps):
+        for label, size in enumerate(sizes):
+          middle = round(place / len(members) * size)
+          if label == labels[index]:
+            middle = place
+          first = max(0, middle - gap)
+          left_out = slice(
+            edges[label] + first, edges[label] + min(size, middle + gap + 1)
+          )
+          distances[left_out] = np.inf
+        nearest = columns[np.argpartition(distances, _NEIGHBOURS)[:_NEIGHBOURS]]
+        votes = np.bincount(labels[nearest], minlength=len(sizes))
+        predicted[i, index] = votes.argmax()
+  over_groups = _over_groups(
+    labels[tested],
+    predicted[:, tested],
+    interval_groups[tested],
+    len(sizes),
+    seed,
+  )
+  return [
+    DistancePoint(gap, score, interval)
+    for gap, (score, interval, _) in zip(gaps, over_groups, strict=True)
+  ]

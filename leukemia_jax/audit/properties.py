@@ -1,0 +1,218 @@
+"""Simple properties of images: what a shortcut could tell the class by.
+
+Each maps uint8 images to a few numbers an image, in one compiled pass; none
+looks at the shape of a cell.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_BATCH = 64
+_LUMA = (0.299, 0.587, 0.114)
+# Background is as bright as this share of an image's pixels, or brighter.
+_BACKGROUND = 0.6
+_SORTED_SIDE = 32
+# Optical density (log 10) of green above that of the background: of anything
+# stained, and of nuclei.
+_STAINED, _NUCLEUS = 0.08, 0.2
+# Of blue, which stained cells hardly absorb: of ink.
+_INK = 0.2
+# A scale bar's place: height and width as shares of a published image's side.
+_PATCH = (24 / 224, 40 / 224)
+# Sides that patches and thumbnails are averaged to.
+_PATCH_SHAPE, _THUMBNAIL_SHAPE = (6, 10), (4, 4)
+# Sharpness is that of images reduced by these, away from nuclei by so many px.
+_REDUCED, _MARGIN = (1, 2), 2
+
+
+class Region(NamedTuple):
+  """A part of the image: top, left, bottom, right as shares of its sides."""
+
+  top: float
+  left: float
+  bottom: float
+  right: float
+
+
+class Property(NamedTuple):
+  """Something that an image's label could be read from.
+
+  Attributes:
+    name: in audit.json.
+    title: in pages.
+    looks_at: 'image', 'background', 'cells', 'edges', 'grid' or 'patch'.
+    measure: maps uint8 images, shape (n, size, size, 3), to float32, (n, k).
+    region: where a patch lies.
+  """
+
+  name: str
+  title: str
+  looks_at: str
+  measure: Callable[[jax.Array], jax.Array]
+  region: Region | None = None
+
+
+def _luma(images: jax.Array) -> jax.Array:
+  return images.astype(jnp.float32) @ jnp.array(_LUMA)
+
+
+def _mean_over(mask: jax.Array, images: jax.Array) -> jax.Array:
+  """Mean colour of some pixels of each image: shape (n, 3)."""
+  weight = mask[..., None].astype(jnp.float32)
+  total = weight.sum((1, 2))
+  return (images.astype(jnp.float32) * weight).sum((1, 2)) / (total + 1e-6)
+
+
+def background_colour(images: jax.Array) -> jax.Array:
+  """Mean R, G and B of the brightest pixels.
+
+  Args:
+    images: uint8, shape (n, height, width, 3).
+
+  Returns:
+    float32, shape (n, 3), 0..255.
+  """
+  luma = _luma(images)
+  # Sorting every pixel would take longer than all else.
+  step = max(1, images.shape[1] // _SORTED_SIDE)
+  sample = luma[:, ::step, ::step]
+  level = jnp.quantile(sample, _BACKGROUND, axis=(1, 2), keepdims=True)
+  return _mean_over(luma >= level, images)
+
+
+def _density(images: jax.Array) -> jax.Array:
+  """Optical density above the background's (Beer-Lambert): float32 (n, ...)."""
+  background = background_colour(images)[:, None, None]
+  return jnp.log10((background + 1) / (images.astype(jnp.float32) + 1))
+
+
+def _colour(images: jax.Array) -> jax.Array:
+  values = images.astype(jnp.float32)
+  return jnp.concatenate([values.mean((1, 2)), values.std((1, 2))], -1)
+
+
+def _cell_colour(images: jax.Array) -> jax.Array:
+  """Mean density of stained pixels: their colour on a white background."""
+  density = _density(images)
+  return _mean_over(density[..., 1] > _STAINED, density)
+
+
+def _cell_amount(images: jax.Array) -> jax.Array:
+  stained = _density(images)[..., 1] > _STAINED
+  return stained.mean((1, 2))[:, None]
+
+
+def _reduce(images: jax.Array, shape: tuple[int, int]) -> jax.Array:
+  """Images, shape (n, height, width, channels), averaged to a smaller shape."""
+  target = (images.shape[0], *shape, images.shape[-1])
+  return jax.image.resize(images, target, 'linear', antialias=True)
+
+
+def _patch(region: Region, images: jax.Array) -> jax.Array:
+  """Density of what is drawn or printed into a patch; cells are left out."""
+  side = images.shape[1]
+  top, left, bottom, right = (round(edge * side) for edge in region)
+  density = _density(images)[:, top:bottom, left:right]
+  ink = jnp.where(density[..., 2:] > _INK, density, 0)
+  return _reduce(ink, _PATCH_SHAPE).reshape(len(images), -1)
+
+
+def _thumbnail(images: jax.Array) -> jax.Array:
+  small = _reduce(images.astype(jnp.float32), _THUMBNAIL_SHAPE)
+  return small.reshape(len(images), -1)
+
+
+def _sharpness(images: jax.Array) -> jax.Array:
+  """Energy of the Laplacian away from nuclei, whose texture is no property."""
+  features = []
+  for factor in _REDUCED:
+    side = images.shape[1] // factor
+    small = _reduce(images.astype(jnp.float32), (side, side))
+    luma = _luma(small)
+    bend = 4 * luma[:, 1:-1, 1:-1] - luma[:, :-2, 1:-1] - luma[:, 2:, 1:-1]
+    bend -= luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
+    near = jax.lax.reduce_window(
+      _density(small)[..., 1],
+      -jnp.inf,
+      jax.lax.max,
+      (1, 2 * _MARGIN + 1, 2 * _MARGIN + 1),
+      (1, 1, 1),
+      'SAME',
+    )
+    clear = near[:, 1:-1, 1:-1] < _NUCLEUS
+    energy = jnp.square(bend * clear).sum((1, 2)) / (clear.sum((1, 2)) + 1)
+    features.append(jnp.log(energy + 1e-3))
+  return jnp.stack(features, -1)
+
+
+def _patches() -> list[Property]:
+  """The four corners, where scale bars lie, and the centre beside them."""
+  height, width = _PATCH
+  middle = Region(
+    *(0.5 - height / 2, 0.5 - width / 2, 0.5 + height / 2, 0.5 + width / 2)
+  )
+  places = {
+    'corner_top_left': Region(0, 0, height, width),
+    'corner_top_right': Region(0, 1 - width, height, 1),
+    'corner_bottom_left': Region(1 - height, 0, 1, width),
+    'corner_bottom_right': Region(1 - height, 1 - width, 1, 1),
+    'centre': middle,
+  }
+  return [
+    Property(
+      name,
+      name.replace('_', ' '),
+      'patch',
+      functools.partial(_patch, place),
+      place,
+    )
+    for name, place in places.items()
+  ]
+
+
+OF_PIXELS: tuple[Property, ...] = (
+  Property('colour', 'colour of the image', 'image', _colour),
+  Property(
+    'background_colour',
+    'colour of the background',
+    'background',
+    background_colour,
+  ),
+  Property(
+    'cell_colour', 'colour of cells, white-balanced', 'cells', _cell_colour
+  ),
+  Property('cell_amount', 'amount of cells', 'cells', _cell_amount),
+  *_patches(),
+  Property('thumbnail', 'thumbnail of 4 x 4 px', 'grid', _thumbnail),
+  Property('sharpness', 'sharpness', 'edges', _sharpness),
+)
+
+
+@jax.jit
+def _measure(images: jax.Array) -> list[jax.Array]:
+  return [own.measure(images) for own in OF_PIXELS]
+
+
+def measure(images: jax.Array) -> dict[str, np.ndarray]:
+  """Measures every property of `OF_PIXELS`.
+
+  Args:
+    images: uint8, shape (n, size, size, 3).
+
+  Returns:
+    float32 arrays, shape (n, k), by name.
+  """
+  # One shape for all batches: the last is filled up.
+  count = len(images)
+  filled = np.resize(np.arange(count), math.ceil(count / _BATCH) * _BATCH)
+  parts = [_measure(images[i]) for i in filled.reshape(-1, _BATCH)]
+  return {
+    own.name: np.concatenate([np.asarray(part[i]) for part in parts])[:count]
+    for i, own in enumerate(OF_PIXELS)
+  }

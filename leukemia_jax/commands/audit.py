@@ -1,0 +1,227 @@
+"""--mode=audit: how much of a score on a set can be believed."""
+
+import collections
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from leukemia_jax import build
+from leukemia_jax.audit import (
+  duplicates,
+  file_properties,
+  leaks,
+  probes,
+  properties,
+  verdict,
+)
+from leukemia_jax.audit.duplicates import Duplicates
+from leukemia_jax.audit.file_properties import FileTraits
+from leukemia_jax.audit.leaks import Leaks
+from leukemia_jax.audit.probes import DistancePoint, Folds, ProbeScore
+from leukemia_jax.build import Inputs
+from leukemia_jax.data import grouping, input_pipeline, masks, protocols
+from leukemia_jax.data.dataset import Catalogue
+from leukemia_jax.data.input_pipeline import Everything
+from leukemia_jax.data.masks import ClassCoverage
+from leukemia_jax.data.splits import Split
+from leukemia_jax.errors import InputError
+from leukemia_jax.reporting import audit_page
+from leukemia_jax.training import initial_weights
+from leukemia_jax.workdir import audited, claim
+from leukemia_jax.workdir.audited import Audit, FileRecord
+
+_LISTED_SIZES = 5
+
+
+class _Probed(NamedTuple):
+  """What simple properties of a set reach.
+
+  Attributes:
+    folds: how they were tested; None if they can't be.
+    scores: by name of the property.
+    distances: accuracy of colours by distance in file numbers.
+  """
+
+  folds: Folds | None
+  scores: dict[str, ProbeScore]
+  distances: list[DistancePoint]
+
+
+def run(
+  config: ConfigDict, workdir: pathlib.Path, strict: bool = False
+) -> None:
+  """Audits a set: duplicates, leaks of its split, shortcuts to its labels.
+
+  Args:
+    config: the config; its split is what is searched for leaks, its groups and
+      folds are those of the probes.
+    workdir: where audit.json, audit.md, audit.html and duplicates.csv go.
+    strict: whether serious findings end with an error.
+
+  Raises:
+    InputError: nothing can be read; or, if strict, a finding is serious.
+  """
+  config = initial_weights.resolve_preprocess(config)
+  claim.check(workdir, 'train', config)
+  inputs = build.inputs(config, 'classes')
+  everything = input_pipeline.load_everything(inputs.spec)
+  catalogue = everything.catalogue
+  pairs = duplicates.find_duplicates(
+    np.asarray(everything.dataset.images),
+    catalogue.pixel_hashes,
+    seed=config.seed,
+  )
+  # A rendered set has no files.
+  is_rendered = config.data.source == 'synthetic'
+  traits = (
+    [] if is_rendered else everything.read_files(file_properties.read_traits)
+  )
+  probed, problem = _Probed(None, {}, []), ''
+  splits: list[Split] = []
+  if catalogue.has_classes and len(catalogue.class_names) > 1:
+    probed = _probe(inputs, everything, traits, config.seed)
+    splits, problem = _splits(inputs, catalogue)
+  counted = leaks.count_leaks(splits, catalogue, pairs) if splits else None
+  audit = _describe(inputs, catalogue, pairs, counted, probed, traits, problem)
+  audited.write(workdir, audit, pairs, catalogue)
+  may_show = {'auto': is_rendered, 'yes': True, 'no': False}
+  images = None
+  if may_show[config.report.include_images]:
+    images = np.asarray(everything.dataset.images)
+  path = audit_page.write(workdir, audit, pairs, catalogue, images)
+  print(audit.verdict)
+  for finding in audit.findings:
+    print(f'{"serious" if finding.serious else "note"}: {finding.text}')
+  print(f'see {path}')
+  if strict and audit.serious:
+    raise InputError(
+      f'--strict: the audit has {audit.serious} serious findings; see {path}'
+    )
+
+
+def _probe(
+  inputs: Inputs, everything: Everything, traits: list[FileTraits], seed: int
+) -> _Probed:
+  """Scores properties of pixels, of files, and all of them together."""
+  catalogue = everything.catalogue
+  folds = probes.make_folds(inputs.keys.split, catalogue, inputs.spec.protocol)
+  if folds is None:
+    return _Probed(None, {}, [])
+  measured = properties.measure(everything.dataset.images)
+  if traits:
+    measured['file'] = file_properties.as_features(traits)
+  # Colours of cells, taken together, tell how much of a cell its nucleus is:
+  # that is no shortcut. What is outside of cells is.
+  outside = [
+    own.name
+    for own in properties.OF_PIXELS
+    if own.looks_at in ('background', 'edges', 'patch')
+  ]
+  measured['together'] = probes.join(
+    [measured[name] for name in (*outside, 'file') if name in measured]
+  )
+  labels = catalogue.labels
+  scores = probes.score_probes(
+    measured, labels, len(catalogue.class_names), folds, seed=seed
+  )
+  distances = probes.distance_curve(
+    measured['colour'],
+    labels,
+    grouping.in_file_order(catalogue),
+    folds.interval_groups,
+    seed=seed,
+  )
+  return _Probed(folds, scores, distances)
+
+
+def _describe(
+  inputs: Inputs,
+  catalogue: Catalogue,
+  pairs: Duplicates,
+  counted: Leaks | None,
+  probed: _Probed,
+  traits: list[FileTraits],
+  problem: str,
+) -> Audit:
+  """Puts an audit together."""
+  names = catalogue.class_names
+  coverage: dict[str, ClassCoverage] = {}
+  mask_warnings: list[str] = []
+  if catalogue.num_masks:
+    by_class = masks.by_class(catalogue.coverage, catalogue.labels, len(names))
+    coverage = dict(zip(names, by_class, strict=True))
+    mask_warnings = masks.warnings(by_class, names)
+  findings = verdict.judge(
+    *(catalogue, pairs, counted, probed.scores, audit_page.TITLES),
+    mask_warnings=mask_warnings,
+    split_problem=problem,
+  )
+  folds = probed.folds
+  counts = np.bincount(catalogue.labels, minlength=len(names)).tolist()
+  return Audit(
+    source=pathlib.Path(inputs.spec.source.source).name,
+    fingerprint=catalogue.fingerprint,
+    image_size=inputs.spec.image_size,
+    images=len(catalogue.ids),
+    classes=dict(zip(names, counts, strict=True))
+    if catalogue.has_classes
+    else {},
+    patients=catalogue.num_patients,
+    verdict=verdict.summarise(findings),
+    serious=sum(finding.serious for finding in findings),
+    findings=findings,
+    duplicates=audited.count_duplicates(pairs),
+    leaks=counted,
+    chance=1 / len(counts) if probed.scores else None,
+    majority=max(counts) / sum(counts) if probed.scores else None,
+    probes=probed.scores,
+    folds=len(folds.test) if folds else 0,
+    groups=len(set(folds.interval_groups.tolist())) if folds else 0,
+    group=folds.group if folds else '',
+    distances=probed.distances,
+    files=_file_record(traits) if traits else None,
+    masks=coverage,
+  )
+
+
+def _splits(inputs: Inputs, catalogue: Catalogue) -> tuple[list[Split], str]:
+  """The split of a run, or those of its folds, and why there is none."""
+  spec, protocol = inputs.spec, inputs.spec.protocol
+  every = [protocol]
+  if protocol.folds > 1 and protocol.fold < 0:
+    every = [protocol._replace(fold=fold) for fold in range(protocol.folds)]
+  try:
+    if protocols.takes_source_parts(catalogue, protocol):
+      return [protocols.source_split(catalogue)], ''
+    return [
+      input_pipeline.make_split(
+        inputs.keys.split, catalogue, spec._replace(protocol=own)
+      )
+      for own in every
+    ], ''
+  except InputError as error:
+    return [], str(error)
+
+
+def _file_record(traits: Sequence[FileTraits]) -> FileRecord:
+  """Sums files up."""
+  sizes = collections.Counter(f'{own.width} x {own.height}' for own in traits)
+  frequent = dict(sizes.most_common(_LISTED_SIZES))
+  qualities = sorted(own.quality for own in traits if own.quality)
+  return FileRecord(
+    formats=dict(collections.Counter(own.format for own in traits)),
+    sizes=frequent,
+    other_sizes=len(traits) - sum(frequent.values()),
+    bytes=_range([own.bytes for own in traits]),
+    quality=_range(qualities) if qualities else None,
+    with_exif=sum(own.has_exif for own in traits),
+    with_profile=sum(own.has_profile for own in traits),
+  )
+
+
+def _range(values: Sequence[int]) -> list[int]:
+  """Smallest, median and largest."""
+  return [min(values), int(np.median(values)), max(values)]

@@ -1,0 +1,127 @@
+"""Probes reach what properties tell, and no more."""
+
+import conftest
+import jax
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score
+
+from leukemia_jax.audit import probes
+from leukemia_jax.data import grouping
+
+
+def grouped(count: int = 240, size: int = 6):
+  """Labels in groups: each group is of one class, as patients are."""
+  groups = np.arange(count) // size
+  return groups % 3, groups
+
+
+def folds_of(labels, groups, **changes) -> probes.Folds:
+  catalogue = conftest.catalogue(labels, groups=[f'p{g}' for g in groups])
+  folds = probes.make_folds(
+    jax.random.key(0), catalogue, conftest.protocol(**changes)
+  )
+  assert folds is not None
+  return folds
+
+
+def test_a_property_that_tells_and_one_that_does_not():
+  labels, groups = grouped()
+  rng = np.random.default_rng(0)
+  of_group = rng.normal(size=(groups.max() + 1, 2))[groups]
+  properties = {
+    'shortcut': labels[:, None] + 0.3 * rng.normal(size=(len(labels), 1)),
+    # What tells patients apart, and nothing of their class.
+    'patient': of_group + 0.01 * rng.normal(size=of_group.shape),
+    'noise': rng.normal(size=(len(labels), 4)),
+  }
+  folds = folds_of(labels, groups)
+  scores = probes.score_probes(properties, labels, 3, folds, seed=0)
+  assert scores['shortcut'].balanced_accuracy > 0.85
+  assert scores['shortcut'].p_value < 0.01
+  for name in ('patient', 'noise'):
+    low, high = scores[name].interval
+    assert low < 1 / 3 < high and scores[name].p_value > 0.05
+  again = probes.score_probes(properties, labels, 3, folds, seed=0)
+  assert again == scores
+
+
+def test_folds_keep_groups_together_and_cover_everything():
+  labels, groups = grouped()
+  folds = folds_of(labels, groups)
+  assert len(folds.test) == 5 and folds.group == 'patient'
+  assert sorted(np.concatenate(folds.test)) == list(range(len(labels)))
+  for train, test in zip(folds.train, folds.test, strict=True):
+    assert not set(groups[train]) & set(groups[test])
+    assert len(train) + len(test) == len(labels)
+
+
+def test_fewer_folds_where_groups_are_few():
+  labels, groups = grouped(72, 8)
+  assert len(folds_of(labels, groups).test) == 3
+  catalogue = conftest.catalogue([0, 0, 1, 1], groups=list('aabb'))
+  protocol = conftest.protocol()
+  assert probes.make_folds(jax.random.key(0), catalogue, protocol) is None
+
+
+def test_folds_of_a_run_are_its_own():
+  labels = np.repeat([0, 1], 40)
+  catalogue = conftest.catalogue(labels)
+  protocol = conftest.protocol(grouping='contiguous', folds=4, embargo=3)
+  folds = probes.make_folds(jax.random.key(0), catalogue, protocol)
+  assert folds is not None and len(folds.test) == 4
+  for train, test in zip(folds.train, folds.test, strict=True):
+    apart = np.abs(train[:, None] - test)
+    assert apart[labels[train][:, None] == labels[test]].min() > 3
+
+
+def brute_force(features, labels, gap):
+  """Nearest neighbours outside of a window of files, one by one."""
+  values = (features - features.mean(0)) / features.std(0)
+  orders = [np.flatnonzero(labels == c) for c in range(labels.max() + 1)]
+  predicted = []
+  for i, label in enumerate(labels):
+    place = int(np.flatnonzero(orders[label] == i)[0])
+    usable = []
+    for other, members in enumerate(orders):
+      middle = round(place / len(orders[label]) * len(members))
+      middle = place if other == label else middle
+      usable += [j for k, j in enumerate(members) if abs(k - middle) > gap]
+    distances = [((values[i] - values[j]) ** 2).sum() for j in usable]
+    nearest = [usable[k] for k in np.argsort(distances)[:3]]
+    predicted.append(np.bincount(labels[nearest], minlength=2).argmax())
+  return balanced_accuracy_score(labels, predicted)
+
+
+def test_distance_curve_is_brute_force_and_falls_where_neighbours_are_alike():
+  labels = np.repeat([0, 1], (60, 48))
+  rng = np.random.default_rng(1)
+  # Files drift: each is as its neighbours, and tells nothing of its class.
+  drift = np.cumsum(rng.normal(size=(len(labels), 2)), 0)
+  features = drift + 0.1 * rng.normal(size=drift.shape)
+  catalogue = conftest.catalogue(labels)
+  points = probes.distance_curve(
+    features,
+    labels,
+    grouping.in_file_order(catalogue),
+    grouping.runs(catalogue, 6),
+    seed=0,
+  )
+  assert [point.gap for point in points] == [0, 1, 2, 5, 10]
+  for point in points:
+    expected = brute_force(features, labels, point.gap)
+    assert point.balanced_accuracy == pytest.approx(expected)
+  assert points[0].balanced_accuracy > points[-1].balanced_accuracy
+
+
+def test_join_keeps_what_each_property_tells():
+  rng = np.random.default_rng(0)
+  constant = np.zeros((50, 3), np.float32)
+  small, wide = rng.normal(size=(50, 2)), rng.normal(size=(50, 40))
+  joined = probes.join([constant, small, wide])
+  assert joined.shape == (50, 2 + 6)
+  # Principal components of all columns are the columns, turned.
+  scaled = (small - small.mean(0)) / small.std(0)
+  np.testing.assert_allclose(
+    np.linalg.norm(joined[:, :2], axis=1), np.linalg.norm(scaled, axis=1)
+  )
