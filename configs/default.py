@@ -59,6 +59,13 @@ def _data() -> ml_collections.ConfigDict:
   data.clean_minimum_area = 60
   # Leave images whose mask is empty out of the training part.
   data.drop_empty_masks = False
+  # What is taken out of every image of every class, since it may give the class
+  # away: the corners (scale bars), all but cells (by masks), the colour of the
+  # light and stain (by the background), or all colour.
+  data.hide_corners = False
+  data.neutral_background = False
+  data.white_balance = False
+  data.grey = False
   # Diameter of the smallest cell, as a share of image_size: scores of cells
   # leave specks out, and separate cells that touch, by it. In the published
   # images it is 13 of 224 px and more, some cut off at the border.
@@ -115,6 +122,8 @@ def _augment() -> ml_collections.ConfigDict:
   # Brightness and contrast factors are drawn from 1 -+ these.
   augment.brightness_delta = 0.1
   augment.contrast_delta = 0.1
+  # Stain and tint: densities change by factors up to exp(this); 0 for none.
+  augment.stain = 0.0
   # Largest rotation to either side, degrees.
   augment.rotation = 20.0
   # What fills the corners: 'edge' repeats the border, 'constant' is black.

@@ -21,6 +21,7 @@ from leukemia_jax.data.input_pipeline import InputSpec
 from leukemia_jax.errors import InputError
 from leukemia_jax.metrics.losses import Objective
 from leukemia_jax.transforms.augment import augment
+from leukemia_jax.transforms.colour import Removal
 
 
 class Keys(NamedTuple):
@@ -80,6 +81,7 @@ def inputs(config: ConfigDict, targets: str) -> Inputs:
       data.mask_rule, data.clean_masks, data.clean_minimum_area
     ),
     drop_empty_masks=data.drop_empty_masks,
+    removal=Removal(*(data[field] for field in Removal._fields)),
     protocol=protocols.Protocol(
       data.protocol,
       *(data[field] for field in protocols.Protocol._fields[1:]),

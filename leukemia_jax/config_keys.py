@@ -122,6 +122,7 @@ _FLAG = Rule('True or False', lambda v: isinstance(v, bool))
 
 def _data_keys() -> dict[str, Key]:
   from leukemia_jax.data import grouping, masks, protocols
+  from leukemia_jax.transforms.colour import Removal
 
   return {
     'seed': Key(_whole(0, 2**32 - 1)),
@@ -173,6 +174,7 @@ def _data_keys() -> dict[str, Key]:
     'data.clean_masks': Key(_FLAG, evaluation=True),
     'data.clean_minimum_area': Key(_whole(1, 10**6), evaluation=True),
     'data.drop_empty_masks': Key(_FLAG),
+    **{f'data.{name}': Key(_FLAG) for name in Removal._fields},
     'data.smallest_cell': Key(_at_most(1), evaluation=True),
     'data.benign_class': Key(Rule('a text', _is_text), evaluation=True),
     'report.include_images': Key(
@@ -189,6 +191,7 @@ def _augment_keys() -> dict[str, Key]:
   return {
     'augment.brightness_delta': Key(_between(0, 1)),
     'augment.contrast_delta': Key(_between(0, 1)),
+    'augment.stain': Key(_between(0, 1)),
     'augment.rotation': Key(_between(0, 180)),
     'augment.fill': Key(_one_of(*augment.FILLS)),
     'augment.jpeg_quality': Key(
@@ -397,6 +400,11 @@ def _unet_mismatches(config: ConfigDict, prefix: str) -> Iterator[str]:
     yield f'{prefix}.weights=imagenet: {model.name} has none'
   if config.train.freeze_backbone:
     yield f'config.train.freeze_backbone=True: {model.name} has no backbone'
+  if config.data.neutral_background:
+    yield (
+      'config.data.neutral_background=True shows the masks that '
+      f'{model.name} is to find: it is for classifiers'
+    )
 
 
 def _backbone_mismatches(model: ConfigDict, prefix: str) -> Iterator[str]:

@@ -13,11 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from leukemia_jax.transforms import colour
+
 _BATCH = 64
-_LUMA = (0.299, 0.587, 0.114)
-# Background is as bright as this share of an image's pixels, or brighter.
-_BACKGROUND = 0.6
-_SORTED_SIDE = 32
 # Optical density (log 10) of green above that of the background: of anything
 # stained, and of nuclei.
 _STAINED, _NUCLEUS = 0.08, 0.2
@@ -58,38 +56,12 @@ class Property(NamedTuple):
   region: Region | None = None
 
 
-def _luma(images: jax.Array) -> jax.Array:
-  return images.astype(jnp.float32) @ jnp.array(_LUMA)
-
-
 def _mean_over(mask: jax.Array, images: jax.Array) -> jax.Array:
-  """Mean colour of some pixels of each image: shape (n, 3)."""
-  weight = mask[..., None].astype(jnp.float32)
-  total = weight.sum((1, 2))
-  return (images.astype(jnp.float32) * weight).sum((1, 2)) / (total + 1e-6)
-
-
-def background_colour(images: jax.Array) -> jax.Array:
-  """Mean R, G and B of the brightest pixels.
-
-  Args:
-    images: uint8, shape (n, height, width, 3).
-
-  Returns:
-    float32, shape (n, 3), 0..255.
-  """
-  luma = _luma(images)
-  # Sorting every pixel would take longer than all else.
-  step = max(1, images.shape[1] // _SORTED_SIDE)
-  sample = luma[:, ::step, ::step]
-  level = jnp.quantile(sample, _BACKGROUND, axis=(1, 2), keepdims=True)
-  return _mean_over(luma >= level, images)
+  return jax.vmap(colour.mean_over)(mask, images)
 
 
 def _density(images: jax.Array) -> jax.Array:
-  """Optical density above the background's (Beer-Lambert): float32 (n, ...)."""
-  background = background_colour(images)[:, None, None]
-  return jnp.log10((background + 1) / (images.astype(jnp.float32) + 1))
+  return jax.vmap(colour.density)(images)
 
 
 def _colour(images: jax.Array) -> jax.Array:
@@ -134,7 +106,7 @@ def _sharpness(images: jax.Array) -> jax.Array:
   for factor in _REDUCED:
     side = images.shape[1] // factor
     small = _reduce(images.astype(jnp.float32), (side, side))
-    luma = _luma(small)
+    luma = colour.luma(small)
     bend = 4 * luma[:, 1:-1, 1:-1] - luma[:, :-2, 1:-1] - luma[:, 2:, 1:-1]
     bend -= luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
     near = jax.lax.reduce_window(
@@ -182,7 +154,7 @@ OF_PIXELS: tuple[Property, ...] = (
     'background_colour',
     'colour of the background',
     'background',
-    background_colour,
+    jax.vmap(colour.background_colour),
   ),
   Property(
     'cell_colour', 'colour of cells, white-balanced', 'cells', _cell_colour

@@ -20,6 +20,7 @@ from leukemia_jax.data.builder import SourceSpec
 from leukemia_jax.data.dataset import AugmentFn, Catalogue, Dataset
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
+from leukemia_jax.transforms.colour import Removal
 
 
 class InputSpec(NamedTuple):
@@ -32,6 +33,7 @@ class InputSpec(NamedTuple):
     targets: what a model learns: 'classes' or 'masks'.
     mask_reading: how masks are read.
     drop_empty_masks: whether images of empty masks are left out of training.
+    removal: what is taken out of every image.
     protocol: how the set is split.
   """
 
@@ -41,15 +43,19 @@ class InputSpec(NamedTuple):
   targets: str
   mask_reading: masks.Reading
   drop_empty_masks: bool
+  removal: Removal
   protocol: protocols.Protocol
 
 
 def _reading(spec: InputSpec, read_masks: bool) -> dataset.Reading:
-  masks_too = read_masks or spec.targets == 'masks'
+  masks_too = (
+    read_masks or spec.targets == 'masks' or spec.removal.neutral_background
+  )
   return dataset.Reading(
     spec.image_size,
     spec.source.decoding,
     spec.mask_reading if masks_too else None,
+    spec.removal,
   )
 
 
@@ -78,6 +84,8 @@ def load(spec: InputSpec, *, min_classes: int = 2) -> tuple[Dataset, Catalogue]:
   data, catalogue = dataset.load(directory, _reading(spec, False))
   for warning in warnings_of(catalogue):
     print(f'warning: {warning}')
+  if spec.targets == 'classes':
+    data = data._replace(masks=None)
   usable = _usable(spec, catalogue, min_classes)
   if len(usable) < len(catalogue.ids):
     data, catalogue = dataset.select(data, catalogue, usable)
@@ -138,6 +146,7 @@ def load_everything(spec: InputSpec) -> Everything:
   directory = builder.prepare(spec.source)
   dataset.refuse_flaws(directory, spec.source.source, skip=True)
   data, catalogue = dataset.load(directory, _reading(spec, True))
+  _check_masks(spec, catalogue)
   return Everything(
     data, catalogue, functools.partial(dataset.read_files, directory)
   )
@@ -163,6 +172,7 @@ def _usable(
   spec: InputSpec, catalogue: Catalogue, min_classes: int
 ) -> np.ndarray:
   """The indices of the images that can be learnt from, or an error."""
+  _check_masks(spec, catalogue)
   if spec.targets == 'masks':
     usable = _masked(spec, catalogue)
     if not catalogue.coverage[usable].any():
@@ -176,6 +186,17 @@ def _usable(
       'classifier needs two class folders or more' + _masks_hint(catalogue)
     )
   return np.arange(len(catalogue.ids))
+
+
+def _check_masks(spec: InputSpec, catalogue: Catalogue) -> None:
+  """Refuses to keep cells alone where masks don't say what they are."""
+  without = int(np.isnan(catalogue.coverage).sum())
+  if spec.removal.neutral_background and without:
+    raise InputError(
+      f'config.data.neutral_background=True needs a mask for each image, and '
+      f'{without} of {len(catalogue.ids)} images of {spec.source.source} have '
+      'none that can be used'
+    )
 
 
 def _masks_hint(catalogue: Catalogue) -> str:

@@ -1,4 +1,4 @@
-"""The study's five augmentations as pure functions of a key and an image.
+"""The study's five augmentations, and stain: pure functions of key and image.
 
 Images are uint8 RGB of shape (height, width, 3), one at a time: `vmap` over
 images and keys. Every step goes back to uint8, as it does in Pillow, whose
@@ -9,7 +9,7 @@ import dm_pix
 import jax
 import jax.numpy as jnp
 
-from leukemia_jax.transforms import jpeg
+from leukemia_jax.transforms import colour, jpeg
 
 # What fills the corners that a rotation opens.
 FILLS = ('edge', 'constant')
@@ -108,6 +108,7 @@ def augment(
   *,
   brightness_delta: float = 0.1,
   contrast_delta: float = 0.1,
+  stain: float = 0.0,
   rotation: float = 20.0,
   fill: str = 'edge',
   jpeg_quality: tuple[int, ...] = (50, 100),
@@ -123,6 +124,7 @@ def augment(
       rotation and flips, by the nearest pixel, and no change of its values.
     brightness_delta: the factor is uniform in 1 -+ this.
     contrast_delta: likewise.
+    stain: see `colour.stain_jitter`; 0 for none, as in the study.
     rotation: largest angle to either side, degrees.
     fill: see `rotate`.
     jpeg_quality: lowest and highest quality, inclusive; () for no JPEG.
@@ -138,6 +140,9 @@ def augment(
     low, high = middle - delta, middle + delta
     return jax.random.uniform(key, minval=low, maxval=high)
 
+  if stain:
+    # A key of its own: the draws of all others stay as they are without it.
+    image = colour.stain_jitter(jax.random.fold_in(key, 6), image, stain)
   if brightness_delta:
     image = brightness(image, uniform(keys[0], 1.0, brightness_delta))
   if contrast_delta:

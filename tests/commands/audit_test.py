@@ -118,6 +118,12 @@ def test_a_corner_mark_and_a_cast_are_named(smears, cache, tmp_path):
     assert probes[name]['p_value'] < 0.05
   for name in ('corner_top_left', 'corner_top_right', 'centre'):
     assert probes[name]['balanced_accuracy'] < 0.65
+  # What is taken out of the images is no shortcut any more; the files' sizes
+  # still are one.
+  removed = {'hide_corners': True, 'white_balance': True}
+  content = audited(smears, cache, tmp_path / 'removed', **removed)
+  for name, score in content['probes'].items():
+    assert name in ('file', 'together') or score['p_value'] > 0.05, name
 
 
 @pytest.mark.full

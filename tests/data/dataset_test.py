@@ -18,6 +18,8 @@ from leukemia_jax.data import (
   synthetic_cells,
 )
 from leukemia_jax.errors import InputError
+from leukemia_jax.transforms import colour
+from leukemia_jax.transforms.colour import Removal
 
 
 def spec(tmp_path: pathlib.Path, folder, **changes) -> builder.SourceSpec:
@@ -103,6 +105,19 @@ def test_prepared_once_and_again_when_a_file_changes(tmp_path, folder):
   _, after = dataset.load(second, dataset.Reading(32))
   assert second != first
   assert before.fingerprint != after.fingerprint
+
+
+def test_removal_is_that_of_each_image(tmp_path):
+  """More images than a batch, so that the last one is filled up."""
+  conftest.save_images(tmp_path / 'set', {'a': 40, 'b': 30}, size=32)
+  prepared = builder.prepare(spec(tmp_path, tmp_path / 'set'))
+  plain, _ = dataset.load(prepared, dataset.Reading(32))
+  removal = Removal(hide_corners=True, grey=True)
+  reading = dataset.Reading(32, removal=removal)
+  removed, _ = dataset.load(prepared, reading)
+  for before, after in zip(plain.images, removed.images, strict=True):
+    expected = colour.remove(before, None, removal)
+    assert abs(np.asarray(expected).astype(int) - after).max() <= 1
 
 
 def test_all_bad_files_are_named_at_once(tmp_path, folder):

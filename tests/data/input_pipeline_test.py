@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import conftest
 import jax
 import numpy as np
 import pytest
 from conftest import catalogue
-from leukemia_jax.configs import unet
+from leukemia_jax.configs import default, unet
 
 from leukemia_jax import build
 from leukemia_jax.data import input_pipeline
@@ -35,6 +36,31 @@ def test_a_training_part_without_cells_is_refused():
       assert split.train.tolist() == [[at, 0]]
   # Of eight images one is held out for validation and one for the test.
   assert refused == 2
+
+
+def test_cells_alone_need_masks(tmp_path):
+  for kind, count in (('Original', 6), ('Segmented', 6)):
+    conftest.save_images(
+      tmp_path / 'set' / kind, {'Benign': count, 'Pro': count}, size=75
+    )
+  config = default.get_config()
+  config.data.source = str(tmp_path / 'set')
+  config.data.cache_dir = str(tmp_path / 'cache')
+  config.data.image_size = 75
+  config.data.neutral_background = True
+  spec = build.inputs(config, 'classes').spec
+  data, catalogue = input_pipeline.load(spec)
+  # A classifier learns classes, whatever was read besides.
+  assert data.masks is None and data.targets is data.labels
+  plain = spec._replace(removal=spec.removal._replace(neutral_background=False))
+  originals, _ = input_pipeline.load(plain)
+  after, before = np.asarray(data.images), np.asarray(originals.images)
+  kept = (after == before).all(-1)
+  np.testing.assert_allclose(kept.mean((1, 2)), catalogue.coverage, atol=0.01)
+  assert (after[~kept] == 240).all()
+  (tmp_path / 'set/Segmented/Pro/cell-2.png').unlink()
+  with pytest.raises(InputError, match='neutral_background=True needs a mask'):
+    input_pipeline.load(spec)
 
 
 def test_a_class_without_cells_is_refused():
