@@ -5,9 +5,7 @@ the same folds and groups as a network would be; whichever is better on an
 inner validation part is scored.
 """
 
-import concurrent.futures
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -123,6 +121,8 @@ def _models(seed: int) -> dict[str, Any]:
       _TREES,
       min_samples_leaf=_LEAF,
       class_weight='balanced',
+      # Its own threads: scikit-learn's warnings don't stand several of ours.
+      n_jobs=-1,
       random_state=seed,
     ),
     'neighbours': make_pipeline(
@@ -228,9 +228,8 @@ def score_probes(
       *(folds.test[fold], seed),
     )
 
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    done = progress.track(pool.map(run, jobs), 'Probing shortcuts', len(jobs))
-    outcomes = dict(zip(jobs, done, strict=True))
+  done = map(run, progress.track(jobs, 'Probing shortcuts', len(jobs)))
+  outcomes = dict(zip(jobs, done, strict=True))
   tested = np.concatenate(folds.test)
   predicted = [
     np.concatenate([outcomes[name, i][0] for i in range(len(folds.test))])

@@ -82,6 +82,7 @@ def test_the_studys_protocol_marks_the_class(smears):
   assert theirs > ours + 0.04
 
 
+@pytest.mark.full
 def test_trace_features_see_traces():
   images = np.stack(draw(np.zeros(40, int)))
   keys = jax.random.split(jax.random.key(0), len(images))

@@ -98,18 +98,3 @@ def test_images_of_one_colour():
   images = np.full((4, 64, 64, 3), 200, np.uint8)
   images[:, 0, 0] = np.arange(4)[:, None]
   assert not find(images).exact
-
-
-@pytest.mark.full
-def test_no_false_twin_in_the_whole_synthetic_set():
-  labels, patients = synthetic.assign_patients(0.4)
-  assert len(labels) == 1303
-  key, spec = jax.random.key(0), synthetic_cells.SmearSpec()
-  images = np.stack(
-    [
-      synthetic.render_image(key, i, label, patient, spec=spec)[0]
-      for i, (label, patient) in enumerate(zip(labels, patients, strict=True))
-    ]
-  )
-  pairs = find(images)
-  assert not pairs.exact and not pairs.oriented and not pairs.near

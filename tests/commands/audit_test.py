@@ -55,6 +55,7 @@ def files(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
   return sorted((folder / name).rglob('*.png'))
 
 
+@pytest.mark.full
 def test_clean_smears_are_clean(smears, cache, tmp_path):
   content = audited(smears, cache, tmp_path)
   assert content['verdict'].startswith('Clean') and not content['serious']
@@ -205,13 +206,15 @@ def test_strict_ends_with_status_1(smears, cache, tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize('seed', range(5))
-def test_synthetic_smears_have_no_shortcut(seed, cache, tmp_path):
+@pytest.mark.parametrize(('seed', 'scale'), [(0, 0.4), (1, 0.2)])
+def test_synthetic_smears_are_clean(seed, scale, cache, tmp_path):
   config = default.get_config()
-  config.synthetic.seed = seed
+  config.synthetic.seed, config.synthetic.scale = seed, scale
   config.data.cache_dir = cache.partition('=')[2]
   audit.run(config, tmp_path)
   content = json.loads((tmp_path / 'audit.json').read_text())
-  assert content['images'] == 1303
+  assert content['images'] == (1303 if scale == 0.4 else 652)
   assert content['verdict'].startswith('Clean'), content['findings']
   assert all(score['p_value'] > 0.05 for score in content['probes'].values())
+  for kind in ('exact', 'oriented', 'near'):
+    assert content['duplicates'][kind]['pairs'] == 0
