@@ -40,7 +40,7 @@ _BLURS = (1.0, 3.0)
 # of random pairs. Published fields: twins 0.64 and more, others 0.32 and
 # less. Cells cut out at 36 px are so alike that only the second holds them off.
 _LEAST_CORRELATION, _STANDS_OUT = 0.55, 16
-_RANDOM_PAIRS = 300
+_RANDOM_PAIRS, _FEWEST_PAIRS = 300, 20
 
 
 # Angle in degrees, and one of eight orientations.
@@ -67,8 +67,9 @@ class Duplicates(NamedTuple):
   """All pairs of a set.
 
   Attributes:
-    exact: equal images.
-    oriented: images that are equal once one is turned or mirrored.
+    exact: equal images, each with the first of its kind.
+    oriented: images that are equal to such a first one once they are turned or
+      mirrored.
     near: images that are nearly equal: shifted, turned by some degrees,
       brightened, compressed again, or taken of the same place once more. Of
       images that are equal to each other only the first is in such pairs.
@@ -105,7 +106,8 @@ def find_duplicates(
   exact: list[Pair] = []
   oriented: list[Pair] = []
   for members in by_hash.values():
-    for first, second in itertools.combinations(members, 2):
+    first = members[0]
+    for second in members[1:]:
       is_exact = np.array_equal(images[first], images[second])
       (exact if is_exact else oriented).append(Pair(first, second, 1.0))
   distinct = np.array([members[0] for members in by_hash.values()])
@@ -113,17 +115,17 @@ def find_duplicates(
   return Duplicates(sorted(exact), sorted(oriented), near, threshold)
 
 
-def _shrink(images: np.ndarray, side: int) -> np.ndarray:
-  """Luma averaged over areas: float32, shape (n, side, side)."""
+def _shrink(images: np.ndarray, indices: np.ndarray, side: int) -> np.ndarray:
+  """Luma of some images, averaged over areas: float32 (n, side, side)."""
   side = min(side, images.shape[1])
   edges = np.linspace(0, images.shape[1], side + 1).astype(int)
-  areas = np.diff(edges)[:, None] * np.diff(edges)
-  parts = []
-  for i in range(0, len(images), _BATCH):
-    luma = images[i : i + _BATCH].astype(np.float32) @ _LUMA
+  areas = np.float32(np.diff(edges)[:, None] * np.diff(edges))
+  small = np.empty((len(indices), side, side), np.float32)
+  for i in range(0, len(indices), _BATCH):
+    luma = images[indices[i : i + _BATCH]].astype(np.float32) @ _LUMA
     luma = np.add.reduceat(luma, edges[:-1], axis=1)
-    parts.append(np.add.reduceat(luma, edges[:-1], axis=2) / areas)
-  return np.concatenate(parts).astype(np.float32)
+    small[i : i + _BATCH] = np.add.reduceat(luma, edges[:-1], axis=2) / areas
+  return small
 
 
 def _disc(side: int) -> np.ndarray:
@@ -156,14 +158,14 @@ class _Thumbnails(NamedTuple):
   turned: list[np.ndarray]
   forms: list[Form]
 
-  def best_form(self, first: int, second: int) -> Form:
-    """How the first must be turned to look as the second."""
+  def best_form(self, first: int, second: int) -> tuple[Form, float]:
+    """How the first must be turned to look as the second; the correlation."""
     products = [form[first] @ self.upright[second] for form in self.turned]
-    return self.forms[int(np.argmax(products))]
+    best = int(np.argmax(products))
+    return self.forms[best], float(products[best])
 
 
-def _thumbnails(images: np.ndarray) -> _Thumbnails:
-  small = _shrink(images, _THUMBNAIL)
+def _thumbnails(small: np.ndarray) -> _Thumbnails:
   disc = _disc(small.shape[1])
 
   def unit(pictures: np.ndarray) -> np.ndarray:
@@ -173,7 +175,7 @@ def _thumbnails(images: np.ndarray) -> _Thumbnails:
       np.linalg.norm(values, axis=1, keepdims=True), 1e-6
     )
 
-  angles = _ANGLES if len(images) <= _MANY_IMAGES else _UPRIGHT
+  angles = _ANGLES if len(small) <= _MANY_IMAGES else _UPRIGHT
   forms: list[Form] = [(a, o) for a in angles for o in range(_ORIENTATIONS)]
   turned = [unit(_turned(small, *form)) for form in forms]
   for shift in _SHIFTS:
@@ -254,11 +256,16 @@ def _similarity(first: np.ndarray, second: np.ndarray, form: Form) -> float:
 def _threshold(background: np.ndarray) -> float:
   """The least similarity of twins in a set, from that of random pairs.
 
-  By median and median absolute deviation of Fisher's z: some random pairs of a
-  small set are twins.
+  By median and median absolute deviation of Fisher's z.
+
+  Args:
+    background: similarities of random pairs that are no twins.
+
+  Returns:
+    The threshold; too few pairs don't move it.
   """
   values = np.arctanh(np.clip(background[~np.isnan(background)], -0.999, 0.999))
-  if not len(values):
+  if len(values) < _FEWEST_PAIRS:
     return _LEAST_CORRELATION
   deviation = stats.median_abs_deviation(values, scale='normal')
   stands_out = np.tanh(np.median(values) + _STANDS_OUT * deviation)
@@ -269,30 +276,36 @@ def _near_pairs(
   images: np.ndarray, distinct: np.ndarray, rng: np.random.Generator
 ) -> tuple[list[Pair], float]:
   """Pairs of different images that are nearly equal, and the threshold."""
-  if len(distinct) < 3:
-    return [], 1.0
-  chosen = images[distinct]
-  thumbnails, larger = _thumbnails(chosen), _shrink(chosen, _SIDE)
+  if len(distinct) < 2:
+    return [], _LEAST_CORRELATION
+  thumbnails = _thumbnails(_shrink(images, distinct, _THUMBNAIL))
+  larger = _shrink(images, distinct, _SIDE)
 
   def compare(pair: tuple[int, int]) -> float:
     first, second = pair
-    form = thumbnails.best_form(first, second)
+    form, _ = thumbnails.best_form(first, second)
     return _similarity(larger[first], larger[second], form)
 
   suggested = _suggest(thumbnails)
-  draws = rng.integers(len(distinct), size=(_RANDOM_PAIRS, 2)).tolist()
-  random: list[tuple[int, int]] = [(a, b) for a, b in draws if a != b]
-  jobs = [*random, *suggested]
+  # Of a small set many random pairs are twins: these tell nothing here.
+  strangers: list[tuple[int, int]] = [
+    (first, second)
+    for first, second in rng.integers(
+      len(distinct), size=(_RANDOM_PAIRS, 2)
+    ).tolist()
+    if first != second and thumbnails.best_form(first, second)[1] < _SUGGESTED
+  ]
+  jobs = [*strangers, *suggested]
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     compared = pool.map(compare, jobs)
     values = np.array(
       list(progress.track(compared, 'Aligning pairs', len(jobs)))
     )
-  threshold = _threshold(values[: len(random)])
+  threshold = _threshold(values[: len(strangers)])
   near = [
     Pair(int(distinct[first]), int(distinct[second]), float(value))
     for (first, second), value in zip(
-      suggested, values[len(random) :], strict=True
+      suggested, values[len(strangers) :], strict=True
     )
     if value > threshold
   ]

@@ -19,7 +19,8 @@ class Leaks:
     copies: those with an augmented copy of the same image, or the image itself,
       in training.
     twins: those with an equal image in training, turned and mirrored ones too.
-    near_twins: those with a nearly equal image in training.
+    near_twins: those with a nearly equal image in training, or with one that
+      others lead to, and none that is equal.
     any: those with one of these.
     share: of the test images.
     patients: number of patients of the test part that are in another part.
@@ -48,23 +49,20 @@ def count_leaks(
     The counts over all test parts.
   """
   hashes = catalogue.pixel_hashes
-  alike: dict[str, set[str]] = collections.defaultdict(set)
-  for pair in duplicates.near:
-    first, second = hashes[pair.first], hashes[pair.second]
-    alike[first].add(second)
-    alike[second].add(first)
+  alike = _alike(hashes, duplicates)
   totals: collections.Counter[str] = collections.Counter()
   patients: set[str] = set()
   for split in parts:
     sources = set(split.train[:, 0].tolist())
     learnt = collections.Counter(hashes[i] for i in sources)
+    learnt_alike = {alike[value] for value in learnt}
     by_part = protocols.patients_by_part(split, catalogue)
     patients |= by_part['test'] & (by_part['train'] | by_part['validation'])
     for source in split.test[:, 0].tolist():
       own = hashes[source]
       is_copy = source in sources
       is_twin = learnt[own] > is_copy
-      is_near = any(value in learnt for value in alike[own])
+      is_near = own not in learnt and alike[own] in learnt_alike
       totals['images'] += 1
       totals['copies'] += is_copy
       totals['twins'] += is_twin
@@ -80,3 +78,17 @@ def count_leaks(
     share=totals['any'] / count if count else 0.0,
     patients=len(patients),
   )
+
+
+def _alike(hashes: Sequence[str], duplicates: Duplicates) -> dict[str, str]:
+  """A name for all images that near twins join, by hash."""
+  name = {value: value for value in hashes}
+
+  def root(value: str) -> str:
+    while name[value] != value:
+      value = name[value]
+    return value
+
+  for pair in duplicates.near:
+    name[root(hashes[pair.first])] = root(hashes[pair.second])
+  return {value: root(value) for value in name}

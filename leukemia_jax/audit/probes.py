@@ -6,20 +6,21 @@ inner validation part is scored.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from leukemia_jax import progress
-from leukemia_jax.data import grouping, protocols
+from leukemia_jax.data import folds, grouping, protocols
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.protocols import Protocol
 from leukemia_jax.errors import TooFewGroupsError
 from leukemia_jax.metrics import classification, statistics
 
 _TREES, _LEAF = 64, 2
+_FEW_IMAGES = 500
 _NEIGHBOURS = 3
 _INNER_FOLDS = 4
 _COMPONENTS = 6  # of a property, where all are joined
@@ -50,7 +51,7 @@ class Folds(NamedTuple):
 
 def make_folds(
   key: jax.Array, catalogue: Catalogue, protocol: Protocol
-) -> Folds | None:
+) -> Folds:
   """The folds that a run's groups allow.
 
   Args:
@@ -60,7 +61,10 @@ def make_folds(
       grouping, or three or two where a class has fewer groups.
 
   Returns:
-    The folds; None where a class has a single group.
+    The folds.
+
+  Raises:
+    InputError: a class is in a single group, or the run's folds can't be made.
   """
   tried = [protocol]
   if protocol.folds == 1:
@@ -70,26 +74,28 @@ def make_folds(
     ]
   for folded in tried:
     try:
-      parts = [
-        protocols.make(key, catalogue, folded._replace(fold=fold))
-        for fold in range(folded.folds)
-      ]
+      fold_key, _ = jax.random.split(key)
+      fold_of = protocols.assign_folds(fold_key, catalogue, folded)
+      break
     except TooFewGroupsError:
-      continue
-    interval_groups, group = grouping.for_intervals(
-      catalogue, folded.grouping, folded.block
-    )
-    return Folds(
-      [
-        np.unique(np.concatenate([part.train, part.validation])[:, 0])
-        for part in parts
-      ],
-      [np.unique(part.test[:, 0]) for part in parts],
-      grouping.group_ids(catalogue, folded.grouping, folded.block),
-      interval_groups,
-      group,
-    )
-  return None
+      if folded is tried[-1]:
+        raise
+  groups = grouping.group_ids(catalogue, folded.grouping, folded.block)
+  train, test = [], []
+  for fold in range(folded.folds):
+    tested = fold_of == fold
+    usable = folds.apart(catalogue, tested, folded.embargo)
+    train.append(np.flatnonzero(usable & ~np.isin(groups, groups[tested])))
+    test.append(np.flatnonzero(tested))
+  if folded.grouping == 'contiguous':
+    # Neighbours on both sides of the inner part would choose what remembers.
+    groups = grouping.join(groups, grouping.runs(catalogue, folded.block))
+  return Folds(
+    train,
+    test,
+    groups,
+    *grouping.for_intervals(catalogue, folded.grouping, folded.block),
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +105,8 @@ class ProbeScore:
   Attributes:
     balanced_accuracy: over all folds.
     interval: its 95 % interval over groups.
-    p_value: how often sets without this shortcut would score so, by Holm's
-      correction over all probes.
+    p_value: how often it would score so if groups had their classes by chance,
+      by Holm's correction over all probes.
     forests: number of folds in which the random forest was the better model.
   """
 
@@ -110,7 +116,7 @@ class ProbeScore:
   forests: int
 
 
-def _models(seed: int) -> dict[str, Any]:
+def _models(seed: int, images: int) -> dict[str, Any]:
   from sklearn.ensemble import RandomForestClassifier
   from sklearn.neighbors import KNeighborsClassifier
   from sklearn.pipeline import make_pipeline
@@ -121,8 +127,9 @@ def _models(seed: int) -> dict[str, Any]:
       _TREES,
       min_samples_leaf=_LEAF,
       class_weight='balanced',
-      # Its own threads: scikit-learn's warnings don't stand several of ours.
-      n_jobs=-1,
+      # Its own threads, where they pay: scikit-learn's warnings don't stand
+      # several of ours.
+      n_jobs=-1 if images > _FEW_IMAGES else 1,
       random_state=seed,
     ),
     'neighbours': make_pipeline(
@@ -158,7 +165,7 @@ def _predict_fold(
   """The labels of a test part, and whether a forest predicted them."""
   from sklearn.metrics import balanced_accuracy_score
 
-  models = _models(seed)
+  models = _models(seed, len(train))
   if len(train) < _NEIGHBOURS:
     del models['neighbours']
   scores = dict.fromkeys(models, 0.0)
@@ -199,7 +206,7 @@ def score_probes(
   properties: Mapping[str, np.ndarray],
   labels: np.ndarray,
   num_classes: int,
-  folds: Folds,
+  tests: Folds,
   *,
   seed: int,
 ) -> dict[str, ProbeScore]:
@@ -209,36 +216,36 @@ def score_probes(
     properties: float arrays, shape (n, k), by name.
     labels: int, shape (n,).
     num_classes: number of classes.
-    folds: how they are tested.
+    tests: how they are tested.
     seed: of the models and of the intervals.
 
   Returns:
     The scores by name.
   """
   inner = [
-    _inner_parts(labels[train], folds.groups[train], seed)
-    for train in folds.train
+    _inner_parts(labels[train], tests.groups[train], seed)
+    for train in tests.train
   ]
-  jobs = [(name, i) for name in properties for i in range(len(folds.test))]
+  jobs = [(name, i) for name in properties for i in range(len(tests.test))]
 
   def run(job: tuple[str, int]) -> tuple[np.ndarray, bool]:
     name, fold = job
     return _predict_fold(
-      *(properties[name], labels, folds.train[fold], inner[fold]),
-      *(folds.test[fold], seed),
+      *(properties[name], labels, tests.train[fold], inner[fold]),
+      *(tests.test[fold], seed),
     )
 
   done = map(run, progress.track(jobs, 'Probing shortcuts', len(jobs)))
   outcomes = dict(zip(jobs, done, strict=True))
-  tested = np.concatenate(folds.test)
+  tested = np.concatenate(tests.test)
   predicted = [
-    np.concatenate([outcomes[name, i][0] for i in range(len(folds.test))])
+    np.concatenate([outcomes[name, i][0] for i in range(len(tests.test))])
     for name in properties
   ]
   over_groups = _over_groups(
     labels[tested],
     np.stack(predicted),
-    folds.interval_groups[tested],
+    tests.interval_groups[tested],
     num_classes,
     seed,
   )
@@ -248,7 +255,7 @@ def score_probes(
       score,
       interval,
       p_value,
-      sum(outcomes[name, i][1] for i in range(len(folds.test))),
+      sum(outcomes[name, i][1] for i in range(len(tests.test))),
     )
     for name, (score, interval, _), p_value in zip(
       properties, over_groups, corrected, strict=True
@@ -295,12 +302,44 @@ def _over_groups(
     draws=_DRAWS,
   )
   low, high = np.nanquantile(drawn, (0.025, 0.975), axis=0)
-  p_values = (1 + (drawn <= 1 / num_classes).sum(0)) / (1 + _DRAWS)
+  p_values = _permuted(np.random.default_rng(seed), counts, score)
   scores = score(counts.sum(0))
   return [
     (float(scores[i]), [float(low[i]), float(high[i])], float(p_values[i]))
     for i in range(classifiers)
   ]
+
+
+def _permuted(
+  rng: np.random.Generator,
+  counts: np.ndarray,
+  score: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+  """How often groups with permuted classes score as well: a p-value each.
+
+  Args:
+    rng: permutes.
+    counts: shape (groups, classifiers, classes, classes), by true and predicted
+      class; a group counts as of its most frequent class.
+    score: maps sums, shape (..., classifiers, classes, classes), to scores.
+
+  Returns:
+    float, shape (classifiers,).
+  """
+  _, classifiers, classes, _ = counts.shape
+  label = counts[:, 0].sum(-1).argmax(-1)
+  of_class = np.eye(classes)[label].T
+  by_predicted = counts.sum(2).reshape(len(counts), -1)
+
+  def scored(groups: np.ndarray) -> np.ndarray:
+    sums = of_class[:, groups] @ by_predicted
+    return score(sums.reshape(classes, classifiers, classes).swapaxes(0, 1))
+
+  own = scored(np.arange(len(counts)))
+  as_good = np.zeros(classifiers)
+  for _ in range(_DRAWS):
+    as_good += scored(rng.permutation(len(counts))) >= own - 1e-9
+  return (1 + as_good) / (1 + _DRAWS)
 
 
 class DistancePoint(NamedTuple):
@@ -322,8 +361,8 @@ def distance_curve(
   """Nearest neighbours that must lie some file numbers away.
 
   Files of one patient or slide lie side by side. Where accuracy falls with the
-  distance, part of it was recognising them again. Of every class as many files
-  are left out, around the same relative place, so that none gets rarer.
+  distance, part of it was recognising them again. Of every class the same share
+  of files is left out, around the same relative place, so that none gets rarer.
 
   Args:
     features: float, shape (n, k).
@@ -352,13 +391,11 @@ def distance_curve(
       distances = norms - 2 * by_column @ values[index]
       for i, gap in enumerate(gaps):
         for label, size in enumerate(sizes):
-          middle = round(place / len(members) * size)
-          if label == labels[index]:
-            middle = place
-          first = max(0, middle - gap)
-          left_out = slice(
-            edges[label] + first, edges[label] + min(size, middle + gap + 1)
-          )
+          # The same share of every class around the same relative place.
+          share = size / len(members)
+          first = max(0, round((place - gap) * share))
+          last = min(size, max(first + 1, round((place + gap + 1) * share)))
+          left_out = slice(edges[label] + first, edges[label] + last)
           distances[left_out] = np.inf
         nearest = columns[np.argpartition(distances, _NEIGHBOURS)[:_NEIGHBOURS]]
         votes = np.bincount(labels[nearest], minlength=len(sizes))

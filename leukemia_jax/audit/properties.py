@@ -44,7 +44,8 @@ class Property(NamedTuple):
   Attributes:
     name: in audit.json.
     title: in pages.
-    looks_at: 'image', 'background', 'cells', 'edges', 'grid' or 'patch'.
+    looks_at: 'image', 'background', 'cells', 'edges', 'grid', 'corner' or
+      'centre'.
     measure: maps uint8 images, shape (n, size, size, 3), to float32, (n, k).
     region: where a patch lies.
   """
@@ -89,7 +90,8 @@ def _reduce(images: jax.Array, shape: tuple[int, int]) -> jax.Array:
 def _patch(region: Region, images: jax.Array) -> jax.Array:
   """Density of what is drawn or printed into a patch; cells are left out."""
   side = images.shape[1]
-  top, left, bottom, right = (round(edge * side) for edge in region)
+  top, left = (math.floor(edge * side) for edge in region[:2])
+  bottom, right = (math.ceil(edge * side) for edge in region[2:])
   density = _density(images)[:, top:bottom, left:right]
   ink = jnp.where(density[..., 2:] > _INK, density, 0)
   return _reduce(ink, _PATCH_SHAPE).reshape(len(images), -1)
@@ -104,7 +106,7 @@ def _sharpness(images: jax.Array) -> jax.Array:
   """Energy of the Laplacian away from nuclei, whose texture is no property."""
   features = []
   for factor in _REDUCED:
-    side = images.shape[1] // factor
+    side = max(3, images.shape[1] // factor)
     small = _reduce(images.astype(jnp.float32), (side, side))
     luma = colour.luma(small)
     bend = 4 * luma[:, 1:-1, 1:-1] - luma[:, :-2, 1:-1] - luma[:, 2:, 1:-1]
@@ -140,7 +142,7 @@ def _patches() -> list[Property]:
     Property(
       name,
       name.replace('_', ' '),
-      'patch',
+      'centre' if name == 'centre' else 'corner',
       functools.partial(_patch, place),
       place,
     )

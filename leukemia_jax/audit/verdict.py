@@ -24,7 +24,7 @@ class Finding:
   """Something that a reader of scores should know.
 
   Attributes:
-    kind: 'labels', 'leak', 'shortcut', 'duplicates', 'split', 'files' or
+    kind: 'labels', 'leak', 'shortcut', 'duplicate', 'split', 'files' or
       'masks'.
     serious: whether scores can't be believed with it.
     text: one sentence or two, with what helps.
@@ -42,8 +42,10 @@ def judge(
   probes: Mapping[str, ProbeScore],
   titles: Mapping[str, str],
   *,
+  group: str,
+  from_source: bool,
   mask_warnings: Sequence[str],
-  split_problem: str,
+  problems: Sequence[str],
 ) -> list[Finding]:
   """Puts an audit into words.
 
@@ -53,40 +55,68 @@ def judge(
     leaks: of its splits; None if it can't be split.
     probes: by name; none without classes.
     titles: of the probes, by name.
+    group: what folds of the probes keep together, in words.
+    from_source: whether the split is the source's own.
     mask_warnings: see `data.masks.warnings`.
-    split_problem: why the set can't be split, if it can't.
+    problems: why the set can't be split, or probed.
 
   Returns:
     The findings, serious ones first.
   """
   every = [
     *_labels(catalogue, duplicates),
-    *(_leaks(leaks) if leaks else ()),
-    *_shortcuts(probes, titles, len(catalogue.class_names)),
+    *(_leaks(leaks, from_source) if leaks else ()),
+    *_shortcuts(probes, titles, len(catalogue.class_names), group),
     *_duplicates(duplicates),
-    *([Finding('split', False, split_problem)] if split_problem else ()),
+    *(Finding('split', False, text) for text in problems),
     *_files(catalogue),
     *(Finding('masks', False, text) for text in mask_warnings),
   ]
   return sorted(every, key=lambda finding: not finding.serious)
 
 
-def summarise(findings: Sequence[Finding]) -> str:
-  """The verdict in one sentence."""
+def summarise(
+  findings: Sequence[Finding], leaks: Leaks | None, has_probes: bool
+) -> str:
+  """The verdict in one sentence.
+
+  Args:
+    findings: from `judge`.
+    leaks: see `judge`.
+    has_probes: whether properties were probed.
+
+  Returns:
+    What is serious; or what was looked for in vain, and what was not.
+  """
   serious = [_SERIOUS[f.kind] for f in findings if f.serious]
   if serious:
     return f'Serious: {" and ".join(dict.fromkeys(serious))}.'
-  if findings:
-    return 'Clean: no leak and no strong shortcut; see the notes.'
-  return 'Clean: no leak, no shortcut and no duplicate.'
+  kinds = {finding.kind for finding in findings}
+  examined = {
+    'leak': leaks is not None,
+    'shortcut': has_probes,
+    'duplicate': True,
+  }
+  clean, weak, unknown = [], [], []
+  for kind, is_examined in examined.items():
+    if not is_examined:
+      unknown.append(f'{kind}s')
+    elif kind in kinds:
+      weak.append(f'{kind}s')
+    else:
+      clean.append(f'no {kind}')
+  text = 'Clean: ' + ', '.join([*clean, *(f'few {name}' for name in weak)])
+  if unknown:
+    text += f'; not examined: {", ".join(unknown)}'
+  return text + '.'
 
 
 def _paths(catalogue: Catalogue, pairs: Sequence[Pair], most: int = 3) -> str:
   listed = [
-    f'{catalogue.ids[p.first]} = {catalogue.ids[p.second]}' for p in pairs
+    f'{catalogue.ids[p.first]} = {catalogue.ids[p.second]}'
+    for p in pairs[:most]
   ]
-  more = ', ...' if len(listed) > most else ''
-  return ', '.join(listed[:most]) + more
+  return ', '.join(listed) + (', ...' if len(pairs) > most else '')
 
 
 def _labels(catalogue: Catalogue, duplicates: Duplicates) -> Iterator[Finding]:
@@ -109,18 +139,22 @@ def _labels(catalogue: Catalogue, duplicates: Duplicates) -> Iterator[Finding]:
       'labels',
       True,
       f'{len(contradictory)} pairs of nearly equal images are of two classes: '
-      f'{_paths(catalogue, contradictory)}. One label of each is wrong',
+      f'{_paths(catalogue, contradictory)}. One of '
+      'the labels is probably wrong',
     )
 
 
-def _leaks(leaks: Leaks) -> Iterator[Finding]:
+def _leaks(leaks: Leaks, from_source: bool) -> Iterator[Finding]:
+  anew = 'config.data.split=random splits anew and keeps them together'
   if leaks.patients:
     yield Finding(
       'leak',
       True,
       f'{leaks.patients} patients are in two parts of the split: the test part '
-      'holds patients that were trained on. config.data.grouping=record keeps '
-      'them together',
+      'holds patients that were trained on. '
+      + (
+        anew if from_source else 'config.data.grouping=record keeps them apart'
+      ),
     )
   kinds = {
     'a copy of the same image': leaks.copies,
@@ -128,14 +162,14 @@ def _leaks(leaks: Leaks) -> Iterator[Finding]:
     'a nearly equal image': leaks.near_twins,
   }
   counted = ', '.join(f'{n} {kind}' for kind, n in kinds.items() if n)
-  advice = []
+  advice = [anew] if from_source else []
   if leaks.copies:
     advice.append(
       'config.data.protocol=split_then_balance splits before it copies'
     )
-  if leaks.twins:
+  if leaks.twins and not from_source:
     advice.append('config.data.grouping=record keeps equal images together')
-  if leaks.near_twins:
+  if leaks.near_twins and not from_source:
     advice.append(
       'config.data.grouping=blocks keeps files together that lie side by side'
     )
@@ -149,7 +183,10 @@ def _leaks(leaks: Leaks) -> Iterator[Finding]:
 
 
 def _shortcuts(
-  probes: Mapping[str, ProbeScore], titles: Mapping[str, str], num_classes: int
+  probes: Mapping[str, ProbeScore],
+  titles: Mapping[str, str],
+  num_classes: int,
+  group: str,
 ) -> Iterator[Finding]:
   chance = 1 / num_classes
   above = {
@@ -164,6 +201,12 @@ def _shortcuts(
     if above[name].balanced_accuracy > chance + _SERIOUS_SHORTCUT
   ]
   weak = [name for name in ranked if name not in strong]
+  remembered = (
+    '. No patients are known: part of it may be recognising a patient or slide '
+    'again (config.data.patient, or config.data.grouping=blocks)'
+    if group == 'image'
+    else ''
+  )
   for names in (strong, weak):
     if not names:
       continue
@@ -178,7 +221,7 @@ def _shortcuts(
       'A balanced accuracy above chance '
       f'({chance:.2f}) is reached without the shape of a cell, by '
       f'{", ".join(listed)}. Read the score of a network beside the best of '
-      'these',
+      f'these{remembered}',
     )
 
 
@@ -196,6 +239,15 @@ def _duplicates(duplicates: Duplicates) -> Iterator[Finding]:
 
 
 def _files(catalogue: Catalogue) -> Iterator[Finding]:
+  for text in catalogue.notes.warnings:
+    yield Finding('files', False, text)
+  if catalogue.bad_masks:
+    yield Finding(
+      'masks',
+      False,
+      f'{len(catalogue.bad_masks)} masks cannot be used: '
+      f'{"; ".join(catalogue.bad_masks[:3])}',
+    )
   if catalogue.bad_images:
     yield Finding(
       'files',

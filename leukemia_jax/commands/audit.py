@@ -19,7 +19,6 @@ from leukemia_jax.audit import (
 )
 from leukemia_jax.audit.duplicates import Duplicates
 from leukemia_jax.audit.file_properties import FileTraits
-from leukemia_jax.audit.leaks import Leaks
 from leukemia_jax.audit.probes import DistancePoint, Folds, ProbeScore
 from leukemia_jax.build import Inputs
 from leukemia_jax.data import grouping, input_pipeline, masks, protocols
@@ -41,13 +40,29 @@ class _Probed(NamedTuple):
 
   Attributes:
     folds: how they were tested; None if they can't be.
+    problem: why, then.
     scores: by name of the property.
     distances: accuracy of colours by distance in file numbers.
   """
 
   folds: Folds | None
+  problem: str
   scores: dict[str, ProbeScore]
   distances: list[DistancePoint]
+
+
+class _Splits(NamedTuple):
+  """What is searched for leaks.
+
+  Attributes:
+    splits: one, or those of folds; none if the set can't be split.
+    from_source: whether it is the source's own.
+    problem: why there is none.
+  """
+
+  splits: list[Split]
+  from_source: bool
+  problem: str
 
 
 def run(
@@ -79,13 +94,11 @@ def run(
   traits = (
     [] if is_rendered else everything.read_files(file_properties.read_traits)
   )
-  probed, problem = _Probed(None, {}, []), ''
-  splits: list[Split] = []
+  probed, split = _Probed(None, '', {}, []), _Splits([], False, '')
   if catalogue.has_classes and len(catalogue.class_names) > 1:
     probed = _probe(inputs, everything, traits, config.seed)
-    splits, problem = _splits(inputs, catalogue)
-  counted = leaks.count_leaks(splits, catalogue, pairs) if splits else None
-  audit = _describe(inputs, catalogue, pairs, counted, probed, traits, problem)
+    split = _split(inputs, catalogue)
+  audit = _describe(inputs, catalogue, pairs, split, probed, traits)
   audited.write(workdir, audit, pairs, catalogue)
   may_show = {'auto': is_rendered, 'yes': True, 'no': False}
   images = None
@@ -97,9 +110,7 @@ def run(
     print(f'{"serious" if finding.serious else "note"}: {finding.text}')
   print(f'see {path}')
   if strict and audit.serious:
-    raise InputError(
-      f'--strict: the audit has {audit.serious} serious findings; see {path}'
-    )
+    raise InputError(f'--strict: serious findings: {audit.serious}; see {path}')
 
 
 def _probe(
@@ -107,18 +118,20 @@ def _probe(
 ) -> _Probed:
   """Scores properties of pixels, of files, and all of them together."""
   catalogue = everything.catalogue
-  folds = probes.make_folds(inputs.keys.split, catalogue, inputs.spec.protocol)
-  if folds is None:
-    return _Probed(None, {}, [])
+  protocol = inputs.spec.protocol
+  try:
+    folds = probes.make_folds(inputs.keys.split, catalogue, protocol)
+  except InputError as error:
+    return _Probed(None, f'shortcuts are not probed: {error}', {}, [])
   measured = properties.measure(everything.dataset.images)
   if traits:
     measured['file'] = file_properties.as_features(traits)
   # Colours of cells, taken together, tell how much of a cell its nucleus is:
-  # that is no shortcut. What is outside of cells is.
+  # that is no shortcut. What is no cell is one.
   outside = [
     own.name
     for own in properties.OF_PIXELS
-    if own.looks_at in ('background', 'edges', 'patch')
+    if own.looks_at in ('background', 'edges', 'corner')
   ]
   measured['together'] = probes.join(
     [measured[name] for name in (*outside, 'file') if name in measured]
@@ -134,20 +147,22 @@ def _probe(
     folds.interval_groups,
     seed=seed,
   )
-  return _Probed(folds, scores, distances)
+  return _Probed(folds, '', scores, distances)
 
 
 def _describe(
   inputs: Inputs,
   catalogue: Catalogue,
   pairs: Duplicates,
-  counted: Leaks | None,
+  split: _Splits,
   probed: _Probed,
   traits: list[FileTraits],
-  problem: str,
 ) -> Audit:
   """Puts an audit together."""
   names = catalogue.class_names
+  counted = None
+  if split.splits:
+    counted = leaks.count_leaks(split.splits, catalogue, pairs)
   coverage: dict[str, ClassCoverage] = {}
   mask_warnings: list[str] = []
   if catalogue.num_masks:
@@ -156,8 +171,10 @@ def _describe(
     mask_warnings = masks.warnings(by_class, names)
   findings = verdict.judge(
     *(catalogue, pairs, counted, probed.scores, audit_page.TITLES),
+    group=probed.folds.group if probed.folds else '',
+    from_source=split.from_source,
     mask_warnings=mask_warnings,
-    split_problem=problem,
+    problems=[text for text in (split.problem, probed.problem) if text],
   )
   folds = probed.folds
   counts = np.bincount(catalogue.labels, minlength=len(names)).tolist()
@@ -170,7 +187,7 @@ def _describe(
     if catalogue.has_classes
     else {},
     patients=catalogue.num_patients,
-    verdict=verdict.summarise(findings),
+    verdict=verdict.summarise(findings, counted, bool(probed.scores)),
     serious=sum(finding.serious for finding in findings),
     findings=findings,
     duplicates=audited.count_duplicates(pairs),
@@ -187,23 +204,24 @@ def _describe(
   )
 
 
-def _splits(inputs: Inputs, catalogue: Catalogue) -> tuple[list[Split], str]:
-  """The split of a run, or those of its folds, and why there is none."""
+def _split(inputs: Inputs, catalogue: Catalogue) -> _Splits:
+  """The split of a run, those of its folds, or the source's own."""
   spec, protocol = inputs.spec, inputs.spec.protocol
   every = [protocol]
   if protocol.folds > 1 and protocol.fold < 0:
     every = [protocol._replace(fold=fold) for fold in range(protocol.folds)]
   try:
     if protocols.takes_source_parts(catalogue, protocol):
-      return [protocols.source_split(catalogue)], ''
-    return [
+      return _Splits([protocols.source_split(catalogue)], True, '')
+    splits = [
       input_pipeline.make_split(
         inputs.keys.split, catalogue, spec._replace(protocol=own)
       )
       for own in every
-    ], ''
+    ]
   except InputError as error:
-    return [], str(error)
+    return _Splits([], False, f'leaks are not counted: {error}')
+  return _Splits(splits, False, '')
 
 
 def _file_record(traits: Sequence[FileTraits]) -> FileRecord:

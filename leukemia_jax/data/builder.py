@@ -38,6 +38,7 @@ _FORMAT = (
 )
 # A set that uses less of its range was probably recorded at fewer bits.
 _SMALL_RANGE = 0.3
+_LISTED_TWINS = 6  # of one image, in an error
 
 
 # Reads or renders one item.
@@ -241,7 +242,10 @@ class Smears(tfds.core.GeneratorBasedBuilder):
     metadata['contradictory'] = [place.id for place in contradictory]
     metadata['contradictory_places'] = [p.record for p in contradictory]
     metadata['conflicts'] = [
-      ' = '.join(f'{p.id} ({self._class_names[p.label]})' for p in places)
+      ' = '.join(
+        f'{p.id} ({self._class_names[p.label]})' for p in places[:_LISTED_TWINS]
+      )
+      + (' = ...' if len(places) > _LISTED_TWINS else '')
       for places in conflicts
     ]
     metadata['bad_masks'] = bad_masks

@@ -120,6 +120,23 @@ def with_embargo(
   return validation, usable
 
 
+def apart(catalogue: Catalogue, test: np.ndarray, distance: int) -> np.ndarray:
+  """What lies further from a test part than some files, class by class.
+
+  Args:
+    catalogue: of the set.
+    test: bool array, shape (n,).
+    distance: in files; 0 for what is not in the test part.
+
+  Returns:
+    bool array, shape (n,).
+  """
+  far = np.empty(len(test), bool)
+  for members in grouping.in_file_order(catalogue):
+    far[members] = ~_near(test[members], distance)
+  return far
+
+
 def _near(chosen: np.ndarray, distance: int) -> np.ndarray:
   """What lies at most so many places from something chosen: bool array."""
   return ndimage.binary_dilation(chosen, np.ones(2 * distance + 1, bool))

@@ -22,7 +22,7 @@ from leukemia_jax.workdir.audited import Audit
 # Titles of what the probes look at.
 TITLES = {own.name: own.title for own in properties.OF_PIXELS} | {
   'file': 'file size, format and compression',
-  'together': 'all that is outside of cells',
+  'together': 'background, corners, sharpness and file',
 }
 _LOOKS_AT = {own.name: own for own in properties.OF_PIXELS}
 # Centres and radii of the cells of a sketch, as shares of its side.

@@ -15,7 +15,9 @@ NOT_A_DEVICE = (
 )
 # What stands between a page and its folded details.
 _DETAILS = '<!-- details -->'
-_SPECIAL = re.compile(r'([\\`*_\[\]<>|#])')
+_SPECIAL = re.compile(r'([\\`*_\[\]<>|#&])')
+_ESCAPED = re.compile(r'\\([\\`*_\[\]<>|#&])')
+_CONTROL = re.compile(r'[\x00-\x1f\x7f]')
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -48,7 +50,9 @@ def size(count: float) -> str:
 
 def literal(text: object) -> str:
   """A text that Markdown shows as it is."""
-  return _SPECIAL.sub(r'\\\1', str(text))
+  return _SPECIAL.sub(
+    r'\\\1', _CONTROL.sub('\N{REPLACEMENT CHARACTER}', str(text))
+  )
 
 
 def short_hash(digest: str) -> str:
@@ -116,7 +120,7 @@ def write(
   text = re.sub(r'\n{3,}', '\n\n', text)
   heading, _, rest = text.strip().partition('\n')
   body, details = (part.strip() for part in rest.split(_DETAILS))
-  title = heading.removeprefix('# ')
+  title = _ESCAPED.sub(r'\1', heading.removeprefix('# '))
   for figure, image in figures.items():
     files.write(workdir / figure, image)
   path = workdir / f'{name}.md'

@@ -54,3 +54,12 @@ def test_a_copy_is_no_twin_of_itself():
   parts = split([(0, 1), (0, 2), (2, 0)], [], [(0, 0), (3, 0)])
   leaks = count_leaks([parts], catalogue, Duplicates([], [], [], 0.5))
   assert (leaks.copies, leaks.twins) == (1, 0)
+
+
+def test_near_twins_lead_to_each_other():
+  """0 is near 1 and 1 near 2: 0 and 2 show the same."""
+  catalogue = conftest.catalogue([0, 0, 0, 1])
+  near = [Pair(0, 1, 0.9), Pair(1, 2, 0.9)]
+  parts = split([(2, 0), (3, 0)], [], [(0, 0), (1, 0)])
+  leaks = count_leaks([parts], catalogue, Duplicates([], [], near, 0.5))
+  assert leaks.near_twins == 2

@@ -8,6 +8,8 @@ from sklearn.metrics import balanced_accuracy_score
 
 from leukemia_jax.audit import probes
 from leukemia_jax.data import grouping
+from leukemia_jax.errors import InputError
+from leukemia_jax.metrics import statistics
 
 
 def grouped(count: int = 240, size: int = 6):
@@ -18,11 +20,9 @@ def grouped(count: int = 240, size: int = 6):
 
 def folds_of(labels, groups, **changes) -> probes.Folds:
   catalogue = conftest.catalogue(labels, groups=[f'p{g}' for g in groups])
-  folds = probes.make_folds(
+  return probes.make_folds(
     jax.random.key(0), catalogue, conftest.protocol(**changes)
   )
-  assert folds is not None
-  return folds
 
 
 def test_a_property_that_tells_and_one_that_does_not():
@@ -59,9 +59,9 @@ def test_folds_keep_groups_together_and_cover_everything():
 def test_fewer_folds_where_groups_are_few():
   labels, groups = grouped(72, 8)
   assert len(folds_of(labels, groups).test) == 3
-  catalogue = conftest.catalogue([0, 0, 1, 1], groups=list('aabb'))
-  protocol = conftest.protocol()
-  assert probes.make_folds(jax.random.key(0), catalogue, protocol) is None
+  assert len(folds_of([0] * 4 + [1] * 4, [0, 0, 1, 1, 2, 2, 3, 3]).test) == 2
+  with pytest.raises(InputError, match='class .class 0. has 1 groups'):
+    folds_of([0, 0, 1, 1], [0, 0, 1, 1])
 
 
 def test_folds_of_a_run_are_its_own():
@@ -69,7 +69,9 @@ def test_folds_of_a_run_are_its_own():
   catalogue = conftest.catalogue(labels)
   protocol = conftest.protocol(grouping='contiguous', folds=4, embargo=3)
   folds = probes.make_folds(jax.random.key(0), catalogue, protocol)
-  assert folds is not None and len(folds.test) == 4
+  assert len(folds.test) == 4
+  # What chooses between the models keeps runs of files together too.
+  assert len(set(folds.groups.tolist())) == 2
   for train, test in zip(folds.train, folds.test, strict=True):
     apart = np.abs(train[:, None] - test)
     assert apart[labels[train][:, None] == labels[test]].min() > 3
@@ -83,10 +85,11 @@ def brute_force(features, labels, gap):
   for i, label in enumerate(labels):
     place = int(np.flatnonzero(orders[label] == i)[0])
     usable = []
-    for other, members in enumerate(orders):
-      middle = round(place / len(orders[label]) * len(members))
-      middle = place if other == label else middle
-      usable += [j for k, j in enumerate(members) if abs(k - middle) > gap]
+    for members in orders:
+      share = len(members) / len(orders[label])
+      first = max(0, round((place - gap) * share))
+      last = max(first + 1, round((place + gap + 1) * share))
+      usable += [j for k, j in enumerate(members) if not first <= k < last]
     distances = [((values[i] - values[j]) ** 2).sum() for j in usable]
     nearest = [usable[k] for k in np.argsort(distances)[:3]]
     predicted.append(np.bincount(labels[nearest], minlength=2).argmax())
@@ -125,3 +128,36 @@ def test_join_keeps_what_each_property_tells():
   np.testing.assert_allclose(
     np.linalg.norm(joined[:, :2], axis=1), np.linalg.norm(scaled, axis=1)
   )
+
+
+def test_the_curve_is_flat_where_neighbours_are_not_alike():
+  labels = np.repeat([0, 1], (300, 1500))
+  features = np.random.default_rng(0).normal(size=(len(labels), 2))
+  features[labels == 1] += 1
+  catalogue = conftest.catalogue(labels)
+  points = probes.distance_curve(
+    features,
+    labels,
+    grouping.in_file_order(catalogue),
+    np.arange(len(labels)),
+    seed=0,
+  )
+  assert points[-1].gap == 50
+  scores = [point.balanced_accuracy for point in points]
+  assert max(scores) - min(scores) < 0.02
+
+
+def test_p_values_of_nothing_are_even():
+  """Properties of patients that say nothing of the class, in small sets."""
+  below, sets = 0, 60
+  for seed in range(sets):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(10), 6)
+    truth = groups % 2
+    # One prediction a patient, whatever its class.
+    predicted = rng.integers(0, 2, (4, 10))[:, groups]
+    values = [
+      p for *_, p in probes._over_groups(truth, predicted, groups, 2, seed)
+    ]
+    below += min(statistics.holm(values)) < 0.05
+  assert below <= 0.1 * sets

@@ -73,9 +73,10 @@ def test_sharpness_is_of_what_is_no_nucleus():
   assert (other > plain + 1).any()
 
 
-def test_a_batch_is_its_images_one_by_one():
+@pytest.mark.parametrize('side', [1, 3, 8, 32])
+def test_a_batch_is_its_images_one_by_one(side):
   rng = np.random.default_rng(0)
-  images = rng.integers(0, 256, (67, 32, 32, 3), dtype=np.uint8)
+  images = rng.integers(0, 256, (67, side, side, 3), dtype=np.uint8)
   together = measure(*images)
   for i in (0, 63, 66):
     alone = measure(images[i])

@@ -162,6 +162,7 @@ def test_leaks_of_a_given_split(smears, cache, tmp_path):
   assert leaks['patients'] == 1
   assert (leaks['copies'], leaks['twins'], leaks['near_twins']) == (0, 0, 1)
   assert kinds(content) == {'leak'}
+  assert 'config.data.split=random' in content['findings'][0]['text']
 
 
 @pytest.mark.full
@@ -174,7 +175,7 @@ def test_copies_of_the_study_protocol_are_counted(smears, cache, tmp_path):
 
 
 def test_sets_without_classes_groups_or_whole_files(smears, cache, tmp_path):
-  flat = tmp_path / 'flat'
+  flat = tmp_path / 'ALL_IDB1 <b>|'
   flat.mkdir()
   for path in files(smears, 'Benign')[:4]:
     shutil.copy(path, flat)
@@ -182,13 +183,20 @@ def test_sets_without_classes_groups_or_whole_files(smears, cache, tmp_path):
   content = audited(flat, cache, tmp_path)
   assert content['images'] == 4 and content['probes'] == {}
   assert 'bad.png' in content['findings'][0]['text']
+  page = (tmp_path / 'audit/audit.html').read_text()
+  assert '<h1>Audit of ALL_IDB1 &lt;b&gt;|</h1>' in page
   few = tmp_path / 'few'
   for name in CLASSES:
     (few / name).mkdir(parents=True)
     shutil.copy(files(smears, name)[0], few / name)
   content = audited(few, cache, tmp_path)
   assert content['folds'] == 0 and content['leaks'] is None
-  assert 'too few to split' in content['findings'][0]['text']
+  assert content['verdict'] == (
+    'Clean: no duplicate; not examined: leaks, shortcuts.'
+  )
+  texts = [own['text'] for own in content['findings']]
+  assert any('too few to split' in text for text in texts)
+  assert any('has 1 groups' in text for text in texts)
 
 
 @pytest.mark.full
@@ -200,7 +208,7 @@ def test_strict_ends_with_status_1(smears, cache, tmp_path):
   assert done.returncode == 0, done.stderr
   assert done.stdout.count('serious: ') == 1
   error = refused(run(f'--workdir={tmp_path}/w', *flags, '--strict'))
-  assert '1 serious finding' in error and 'audit.md' in error
+  assert 'serious findings: 1' in error and 'audit.md' in error
   error = refused(run(f'--workdir={tmp_path}/w', '--strict'))
   assert '--mode=audit' in error
 

@@ -1,0 +1,68 @@
+"""What is said of an audit, and what is not said."""
+
+import dataclasses
+
+import conftest
+
+from leukemia_jax.audit import verdict
+from leukemia_jax.audit.duplicates import Duplicates, Pair
+from leukemia_jax.audit.leaks import Leaks
+from leukemia_jax.audit.probes import ProbeScore
+
+NOTHING = Duplicates([], [], [], 0.55)
+TITLES = {'colour': 'colour of the image', 'file': 'file size'}
+NO_LEAK = Leaks(400, 0, 0, 0, 0, 0.0, 0)
+
+
+def judge(
+  duplicates=NOTHING, leaks=NO_LEAK, probes=None, problems=(), **changes
+) -> list[verdict.Finding]:
+  catalogue = dataclasses.replace(conftest.catalogue([0, 0, 1, 1]), **changes)
+  return verdict.judge(
+    *(catalogue, duplicates, leaks, probes or {}, TITLES),
+    group='patient',
+    from_source=False,
+    mask_warnings=[],
+    problems=problems,
+  )
+
+
+def test_clean_is_said_of_what_was_examined_alone():
+  everything = verdict.summarise(judge(), NO_LEAK, True)
+  assert everything == 'Clean: no leak, no shortcut, no duplicate.'
+  nothing = verdict.summarise(judge(leaks=None), None, False)
+  assert nothing == 'Clean: no duplicate; not examined: leaks, shortcuts.'
+  few = dataclasses.replace(NO_LEAK, twins=3, any=3, share=3 / 400)
+  said = verdict.summarise(judge(leaks=few), few, True)
+  assert said == 'Clean: no shortcut, no duplicate, few leaks.'
+
+
+def test_what_is_serious_comes_first():
+  many = dataclasses.replace(NO_LEAK, copies=40, any=40, share=0.1)
+  probes = {
+    'colour': ProbeScore(0.9, [0.8, 0.95], 0.001, 5),
+    'file': ProbeScore(0.55, [0.51, 0.6], 0.01, 5),
+  }
+  pairs = NOTHING._replace(near=[Pair(0, 2, 0.9)])
+  findings = judge(pairs, many, probes, ['too few'])
+  serious = [own.kind for own in findings if own.serious]
+  assert serious == ['labels', 'leak', 'shortcut']
+  assert [own.serious for own in findings[:4]] == [True, True, True, False]
+  said = verdict.summarise(findings, many, True)
+  assert said.startswith(
+    'Serious: labels contradict each other and test images'
+  )
+  text = ' '.join(own.text for own in findings)
+  assert 'colour of the image 0.90 (0.80 to 0.95)' in text
+  assert 'config.data.protocol=split_then_balance' in text
+  assert 'too few' in text
+
+
+def test_chance_is_no_finding():
+  probes = {'colour': ProbeScore(0.9, [0.8, 0.95], 0.06, 5)}
+  assert not judge(probes=probes)
+
+
+def test_conflicts_are_listed():
+  (finding,) = judge(conflicts=('a.png (x) = b.png (y)',))
+  assert finding.serious and 'a.png (x) = b.png (y)' in finding.text
