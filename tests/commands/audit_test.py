@@ -214,14 +214,12 @@ def test_strict_ends_with_status_1(smears, cache, tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(('seed', 'scale'), [(0, 0.4), (1, 0.2)])
-def test_synthetic_smears_are_clean(seed, scale, cache, tmp_path):
+def test_synthetic_smears_are_clean(cache, tmp_path):
   config = default.get_config()
-  config.synthetic.seed, config.synthetic.scale = seed, scale
   config.data.cache_dir = cache.partition('=')[2]
   audit.run(config, tmp_path)
   content = json.loads((tmp_path / 'audit.json').read_text())
-  assert content['images'] == (1303 if scale == 0.4 else 652)
+  assert content['images'] == 1303
   assert content['verdict'].startswith('Clean'), content['findings']
   assert all(score['p_value'] > 0.05 for score in content['probes'].values())
   for kind in ('exact', 'oriented', 'near'):
