@@ -85,6 +85,7 @@ def test_a_row_is_a_training_run_with_a_frozen_backbone(
       assert np.abs(np.asarray(leaf) - expected).max() < 1e-5, (layer, name)
 
 
+@pytest.mark.full
 def test_heads_together_are_heads_alone(config):
   config, study_set, data = loaded_with_features(config)
   rates = (0.1, 0.01, 0.0001)
