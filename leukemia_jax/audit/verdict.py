@@ -236,7 +236,7 @@ def _duplicates(duplicates: Duplicates) -> Iterator[Finding]:
   counted = ', '.join(f'{n} {kind}' for kind, n in counts.items() if n)
   if counted:
     yield Finding(
-      'duplicates', False, f'Pairs of images that show the same: {counted}'
+      'duplicate', False, f'Pairs of images that show the same: {counted}'
     )
 
 

@@ -37,6 +37,12 @@ def test_clean_is_said_of_what_was_examined_alone():
   assert said == 'Clean: no shortcut, no duplicate, few leaks.'
 
 
+def test_duplicates_are_not_said_to_be_none():
+  findings = judge(NOTHING._replace(exact=[Pair(0, 1, 1.0)]))
+  said = verdict.summarise(findings, NO_LEAK, True)
+  assert said == 'Clean: no leak, no shortcut, few duplicates.'
+
+
 def test_what_is_serious_comes_first():
   many = dataclasses.replace(NO_LEAK, copies=40, any=40, share=0.1)
   probes = {
