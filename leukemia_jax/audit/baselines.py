@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from leukemia_jax.audit import properties
 from leukemia_jax.data import input_pipeline
 from leukemia_jax.data.dataset import AugmentFn, Catalogue, Dataset
 from leukemia_jax.data.input_pipeline import InputSpec
+from leukemia_jax.transforms import colour
 
 _BATCH, _AUGMENT_BATCH = 64, 32
 
@@ -65,7 +67,7 @@ def colour_accuracy(
 @jax.jit
 def _trace_features(images: jax.Array) -> jax.Array:
   values = images.astype(jnp.float32)
-  luma = values @ jnp.array([0.299, 0.587, 0.114])
+  luma = colour.luma(images)
   chroma = values[..., 0] - values[..., 1]
   side = luma.shape[1]
   features = []
@@ -76,9 +78,7 @@ def _trace_features(images: jax.Array) -> jax.Array:
     across = jnp.where(on_grid, step, 0.0).sum(-1) / on_grid.sum()
     features += [across / (inside + 1e-3), inside]
   for plane in (luma, chroma):
-    bend = 4 * plane[:, 1:-1, 1:-1]
-    bend -= plane[:, :-2, 1:-1] + plane[:, 2:, 1:-1]
-    bend -= plane[:, 1:-1, :-2] + plane[:, 1:-1, 2:]
+    bend = properties.laplacian(plane)
     features.append(jnp.log(bend.var((1, 2)) + 1e-3))
   edge = max(2, side // 16)
   for vertical in (slice(None, edge), slice(-edge, None)):

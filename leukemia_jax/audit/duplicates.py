@@ -16,16 +16,16 @@ import numpy as np
 from scipy import fft, ndimage, stats
 
 from leukemia_jax import progress
+from leukemia_jax.transforms import colour
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _BATCH, _BLOCK = 64, 512
 # Sides of thumbnails and of the images that are aligned, px.
 _THUMBNAIL, _SIDE = 16, 96
-# Half turns of augmentations, degrees; each is tried in eight orientations.
+# Angles of augmentations, degrees; each is tried in eight orientations.
 _ANGLES = (-18, -12, -6, 0, 6, 12, 18)
 _UPRIGHT = (0,)
 _ORIENTATIONS = 8
-# Sets of more images are compared in the eight orientations alone.
+# Sets of more images are compared in the eight orientations and shifts alone.
 _MANY_IMAGES = 10_000
 # Thumbnails of twins correlate by more, and so may those of a few others.
 _SUGGESTED = 0.45
@@ -120,9 +120,10 @@ def _shrink(images: np.ndarray, indices: np.ndarray, side: int) -> np.ndarray:
   side = min(side, images.shape[1])
   edges = np.linspace(0, images.shape[1], side + 1).astype(int)
   areas = np.float32(np.diff(edges)[:, None] * np.diff(edges))
+  factors = np.array(colour.LUMA, np.float32)
   small = np.empty((len(indices), side, side), np.float32)
   for i in range(0, len(indices), _BATCH):
-    luma = images[indices[i : i + _BATCH]].astype(np.float32) @ _LUMA
+    luma = images[indices[i : i + _BATCH]].astype(np.float32) @ factors
     luma = np.add.reduceat(luma, edges[:-1], axis=1)
     small[i : i + _BATCH] = np.add.reduceat(luma, edges[:-1], axis=2) / areas
   return small
@@ -194,8 +195,8 @@ def _suggest(thumbnails: _Thumbnails) -> list[tuple[int, int]]:
     block = slice(first, first + _BLOCK)
     # A form and its inverse are both tried: the upper half is all.
     below = thumbnails.upright[first:].T
-    best = np.full((len(thumbnails.upright[block]), below.shape[1]), -1.0)
-    best = best.astype(np.float32)
+    shape = (len(thumbnails.upright[block]), below.shape[1])
+    best = np.full(shape, -1, np.float32)
     for form in thumbnails.turned:
       np.maximum(best, form[block] @ below, out=best)
     best[np.tril_indices(len(best))] = -1
@@ -209,10 +210,8 @@ def _suggest(thumbnails: _Thumbnails) -> list[tuple[int, int]]:
 
 
 def _detail(image: np.ndarray) -> np.ndarray:
-  """Fine detail of an image, or of several: shape (..., side, side)."""
-  blurred = [
-    ndimage.gaussian_filter(image, blur, axes=(-2, -1)) for blur in _BLURS
-  ]
+  """Fine detail of an image, shape (side, side)."""
+  blurred = [ndimage.gaussian_filter(image, blur) for blur in _BLURS]
   return blurred[0] - blurred[1]
 
 

@@ -72,9 +72,9 @@ def make_folds(
       protocol._replace(name='split', option=1, split='random', folds=count)
       for count in _FOLDS
     ]
+  fold_key, _ = jax.random.split(key)
   for folded in tried:
     try:
-      fold_key, _ = jax.random.split(key)
       fold_of = protocols.assign_folds(fold_key, catalogue, folded)
       break
     except TooFewGroupsError:
@@ -105,8 +105,8 @@ class ProbeScore:
   Attributes:
     balanced_accuracy: over all folds.
     interval: its 95 % interval over groups.
-    p_value: how often it would score so if groups had their classes by chance,
-      by Holm's correction over all probes.
+    p_value: how often groups with permuted classes score as well. Holm's method
+      corrects it for the number of probes.
     forests: number of folds in which the random forest was the better model.
   """
 
@@ -220,7 +220,7 @@ def score_probes(
     seed: of the models and of the intervals.
 
   Returns:
-    The scores by name.
+    The scores by name, the best first.
   """
   inner = [
     _inner_parts(labels[train], tests.groups[train], seed)
@@ -250,7 +250,7 @@ def score_probes(
     seed,
   )
   corrected = statistics.holm([p_value for *_, p_value in over_groups])
-  return {
+  scores = {
     name: ProbeScore(
       score,
       interval,
@@ -261,6 +261,8 @@ def score_probes(
       properties, over_groups, corrected, strict=True
     )
   }
+  best_first = sorted(scores, key=lambda name: -scores[name].balanced_accuracy)
+  return {name: scores[name] for name in best_first}
 
 
 def _over_groups(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from leukemia_jax import progress
 from leukemia_jax.transforms import colour
 
 _BATCH = 64
@@ -102,15 +103,26 @@ def _thumbnail(images: jax.Array) -> jax.Array:
   return small.reshape(len(images), -1)
 
 
+def laplacian(planes: jax.Array) -> jax.Array:
+  """How much each inner pixel differs from its four neighbours.
+
+  Args:
+    planes: float, shape (n, height, width).
+
+  Returns:
+    float, shape (n, height - 2, width - 2).
+  """
+  bend = 4 * planes[:, 1:-1, 1:-1]
+  bend -= planes[:, :-2, 1:-1] + planes[:, 2:, 1:-1]
+  return bend - (planes[:, 1:-1, :-2] + planes[:, 1:-1, 2:])
+
+
 def _sharpness(images: jax.Array) -> jax.Array:
   """Energy of the Laplacian away from nuclei, whose texture is no property."""
   features = []
   for factor in _REDUCED:
     side = max(3, images.shape[1] // factor)
     small = _reduce(images.astype(jnp.float32), (side, side))
-    luma = colour.luma(small)
-    bend = 4 * luma[:, 1:-1, 1:-1] - luma[:, :-2, 1:-1] - luma[:, 2:, 1:-1]
-    bend -= luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
     near = jax.lax.reduce_window(
       _density(small)[..., 1],
       -jnp.inf,
@@ -120,6 +132,7 @@ def _sharpness(images: jax.Array) -> jax.Array:
       'SAME',
     )
     clear = near[:, 1:-1, 1:-1] < _NUCLEUS
+    bend = laplacian(colour.luma(small))
     energy = jnp.square(bend * clear).sum((1, 2)) / (clear.sum((1, 2)) + 1)
     features.append(jnp.log(energy + 1e-3))
   return jnp.stack(features, -1)
@@ -185,7 +198,11 @@ def measure(images: jax.Array) -> dict[str, np.ndarray]:
   # One shape for all batches: the last is filled up.
   count = len(images)
   filled = np.resize(np.arange(count), math.ceil(count / _BATCH) * _BATCH)
-  parts = [_measure(images[i]) for i in filled.reshape(-1, _BATCH)]
+  batches = filled.reshape(-1, _BATCH)
+  parts = [
+    _measure(images[i])
+    for i in progress.track(batches, 'Measuring properties', len(batches))
+  ]
   return {
     own.name: np.concatenate([np.asarray(part[i]) for part in parts])[:count]
     for i, own in enumerate(OF_PIXELS)

@@ -54,7 +54,7 @@ def judge(
     catalogue: of the set.
     duplicates: of the set.
     leaks: of its splits; None if it can't be split.
-    probes: by name; none without classes.
+    probes: by name, the best first; none without classes.
     titles: of the probes, by name.
     group: what folds of the probes keep together, in words.
     from_source: whether the split is the source's own.
@@ -196,13 +196,12 @@ def _shortcuts(
     if score.p_value < _LEVEL
     and score.balanced_accuracy > chance + _NOTED_SHORTCUT
   }
-  ranked = sorted(above, key=lambda name: -above[name].balanced_accuracy)
   strong = [
     name
-    for name in ranked
-    if above[name].balanced_accuracy > chance + _SERIOUS_SHORTCUT
+    for name, score in above.items()
+    if score.balanced_accuracy > chance + _SERIOUS_SHORTCUT
   ]
-  weak = [name for name in ranked if name not in strong]
+  weak = [name for name in above if name not in strong]
   remembered = (
     '. No patients are known: part of it may be recognising a patient or slide '
     'again (config.data.patient, or config.data.grouping=blocks)'

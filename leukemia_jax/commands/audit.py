@@ -21,15 +21,14 @@ from leukemia_jax.audit.duplicates import Duplicates
 from leukemia_jax.audit.file_properties import FileTraits
 from leukemia_jax.audit.probes import DistancePoint, Folds, ProbeScore
 from leukemia_jax.build import Inputs
-from leukemia_jax.data import grouping, input_pipeline, masks, protocols
+from leukemia_jax.data import grouping, input_pipeline, protocols
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.input_pipeline import Everything
-from leukemia_jax.data.masks import ClassCoverage
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
 from leukemia_jax.reporting import audit_page
 from leukemia_jax.training import initial_weights
-from leukemia_jax.workdir import audited, claim
+from leukemia_jax.workdir import audited, claim, result
 from leukemia_jax.workdir.audited import Audit, FileRecord
 
 _LISTED_SIZES = 5
@@ -84,10 +83,9 @@ def run(
   inputs = build.inputs(config, 'classes')
   everything = input_pipeline.load_everything(inputs.spec)
   catalogue = everything.catalogue
+  images = np.asarray(everything.dataset.images)
   pairs = duplicates.find_duplicates(
-    np.asarray(everything.dataset.images),
-    catalogue.pixel_hashes,
-    seed=config.seed,
+    images, catalogue.pixel_hashes, seed=config.seed
   )
   # A rendered set has no files.
   is_rendered = config.data.source == 'synthetic'
@@ -101,10 +99,8 @@ def run(
   audit = _describe(inputs, catalogue, pairs, split, probed, traits)
   audited.write(workdir, audit, pairs, catalogue)
   may_show = {'auto': is_rendered, 'yes': True, 'no': False}
-  images = None
-  if may_show[config.report.include_images]:
-    images = np.asarray(everything.dataset.images)
-  path = audit_page.write(workdir, audit, pairs, catalogue, images)
+  page_images = images if may_show[config.report.include_images] else None
+  path = audit_page.write(workdir, audit, pairs, catalogue, page_images)
   print(audit.verdict)
   for finding in audit.findings:
     print(f'{"serious" if finding.serious else "note"}: {finding.text}')
@@ -163,17 +159,12 @@ def _describe(
   counted = None
   if split.splits:
     counted = leaks.count_leaks(split.splits, catalogue, pairs)
-  coverage: dict[str, ClassCoverage] = {}
-  mask_warnings: list[str] = []
-  if catalogue.num_masks:
-    by_class = masks.by_class(catalogue.coverage, catalogue.labels, len(names))
-    coverage = dict(zip(names, by_class, strict=True))
-    mask_warnings = masks.warnings(by_class, names)
+  masks = result.mask_record(inputs.spec, catalogue)
   findings = verdict.judge(
     *(catalogue, pairs, counted, probed.scores, audit_page.TITLES),
     group=probed.folds.group if probed.folds else '',
     from_source=split.from_source,
-    mask_warnings=mask_warnings,
+    mask_warnings=masks.warnings if masks else [],
     problems=[text for text in (split.problem, probed.problem) if text],
   )
   folds = probed.folds
@@ -200,7 +191,7 @@ def _describe(
     group=folds.group if folds else '',
     distances=probed.distances,
     files=_file_record(traits) if traits else None,
-    masks=coverage,
+    masks=masks.by_class if masks else {},
   )
 
 

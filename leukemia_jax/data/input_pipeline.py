@@ -86,10 +86,6 @@ def load(spec: InputSpec, *, min_classes: int = 2) -> tuple[Dataset, Catalogue]:
     print(f'warning: {warning}')
   if spec.targets == 'classes':
     data = data._replace(masks=None)
-    if spec.removal.neutral_background:
-      # A class of broken masks would be given away by its empty images.
-      for warning in _mask_warnings(catalogue):
-        print(f'warning: {warning}')
   usable = _usable(spec, catalogue, min_classes)
   if len(usable) < len(catalogue.ids):
     data, catalogue = dataset.select(data, catalogue, usable)
@@ -170,12 +166,6 @@ def warnings_of(catalogue: Catalogue) -> list[str]:
         + (', ...' if len(files) > 5 else '')
       )
   return texts
-
-
-def _mask_warnings(catalogue: Catalogue) -> list[str]:
-  names = catalogue.class_names
-  by_class = masks.by_class(catalogue.coverage, catalogue.labels, len(names))
-  return masks.warnings(by_class, names)
 
 
 def _usable(

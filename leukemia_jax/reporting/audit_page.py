@@ -1,22 +1,19 @@
 """audit.md and audit.html: what an audit says, to look at and to read."""
 
-import io
 import pathlib
-import warnings
 from collections.abc import Sequence
 
-import matplotlib
 import matplotlib.axes
 import matplotlib.figure
 import matplotlib.patches
 import numpy as np
 
 from leukemia_jax.audit import properties
-from leukemia_jax.audit.duplicates import Duplicates, Pair
+from leukemia_jax.audit.duplicates import Duplicates
 from leukemia_jax.audit.probes import DistancePoint, ProbeScore
 from leukemia_jax.audit.properties import Property
 from leukemia_jax.data.dataset import Catalogue
-from leukemia_jax.reporting import figures, lettering, pages
+from leukemia_jax.reporting import figures, pages
 from leukemia_jax.workdir.audited import Audit
 
 # Titles of what the probes look at.
@@ -24,27 +21,11 @@ TITLES = {own.name: own.title for own in properties.OF_PIXELS} | {
   'file': 'file size, format and compression',
   'together': 'background, corners, sharpness and file',
 }
-_LOOKS_AT = {own.name: own for own in properties.OF_PIXELS}
+_OF_PIXELS = {own.name: own for own in properties.OF_PIXELS}
 # Centres and radii of the cells of a sketch, as shares of its side.
 _CELLS = ((0.35, 0.4, 0.2), (0.72, 0.68, 0.15))
 _SHOWN_PAIRS = 8
 _LISTED_PAIRS = 20
-
-
-def _svg(figure: matplotlib.figure.Figure) -> bytes:
-  """A figure's file; the same for the same figure."""
-  lettering.set_texts(figure)
-  stream = io.BytesIO()
-  with (
-    warnings.catch_warnings(),
-    matplotlib.rc_context({'svg.hashsalt': 'leukemia_jax'}),
-  ):
-    # Letters without a font were said in one line.
-    warnings.filterwarnings('ignore', r'Glyph .* missing from')
-    figure.savefig(
-      stream, format='svg', bbox_inches='tight', metadata={'Date': None}
-    )
-  return stream.getvalue()
 
 
 def _sketch(axes: matplotlib.axes.Axes, own: Property | None) -> None:
@@ -55,13 +36,11 @@ def _sketch(axes: matplotlib.axes.Axes, own: Property | None) -> None:
   axes.set_axis_off()
   colour = 'C0'
   kind = own.looks_at if own else 'none'
-  fill = {'image': colour, 'background': colour}.get(kind, 'white')
+  fill = colour if kind in ('image', 'background') else 'white'
   patches: list[matplotlib.patches.Patch] = [
     matplotlib.patches.Rectangle((0, 0), 1, 1, facecolor=fill, edgecolor='grey')
   ]
-  inside = {'image': colour, 'cells': colour, 'none': 'white'}.get(
-    kind, 'white'
-  )
+  inside = colour if kind in ('image', 'cells') else 'white'
   edge = colour if kind == 'edges' else 'grey'
   for x, y, radius in _CELLS if own else ():
     patches.append(
@@ -88,17 +67,16 @@ def probe_figure(probes: dict[str, ProbeScore], chance: float) -> bytes:
   """What each property reaches, with its interval and where it looks.
 
   Args:
-    probes: by name.
+    probes: by name, the best first.
     chance: balanced accuracy without looking; gets a dotted line.
 
   Returns:
     An SVG file's bytes.
   """
-  ranked = sorted(probes.items(), key=lambda item: -item[1].balanced_accuracy)
-  count = len(ranked)
+  count = len(probes)
   figure = matplotlib.figure.Figure(figsize=(7.2, 0.42 * count + 0.8))
   axes = figure.add_axes((0.42, 0.12, 0.56, 0.86))
-  for i, (_, score) in enumerate(ranked):
+  for i, score in enumerate(probes.values()):
     low, high = score.interval
     axes.plot([low, high], [i, i], color='C0', linewidth=2)
     axes.plot(score.balanced_accuracy, i, 'o', color='C0')
@@ -106,17 +84,17 @@ def probe_figure(probes: dict[str, ProbeScore], chance: float) -> bytes:
   axes.text(chance, -0.75, 'chance', color='grey', ha='center', fontsize=8)
   axes.set_xlim(0, 1)
   axes.set_ylim(count - 0.5, -0.5)
-  axes.set_yticks(range(count), [TITLES[name] for name, _ in ranked])
+  axes.set_yticks(range(count), [TITLES[name] for name in probes])
   axes.tick_params(axis='y', pad=22, length=0)
   axes.set_xlabel('balanced accuracy, with 95 % interval over groups')
   axes.grid(alpha=0.3, axis='x')
   bottom, height = 0.12, 0.86
-  for i, (name, _) in enumerate(ranked):
+  for i, name in enumerate(probes):
     at = bottom + height * (1 - (i + 0.5) / count)
     side = 0.75 * height / count
     place = (0.385, at - side / 2, 0.03, side)
-    _sketch(figure.add_axes(place), _LOOKS_AT.get(name))
-  return _svg(figure)
+    _sketch(figure.add_axes(place), _OF_PIXELS.get(name))
+  return figures.svg(figure)
 
 
 def distance_figure(points: Sequence[DistancePoint], chance: float) -> bytes:
@@ -143,7 +121,13 @@ def distance_figure(points: Sequence[DistancePoint], chance: float) -> bytes:
   axes.set_ylabel('balanced accuracy of colours')
   axes.grid(alpha=0.3)
   axes.legend()
-  return _svg(figure)
+  return figures.svg(figure)
+
+
+def _classes(catalogue: Catalogue, *indices: int) -> str:
+  """The classes of some images, each once."""
+  names = [catalogue.class_names[catalogue.labels[i]] for i in indices]
+  return ' / '.join(dict.fromkeys(names))
 
 
 def _pair_sheet(
@@ -153,10 +137,7 @@ def _pair_sheet(
   rows = []
   for kind, listed in pairs.by_kind.items():
     for first, second, similarity in listed[:_SHOWN_PAIRS]:
-      names = [
-        catalogue.class_names[catalogue.labels[i]] for i in (first, second)
-      ]
-      classes = ' / '.join(dict.fromkeys(names))
+      classes = _classes(catalogue, first, second)
       label = f'{kind} {similarity:.2f}\n{classes}'
       rows.append((label, [images[first], images[second]]))
   if not rows:
@@ -165,9 +146,6 @@ def _pair_sheet(
 
 
 def _probe_rows(audit: Audit) -> list[list[str]]:
-  ranked = sorted(
-    audit.probes.items(), key=lambda item: -item[1].balanced_accuracy
-  )
   return [
     [
       TITLES[name],
@@ -176,24 +154,22 @@ def _probe_rows(audit: Audit) -> list[list[str]]:
       f'{score.p_value:.3f}',
       f'{score.forests} of {audit.folds}',
     ]
-    for name, score in ranked
+    for name, score in audit.probes.items()
   ]
 
 
 def _pair_rows(pairs: Duplicates, catalogue: Catalogue) -> list[list[str]]:
-  def row(kind: str, pair: Pair) -> list[str]:
-    members = (pair.first, pair.second)
-    ids = [pages.literal(catalogue.ids[i]) for i in members]
-    names = [catalogue.class_names[catalogue.labels[i]] for i in members]
-    classes = ' / '.join(dict.fromkeys(map(pages.literal, names)))
-    return [kind, f'{pair.similarity:.2f}', *ids, classes]
-
-  every = [
-    row(kind, pair)
+  ids = catalogue.ids
+  return [
+    [
+      kind,
+      f'{similarity:.2f}',
+      *(pages.literal(ids[i]) for i in (first, second)),
+      pages.literal(_classes(catalogue, first, second)),
+    ]
     for kind, listed in pairs.by_kind.items()
-    for pair in listed[:_LISTED_PAIRS]
+    for first, second, similarity in listed[:_LISTED_PAIRS]
   ]
-  return every
 
 
 def write(

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import matplotlib
 import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
@@ -15,9 +16,10 @@ from leukemia_jax.reporting import lettering
 _LABELS = {'dice': 'Dice'}
 
 
-def _png(
+def _file(
   figure: matplotlib.figure.Figure,
   within: tuple[float, float, float, float] | None = None,
+  **options: Any,
 ) -> bytes:
   """A figure's file; `within` is where its plots are packed tightly."""
   lettering.set_texts(figure)
@@ -27,15 +29,22 @@ def _png(
     warnings.filterwarnings('ignore', r'Glyph .* missing from')
     if within:
       figure.tight_layout(rect=within)
-    # Without the version in it the same figure is the same file.
-    figure.savefig(
-      stream,
-      format='png',
-      dpi=110,
-      bbox_inches='tight',
-      metadata={'Software': ''},
-    )
+    figure.savefig(stream, bbox_inches='tight', **options)
   return stream.getvalue()
+
+
+def _png(
+  figure: matplotlib.figure.Figure,
+  within: tuple[float, float, float, float] | None = None,
+) -> bytes:
+  # Without the version in it the same figure is the same file.
+  return _file(figure, within, format='png', dpi=110, metadata={'Software': ''})
+
+
+def svg(figure: matplotlib.figure.Figure) -> bytes:
+  """A figure as SVG; the same figure is the same file."""
+  with matplotlib.rc_context({'svg.hashsalt': 'leukemia_jax'}):
+    return _file(figure, format='svg', metadata={'Date': None})
 
 
 def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> bytes:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-_LUMA = (0.299, 0.587, 0.114)
+# Of R, G and B (ITU-R 601).
+LUMA = (0.299, 0.587, 0.114)
 # Background is as bright as this share of an image's pixels, or brighter.
 _BACKGROUND = 0.6
 _SORTED_SIDE = 32
@@ -39,7 +40,7 @@ class Removal(NamedTuple):
 
 def luma(image: jax.Array) -> jax.Array:
   """Brightness by ITU-R 601: float32, shape (..., height, width)."""
-  return image.astype(jnp.float32) @ jnp.array(_LUMA)
+  return image.astype(jnp.float32) @ jnp.array(LUMA)
 
 
 def mean_over(mask: jax.Array, image: jax.Array) -> jax.Array:

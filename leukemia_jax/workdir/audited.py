@@ -131,8 +131,8 @@ def write(
   audit: Audit,
   duplicates: Duplicates,
   catalogue: Catalogue,
-) -> pathlib.Path:
-  """Writes audit.json and duplicates.csv; returns the path of the first."""
+) -> None:
+  """Writes audit.json and duplicates.csv."""
   stream = io.StringIO()
   writer = csv.writer(stream, lineterminator='\n')
   writer.writerow(
@@ -145,6 +145,5 @@ def write(
       number = f'{similarity:.3f}'
       writer.writerow((kind, number, ids[first], ids[second], *classes))
   files.write(workdir / PAIRS, stream.getvalue())
-  path = workdir / NAME
-  files.write_json(path, {'format': FORMAT} | result.to_json(audit))
-  return path
+  content = {'format': FORMAT} | result.to_json(audit)
+  files.write_json(workdir / NAME, content)
