@@ -14,30 +14,23 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import build, files, models
 from leukemia_jax.build import Inputs, Network
-from leukemia_jax.data import grouping
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation import (
+  assessment,
   classifier,
   cross_validation,
   predictions,
   segmenter,
 )
-from leukemia_jax.evaluation.cross_validation import Row, Summed
+from leukemia_jax.evaluation.assessment import Assessment, IntervalGroups
+from leukemia_jax.evaluation.cross_validation import Row
 from leukemia_jax.evaluation.scored import Scored, Subject
 from leukemia_jax.metrics import classification, losses, segmentation
 from leukemia_jax.metrics.losses import Objective
 from leukemia_jax.reporting import run_page
 from leukemia_jax.workdir import checkpoint, result
-from leukemia_jax.workdir.result import (
-  CrossValidation,
-  DataRecord,
-  ModelRecord,
-  Result,
-)
-
-# The score of folds that a line says: the last of these that there is.
-_HEADLINE = ('accuracy', 'macro_f1', 'mean_dice', 'balanced_accuracy')
+from leukemia_jax.workdir.records import DataRecord, ModelRecord, Result, Scores
 
 
 class Page(NamedTuple):
@@ -69,7 +62,8 @@ class Task(NamedTuple):
     class_names: maps the names of the set and of the model to those scored.
     check_classes: refuses a config that asks for classes that aren't there.
     score: scores a model.
-    summed: maps predictions and class names to what folds are scored by.
+    score_folds: maps (predictions, results of the folds, groups, benign class)
+      to the scores of all images and their assessment.
     mistakes: draws the most confident mistakes of the test part, if any.
     page: shows a result.
   """
@@ -86,23 +80,36 @@ class Task(NamedTuple):
   check_classes: Callable[[ConfigDict, Sequence[str]], None]
   score: Callable[[Subject], Scored]
   mistakes: Callable[[Subject, Scored], bytes | None]
-  summed: Callable[[Sequence[Row], Sequence[str]], Summed]
+  score_folds: Callable[
+    [Sequence[Row], Sequence[Result], IntervalGroups, str],
+    tuple[Scores, Assessment],
+  ]
   page: Page
+
+
+def _interval(finished: Result, name: str) -> str:
+  """The 95 % interval of a score, where it has one."""
+  record = finished.intervals
+  if record is None or name not in record.ends:
+    return ''
+  low, high = record.ends[name]
+  return f' ({low:.4f} to {high:.4f} over {record.groups} groups)'
 
 
 def _class_headline(finished: Result) -> str:
   test = finished.class_scores('test')
   return (
-    f'test accuracy {test.accuracy:.4f}, balanced {test.balanced_accuracy:.4f} '
-    f'over {test.images} images, worst class recall '
-    f'{test.worst_class_recall:.4f}'
+    f'test accuracy {test.accuracy:.4f}, balanced {test.balanced_accuracy:.4f}'
+    f'{_interval(finished, "test.balanced_accuracy")}, worst class recall '
+    f'{test.worst_class_recall:.4f}, over {test.images} images'
   )
 
 
 def _mask_headline(finished: Result) -> str:
   test, rule = finished.mask_scores('test'), finished.baselines.colour_rule
   return (
-    f'test Dice {test.dice:.4f}, IoU {test.iou:.4f} over {test.images} images'
+    f'test Dice {test.dice:.4f}{_interval(finished, "test.dice")}, IoU '
+    f'{test.iou:.4f}, over {test.images} images'
     + (f' (a colour rule: Dice {rule.dice:.4f})' if rule else '')
   )
 
@@ -139,7 +146,7 @@ CLASSIFY = Task(
   check_classes=build.check_benign_class,
   score=classifier.score,
   mistakes=run_page.draw_mistakes,
-  summed=cross_validation.classes,
+  score_folds=cross_validation.classes,
   page=Page(
     'classification.md',
     run_page.class_context,
@@ -162,7 +169,7 @@ SEGMENT = Task(
   check_classes=lambda config, names: None,
   score=segmenter.score,
   mistakes=lambda subject, scored: None,
-  summed=lambda rows, names: cross_validation.masks(rows),
+  score_folds=cross_validation.masks,
   page=Page(
     'segmentation.md',
     run_page.mask_context,
@@ -224,6 +231,9 @@ def describe(
     validation=scored.parts.get('validation'),
     train=scored.parts.get('train'),
     baselines=scored.baselines,
+    intervals=scored.assessment.intervals,
+    ranking=scored.assessment.ranking,
+    calibration=scored.assessment.calibration,
     threshold=scored.threshold,
     **vars(result.environment()),
     **more,
@@ -250,35 +260,19 @@ def finish_folds(
   """
   runs = [result.read(folder) for folder in folders]
   header, rows = predictions.join([f / predictions.NAME for f in folders])
-  protocol = inputs.spec.protocol
-  groups, group = grouping.for_intervals(
-    catalogue, protocol.grouping, protocol.block
+  number = {name: i for i, name in enumerate(catalogue.ids)}
+  over = assessment.interval_groups(
+    *(catalogue, np.array([number[row['path']] for row in rows])),
+    *(inputs.spec.protocol, inputs.keys.split),
   )
-  number = dict(zip(catalogue.ids, groups.tolist(), strict=True))
-  record = cross_validation.summarise(
-    np.random.default_rng(np.asarray(jax.random.key_data(inputs.keys.split))),
-    task.summed(rows, catalogue.class_names),
-    folds=np.array([int(row['part'].rpartition('_')[2]) for row in rows]),
-    groups=[number[row['path']] for row in rows],
-    group=group,
-  )
+  scores, assessed = task.score_folds(rows, runs, over, benign_class)
   files.write(workdir / predictions.NAME, predictions.from_rows(header, rows))
-  joined = cross_validation.join(runs, record, rows, benign_class)
+  joined = cross_validation.join(runs, scores, assessed)
   result.write(workdir, joined)
   path = write_report(task, workdir, joined, None)
-  print(f'{_folds_headline(record)}; see {path}')
-
-
-def _folds_headline(record: CrossValidation) -> str:
-  name = max(record.pooled, key=_HEADLINE.index)
-  low, high = record.interval_95[name]
-  return (
-    f'{record.folds} folds: {name.replace("_", " ")} '
-    f'{record.pooled[name]:.4f}, 95 % interval {low:.4f} to {high:.4f} over '
-    f'{record.groups} groups '
-    f'({record.group}), mean of folds {record.mean[name]:.4f} +- '
-    f'{record.standard_deviation[name]:.4f}'
-  )
+  record = joined.cross_validation
+  assert record is not None
+  print(f'{record.folds} folds: {task.page.headline(joined)}; see {path}')
 
 
 def write_report(

@@ -20,7 +20,7 @@ from leukemia_jax.reporting import pages
 from leukemia_jax.reporting.run_page import MASK_COLUMNS, mask_baselines
 from leukemia_jax.study import published, summary
 from leukemia_jax.workdir import result
-from leukemia_jax.workdir.result import CrossValidation, Result
+from leukemia_jax.workdir.records import Result
 from reproduce.rows import (
   BACKBONES,
   CROSS_VALIDATION,
@@ -112,18 +112,18 @@ def cross_validation(page: pathlib.Path) -> str:
   for name, (title, _) in CROSS_VALIDATION.items():
     run = read_run(name)
     record = run.cross_validation
-    assert record is not None
+    assert record is not None and run.intervals is not None
     colour = run.baselines
     cells.append(
       [
         _link(f'{name}.json', title, page),
         _model(run),
-        _with_interval(record, 'balanced_accuracy'),
-        _with_interval(record, 'accuracy'),
-        _with_interval(record, 'macro_f1'),
+        _with_interval(run, 'balanced_accuracy'),
+        _with_interval(run, 'accuracy'),
+        _with_interval(run, 'macro_f1'),
         pages.percent(record.standard_deviation['balanced_accuracy']),
         pages.percent(colour.colour_balanced_accuracy),
-        f'{record.groups} ({record.group})',
+        f'{run.intervals.groups} ({run.intervals.group})',
         f'{run.cost.seconds / 60:.0f}',
       ]
     )
@@ -141,9 +141,10 @@ def cross_validation(page: pathlib.Path) -> str:
   return pages.table(header, cells)
 
 
-def _with_interval(record: CrossValidation, name: str) -> str:
-  low, high = (pages.percent(end) for end in record.interval_95[name])
-  return f'{pages.percent(record.pooled[name])} ({low} to {high})'
+def _with_interval(run: Result, name: str) -> str:
+  assert run.intervals is not None
+  low, high = map(pages.percent, run.intervals.ends[f'test.{name}'])
+  return f'{pages.percent(getattr(run.test, name))} ({low} to {high})'
 
 
 def overview(page: pathlib.Path) -> str:
@@ -156,7 +157,7 @@ def overview(page: pathlib.Path) -> str:
     run = read_run(name)
     if run.cross_validation:
       baseline = run.baselines.colour_balanced_accuracy
-      score = _with_interval(run.cross_validation, 'balanced_accuracy')
+      score = _with_interval(run, 'balanced_accuracy')
       row = ['balanced accuracy, %', score]
       row += [f'colour 3-NN: {pages.percent(baseline)}', str(run.test.images)]
     elif run.task == 'classification':

@@ -17,14 +17,14 @@ from leukemia_jax.data import folds, grouping, protocols
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.protocols import Protocol
 from leukemia_jax.errors import TooFewGroupsError
-from leukemia_jax.metrics import classification, statistics
+from leukemia_jax.metrics import bootstrap, classification, statistics
 
 _TREES, _LEAF = 64, 2
 _FEW_IMAGES = 500
 _NEIGHBOURS = 3
 _INNER_FOLDS = 4
 _COMPONENTS = 6  # of a property, where all are joined
-_DRAWS = 2000
+_PERMUTATIONS = 2000
 _FOLDS = (5, 3, 2)
 # Distances in file numbers of the curve, and most images that it tests.
 GAPS = (0, 1, 2, 5, 10, 20, 37, 50, 100, 150)
@@ -284,28 +284,30 @@ def _over_groups(
   Returns:
     One entry a classifier.
   """
-  _, group = np.unique(groups, return_inverse=True)
+  grouped = bootstrap.make_groups(groups, truth)
   classifiers = len(predicted)
   # Shape (groups, classifiers, classes, classes).
-  counts = np.zeros((group.max() + 1, classifiers, num_classes, num_classes))
+  shape = len(grouped.strata), classifiers, num_classes, num_classes
+  counts = np.zeros(shape)
   for i, own in enumerate(predicted):
-    np.add.at(counts[:, i], (group, truth, own), 1)
+    np.add.at(counts[:, i], (grouped.of_image, truth, own), 1)
 
   def score(sums: np.ndarray) -> np.ndarray:
     flat = sums.reshape(-1, num_classes, num_classes)
-    scores = classification.means_over_classes(flat)['balanced_accuracy']
+    scores = classification.of_confusions(flat)['balanced_accuracy']
     return scores.reshape(sums.shape[:-2])
 
-  drawn = statistics.group_scores(
+  drawn = bootstrap.sample(
     np.random.default_rng(seed),
-    counts,
-    score,
-    strata=counts[:, 0].sum(-1).argmax(-1),
-    draws=_DRAWS,
+    grouped.strata,
+    lambda times: {'all': score(np.tensordot(times, counts, 1))},
+    width=classifiers * num_classes**2,
   )
-  low, high = np.nanquantile(drawn, (0.025, 0.975), axis=0)
-  p_values = _permuted(np.random.default_rng(seed), counts, score)
   scores = score(counts.sum(0))
+  low, high = bootstrap.interval(scores, drawn['all'], grouped.strata)
+  p_values = _permuted(
+    np.random.default_rng(seed), grouped.strata, counts, score
+  )
   return [
     (float(scores[i]), [float(low[i]), float(high[i])], float(p_values[i]))
     for i in range(classifiers)
@@ -314,6 +316,7 @@ def _over_groups(
 
 def _permuted(
   rng: np.random.Generator,
+  strata: np.ndarray,
   counts: np.ndarray,
   score: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
@@ -321,16 +324,16 @@ def _permuted(
 
   Args:
     rng: permutes.
+    strata: int, shape (groups,): the class that each group counts as.
     counts: shape (groups, classifiers, classes, classes), by true and predicted
-      class; a group counts as of its most frequent class.
+      class.
     score: maps sums, shape (..., classifiers, classes, classes), to scores.
 
   Returns:
     float, shape (classifiers,).
   """
   _, classifiers, classes, _ = counts.shape
-  label = counts[:, 0].sum(-1).argmax(-1)
-  of_class = np.eye(classes)[label].T
+  of_class = np.eye(classes)[strata].T
   by_predicted = counts.sum(2).reshape(len(counts), -1)
 
   def scored(groups: np.ndarray) -> np.ndarray:
@@ -339,9 +342,9 @@ def _permuted(
 
   own = scored(np.arange(len(counts)))
   as_good = np.zeros(classifiers)
-  for _ in range(_DRAWS):
+  for _ in range(_PERMUTATIONS):
     as_good += scored(rng.permutation(len(counts))) >= own - 1e-9
-  return (1 + as_good) / (1 + _DRAWS)
+  return (1 + as_good) / (1 + _PERMUTATIONS)
 
 
 class DistancePoint(NamedTuple):

@@ -15,11 +15,12 @@ from leukemia_jax.config_keys import check_config, check_paths, keys
 from leukemia_jax.data import input_pipeline, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.errors import InputError
-from leukemia_jax.evaluation.scored import Fitted, Subject
+from leukemia_jax.evaluation import assessment
+from leukemia_jax.evaluation.scored import Fitted, Subject, Temperature
 from leukemia_jax.lock import lock_run
 from leukemia_jax.tasks import Task
 from leukemia_jax.workdir import RESULT, claim, result, saved
-from leukemia_jax.workdir.result import Result
+from leukemia_jax.workdir.records import Result
 from leukemia_jax.workdir.saved import Trained
 
 
@@ -85,6 +86,10 @@ def _evaluate(
   subject = Subject(
     *(network, trained.variables, names, dataset, catalogue, origins, parts),
     scoring=build.scoring(config, inputs),
+    over=assessment.interval_groups(
+      *(catalogue, origins[parts['test'], 0]),
+      *(inputs.spec.protocol, inputs.keys.split),
+    ),
     fitted=_fitted(task, trained.result, run_folder),
   )
   scored = task.score(subject)
@@ -141,12 +146,14 @@ def _evaluation_config(
   return config
 
 
-def _fitted(
-  task: Task, finished: Result, run_folder: pathlib.Path
-) -> Fitted | None:
-  """What the training run of a segmenter chose."""
+def _fitted(task: Task, finished: Result, run_folder: pathlib.Path) -> Fitted:
+  """What the training run chose."""
   if task.targets != 'masks':
-    return None
+    own = finished.calibration
+    if own is None or own.temperature is None or own.fitted_to is None:
+      path = run_folder / RESULT
+      raise InputError(f'{path} is damaged: no temperature')
+    return Fitted(temperature=Temperature(own.temperature, own.fitted_to))
   rule = finished.baselines.rule
   if finished.threshold is None or rule is None:
     path = run_folder / RESULT

@@ -19,7 +19,7 @@ from leukemia_jax.reporting import figures, pages
 from leukemia_jax.training import initial_weights
 from leukemia_jax.workdir import claim, prepared, result
 from leukemia_jax.workdir.prepared import Prepared
-from leukemia_jax.workdir.result import MaskRecord
+from leukemia_jax.workdir.records import MaskRecord
 
 _SHEET_IMAGES = 6  # images of a class on a contact sheet
 _SHEET_CLASSES = 40  # classes on a contact sheet

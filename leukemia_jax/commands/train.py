@@ -14,12 +14,13 @@ from leukemia_jax.data import input_pipeline, protocols, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
+from leukemia_jax.evaluation import assessment
 from leukemia_jax.evaluation.scored import Subject
 from leukemia_jax.lock import lock_run
 from leukemia_jax.tasks import Task
 from leukemia_jax.training import initial_weights, loop, setup
 from leukemia_jax.workdir import RESULT, SPLIT, claim, result, saved
-from leukemia_jax.workdir.result import MaskRecord, SplitRecord
+from leukemia_jax.workdir.records import MaskRecord, SplitRecord
 
 
 def run(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -116,9 +117,13 @@ def _train(
   variables = outcome.variables
   # Repeated training images count once.
   parts = dict(zip(splits.PARTS, map(np.unique, indices), strict=True))
-  scoring = build.scoring(config, inputs)
   subject = Subject(
-    *(network, variables, names, dataset, catalogue, origins, parts, scoring)
+    *(network, variables, names, dataset, catalogue, origins, parts),
+    scoring=build.scoring(config, inputs),
+    over=assessment.interval_groups(
+      *(catalogue, origins[parts['test'], 0]),
+      *(inputs.spec.protocol, inputs.keys.split),
+    ),
   )
   scored = task.score(subject)
   data = dataclasses.replace(

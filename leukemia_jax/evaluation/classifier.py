@@ -1,12 +1,16 @@
 """A classifier's scores, beside what colours alone give away."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from leukemia_jax.audit import baselines
-from leukemia_jax.evaluation import eval_step
-from leukemia_jax.evaluation.scored import Scored, Subject
-from leukemia_jax.metrics import classification
-from leukemia_jax.workdir.result import Baselines
+from leukemia_jax.evaluation import assessment, eval_step
+from leukemia_jax.evaluation.assessment import Outcomes
+from leukemia_jax.evaluation.eval_step import ClassPredictions
+from leukemia_jax.evaluation.scored import Scored, Subject, Temperature
+from leukemia_jax.metrics import calibration, classification
+from leukemia_jax.workdir.records import Baselines
 
 
 def score(subject: Subject) -> Scored:
@@ -36,9 +40,19 @@ def score(subject: Subject) -> Scored:
       subject.class_names,
       subject.scoring.benign_class,
     )
+  test = subject.parts['test']
+  of_test = predictions['test']
+  temperature = _temperature(subject, predictions)
+  assessed = assessment.of_classes(
+    Outcomes(
+      labels[test], of_test.probabilities, of_test.losses, *temperature or ()
+    ),
+    subject.over,
+    subject.class_names,
+    subject.scoring.benign_class,
+  )
   colour = None
   if 'train' in subject.parts:
-    test = subject.parts['test']
     predicted_labels = baselines.colour_labels(
       baselines.colour_features(np.asarray(subject.dataset.images)),
       labels,
@@ -49,8 +63,23 @@ def score(subject: Subject) -> Scored:
   return Scored(
     scores,
     _colour_baselines(colour),
-    predictions=predictions,
+    predictions,
+    assessed,
   )
+
+
+def _temperature(
+  subject: Subject, predictions: Mapping[str, ClassPredictions]
+) -> Temperature | None:
+  """The training run's; while that is scored, fitted to its validation part."""
+  if subject.fitted is not None:
+    return subject.fitted.temperature
+  indices = subject.parts['validation']
+  fitted = calibration.fit_temperature(
+    predictions['validation'].probabilities,
+    np.asarray(subject.dataset.labels)[indices],
+  )
+  return Temperature(fitted, len(indices))
 
 
 def _confusion(
@@ -65,7 +94,7 @@ def _colour_baselines(confusion: np.ndarray | None) -> Baselines:
   """What colours alone give away, as scores."""
   if confusion is None:
     return Baselines()
-  means = classification.means_over_classes(confusion[None])
+  means = classification.of_confusions(confusion[None])
   return Baselines(
     colour_3_nearest_neighbours=float(means['accuracy'][0]),
     colour_balanced_accuracy=float(means['balanced_accuracy'][0]),

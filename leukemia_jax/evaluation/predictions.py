@@ -24,9 +24,9 @@ def to_csv(subject: Subject, scored: Scored) -> str:
 
   Returns:
     CSV with the columns path, part, patient, true_class, and for a classifier
-    predicted_class, p_<class> for each class, loss; for a segmenter dice,
-    cells_true, cells_predicted. The path of an augmented copy ends with its
-    number, as #copy1.
+    predicted_class, p_<class> for each class, loss; for a segmenter the fields
+    of `MaskPredictions`. The path of an augmented copy ends with its number, as
+    #copy1.
   """
   stream = io.StringIO()
   writer = csv.writer(stream, lineterminator='\n')
@@ -96,11 +96,8 @@ def _rows(
         _short(predictions.losses[i]),
       ]
     else:
-      own = [
-        _short(predictions.dice[i]),
-        int(predictions.cells_true[i]),
-        int(predictions.cells_predicted[i]),
-      ]
+      dice, *counts = (column[i] for column in predictions)
+      own = [_short(dice), *map(int, counts)]
     true_class = names[labels[index]] if catalogue.has_classes else ''
     yield [path, part, catalogue.patients[source], true_class, *own]
 

@@ -8,20 +8,37 @@ import numpy as np
 from leukemia_jax.audit.baselines import ColourRule
 from leukemia_jax.build import Network, Scoring
 from leukemia_jax.data.dataset import Catalogue, Dataset
+from leukemia_jax.evaluation.assessment import Assessment, IntervalGroups
 from leukemia_jax.evaluation.eval_step import ClassPredictions
-from leukemia_jax.workdir.result import Baselines, Scores
+from leukemia_jax.workdir.records import Baselines, Scores
+
+
+class Temperature(NamedTuple):
+  """What makes a classifier as sure as it is correct.
+
+  Attributes:
+    value: what logits are divided by.
+    images: number of images that it was fitted to.
+  """
+
+  value: float
+  images: int
 
 
 class Fitted(NamedTuple):
-  """What a segmenter's training run chose on its own parts.
+  """What a training run chose on its own parts.
 
   Attributes:
-    threshold: probability above which a pixel is predicted a cell.
-    colour_rule: the baseline that was fitted to the training part.
+    threshold: of a segmenter: probability above which a pixel is predicted a
+      cell.
+    colour_rule: of a segmenter: the baseline that was fitted to the training
+      part.
+    temperature: of a classifier.
   """
 
-  threshold: float
-  colour_rule: ColourRule
+  threshold: float | None = None
+  colour_rule: ColourRule | None = None
+  temperature: Temperature | None = None
 
 
 class Subject(NamedTuple):
@@ -37,6 +54,7 @@ class Subject(NamedTuple):
       number of each.
     parts: indices by part, each image once.
     scoring: how.
+    over: what the intervals of the test part are over.
     fitted: by the run that trained the model; None while that run is scored.
   """
 
@@ -48,6 +66,7 @@ class Subject(NamedTuple):
   origins: np.ndarray
   parts: dict[str, np.ndarray]
   scoring: Scoring
+  over: IntervalGroups
   fitted: Fitted | None = None
 
 
@@ -75,11 +94,16 @@ class MaskPredictions(NamedTuple):
 
   Attributes:
     dice: float, shape (n,).
+    true_positives: int, shape (n,), pixels; likewise the next three.
     cells_true: int, shape (n,), cells in the true mask.
     cells_predicted: int, shape (n,), cells in the predicted one.
   """
 
   dice: np.ndarray
+  true_positives: np.ndarray
+  false_positives: np.ndarray
+  false_negatives: np.ndarray
+  true_negatives: np.ndarray
   cells_true: np.ndarray
   cells_predicted: np.ndarray
 
@@ -89,8 +113,9 @@ class Scored(NamedTuple):
 
   Attributes:
     parts: scores by part.
-    predictions: of each image, by part, in the order of its indices.
     baselines: of the test part.
+    predictions: of each image, by part, in the order of its indices.
+    assessment: of the test part.
     threshold: of a segmenter.
     masks: of a segmenter, for its figures.
   """
@@ -98,5 +123,6 @@ class Scored(NamedTuple):
   parts: Mapping[str, Scores]
   baselines: Baselines
   predictions: Mapping[str, ClassPredictions | MaskPredictions]
+  assessment: Assessment
   threshold: float | None = None
   masks: MaskArrays | None = None

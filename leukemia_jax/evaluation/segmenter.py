@@ -15,7 +15,7 @@ from leukemia_jax.audit import baselines
 from leukemia_jax.audit.baselines import ColourRule
 from leukemia_jax.data import masks
 from leukemia_jax.data.dataset import Dataset
-from leukemia_jax.evaluation import eval_step
+from leukemia_jax.evaluation import assessment, eval_step
 from leukemia_jax.evaluation.scored import (
   Fitted,
   MaskArrays,
@@ -24,8 +24,8 @@ from leukemia_jax.evaluation.scored import (
   Subject,
 )
 from leukemia_jax.metrics import objects, segmentation
-from leukemia_jax.metrics.segmentation import MaskScores
-from leukemia_jax.workdir.result import Baselines
+from leukemia_jax.metrics.segmentation import ImageScores, MaskScores
+from leukemia_jax.workdir.records import Baselines
 
 
 class _Predicted(NamedTuple):
@@ -122,8 +122,8 @@ def _overlap_scores(
 
 def _full_scores(
   subject: Subject, truth: np.ndarray, predicted: np.ndarray
-) -> MaskScores:
-  """Everything about the test part's masks, and by class."""
+) -> tuple[MaskScores, list[ImageScores]]:
+  """Everything about the test part's masks, by class, and of each image."""
   score = functools.partial(
     segmentation.image_scores, smallest=subject.scoring.smallest_cell
   )
@@ -141,10 +141,11 @@ def _full_scores(
   def of_class(members: np.ndarray) -> MaskScores:
     return segmentation.summary(counted[members], [images[i] for i in members])
 
-  return dataclasses.replace(
+  scores = dataclasses.replace(
     segmentation.summary(counted, images),
     by_class=_by_class(of_class, labels, subject.class_names),
   )
+  return scores, images
 
 
 def _each_image(
@@ -165,8 +166,11 @@ def _each_image(
         2 * len(truth),
       )
     )
+  counted = segmentation.counts(truth, predicted)
+  tp, fp, fn, tn = counted.T
   return MaskPredictions(
-    segmentation.overlap(segmentation.counts(truth, predicted))['dice'],
+    segmentation.overlap(counted)['dice'],
+    *(tp, fp, fn, tn),
     np.array(cells[: len(truth)]),
     np.array(cells[len(truth) :]),
   )
@@ -225,6 +229,7 @@ def score(subject: Subject) -> Scored:
     )
     rule = _fit_colour_rule(subject.dataset, subject.parts['train'])
     fitted = Fitted(float(segmentation.THRESHOLDS[best]), rule)
+  assert fitted.threshold is not None and fitted.colour_rule is not None
   predictions = {}
   for part in subject.parts:
     predicted = predict(part, np.array([fitted.threshold]))
@@ -238,17 +243,20 @@ def score(subject: Subject) -> Scored:
       of_test = predicted.masks
   images = np.asarray(subject.dataset.images[subject.parts['test']])
   truth = _truth(subject.dataset, subject.parts['test'])
-  full = _full_scores(subject, truth, of_test)
+  full, images_of_test = _full_scores(subject, truth, of_test)
   scores['test'] = dataclasses.replace(full, soft=scores['test'].soft)
   by_colour = _masks_by_colour(subject, images, fitted.colour_rule)
   return Scored(
     scores,
     Baselines(
-      background=_full_scores(subject, truth, np.zeros_like(truth)),
-      colour_rule=_full_scores(subject, truth, by_colour),
+      background=_full_scores(subject, truth, np.zeros_like(truth))[0],
+      colour_rule=_full_scores(subject, truth, by_colour)[0],
       rule=fitted.colour_rule,
     ),
     predictions,
+    assessment.of_masks(
+      segmentation.counts(truth, of_test), images_of_test, subject.over
+    ),
     fitted.threshold,
     MaskArrays(
       images, truth, of_test, predictions['test'].dice, threshold_scores

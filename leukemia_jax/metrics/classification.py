@@ -1,9 +1,22 @@
 """Classification scores from a confusion matrix."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
 import jax
 import numpy as np
+
+# Scores of a whole confusion matrix.
+_WHOLE = (
+  'accuracy',
+  'balanced_accuracy',
+  'macro_f1',
+  'precision',
+  'worst_class_recall',
+  'sensitivity',
+  'specificity',
+)
 
 
 def confusion_matrix(
@@ -26,12 +39,7 @@ def confusion_matrix(
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
   """Part / whole, and 0 where whole is 0 (scikit-learn's zero_division=0)."""
-  return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
-
-
-def _share(part: float, whole: float) -> float | None:
-  """Part / whole, or None where whole is 0."""
-  return float(part / whole) if whole else None
+  return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,28 +88,59 @@ class ClassificationScores:
   specificity: float | None
 
 
-def means_over_classes(confusions: np.ndarray) -> dict[str, np.ndarray]:
-  """Accuracy, balanced accuracy and macro F1 of many confusion matrices.
+def of_confusions(
+  confusions: np.ndarray, benign: int | None = None
+) -> dict[str, np.ndarray]:
+  """Scores of many confusion matrices.
 
   Args:
     confusions: shape (n, classes, classes), by true and predicted class.
+    benign: number of the healthy class, if there is one.
 
   Returns:
-    'accuracy', 'balanced_accuracy' and 'macro_f1', shape (n,) each; means are
-    over the classes that have images, nan where none has.
+    'accuracy', 'balanced_accuracy', 'macro_f1', 'precision',
+    'worst_class_recall', and with a healthy class 'sensitivity' and
+    'specificity', shape (n,) each, nan where no image counts; 'class_recall',
+    'class_precision' and 'class_f1', shape (n, classes), 0 where nothing
+    counts (scikit-learn's zero_division=0). Means are over the classes that
+    have images.
   """
   correct = np.diagonal(confusions, axis1=1, axis2=2)
   truth, predicted = confusions.sum(2), confusions.sum(1)
+  recall, precision = _ratio(correct, truth), _ratio(correct, predicted)
+  f1 = _ratio(2 * correct, truth + predicted)
+  present, total = truth > 0, truth.sum(1)
   with np.errstate(invalid='ignore', divide='ignore'):
-    # A class without images is nan, and left out of the means.
-    recall = correct / truth
-    f1 = np.where(truth > 0, 2 * correct / (truth + predicted), np.nan)
-    present = (truth > 0).sum(1)
-    return {
-      'accuracy': correct.sum(1) / truth.sum(1),
-      'balanced_accuracy': np.nansum(recall, 1) / present,
-      'macro_f1': np.nansum(f1, 1) / present,
+
+    def mean(values: np.ndarray) -> np.ndarray:
+      return (values * present).sum(1) / present.sum(1)
+
+    worst = np.where(present, recall, np.inf).min(1)
+    scored = {
+      'accuracy': correct.sum(1) / total,
+      'balanced_accuracy': mean(recall),
+      'macro_f1': mean(f1),
+      'precision': mean(precision),
+      'worst_class_recall': np.where(total > 0, worst, np.nan),
     }
+    if benign is not None:
+      malignant = total - truth[:, benign]
+      false_negatives = predicted[:, benign] - correct[:, benign]
+      scored |= {
+        'sensitivity': 1 - false_negatives / malignant,
+        'specificity': correct[:, benign] / truth[:, benign],
+      }
+  return scored | {
+    'class_recall': recall,
+    'class_precision': precision,
+    'class_f1': f1,
+  }
+
+
+def benign_index(class_names: Sequence[str], benign_class: str) -> int | None:
+  """The number of the healthy class; None if there is none."""
+  names = list(class_names)
+  return names.index(benign_class) if benign_class in names else None
 
 
 def scores(
@@ -122,33 +161,23 @@ def scores(
     The scores.
   """
   confusion = np.asarray(confusion, np.float64)
-  correct, truth = np.diag(confusion), confusion.sum(1)
-  predicted, total = confusion.sum(0), confusion.sum()
-  precision, recall = _ratio(correct, predicted), _ratio(correct, truth)
-  f1 = _ratio(2 * correct, truth + predicted)
-  present = truth > 0
-  sensitivity = specificity = None
-  if benign_class in class_names:
-    b = class_names.index(benign_class)
-    malignant = total - truth[b]
-    false_negatives = predicted[b] - correct[b]
-    sensitivity = _share(malignant - false_negatives, malignant)
-    specificity = _share(correct[b], truth[b])
+  scored = of_confusions(
+    confusion[None], benign_index(class_names, benign_class)
+  )
+  truth, total = confusion.sum(1), confusion.sum()
+
+  def only(name: str) -> float | None:
+    value = float(scored[name][0]) if name in scored else math.nan
+    return None if math.isnan(value) else value
+
+  by_class = (scored[f'class_{n}'][0] for n in ('precision', 'recall', 'f1'))
   return ClassificationScores(
     images=int(total),
-    accuracy=_share(correct.sum(), total),
-    balanced_accuracy=float(recall[present].mean()) if total else None,
-    macro_f1=float(f1[present].mean()) if total else None,
-    loss=_share(float(loss_sum), total),
-    precision=float(precision[present].mean()) if total else None,
-    worst_class_recall=float(recall[present].min()) if total else None,
+    loss=float(loss_sum) / total if total else None,
     by_class={
-      name: ClassScores(
-        int(truth[i]), float(precision[i]), float(recall[i]), float(f1[i])
-      )
-      for i, name in enumerate(class_names)
+      name: ClassScores(int(count), *map(float, own))
+      for name, count, *own in zip(class_names, truth, *by_class, strict=True)
     },
     confusion_matrix=confusion.astype(int).tolist(),
-    sensitivity=sensitivity,
-    specificity=specificity,
+    **{name: only(name) for name in _WHOLE},
   )

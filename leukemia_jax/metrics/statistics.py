@@ -1,6 +1,6 @@
 """How sure a share is, and whether two classifiers differ."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,68 +24,6 @@ def wilson_interval(
     confidence, method='wilson'
   )
   return float(interval.low), float(interval.high)
-
-
-def group_scores(
-  rng: np.random.Generator,
-  sums: np.ndarray,
-  score: Callable[[np.ndarray], np.ndarray],
-  *,
-  strata: np.ndarray,
-  draws: int,
-) -> np.ndarray:
-  """The scores of samples of groups, drawn with replacement.
-
-  Groups (patients, runs of files) are drawn, not images: images of one group
-  are alike (Davison and Hinkley, Bootstrap Methods, 1997, section 3.8).
-
-  Args:
-    rng: draws the groups.
-    sums: shape (groups, ...): what is summed up over a group's images.
-    score: maps such sums over groups, shape (draws, ...), to scores, (draws,).
-    strata: int, shape (groups,): as many groups of each are drawn as there are,
-      so that no class is missing from a sample.
-    draws: number of samples.
-
-  Returns:
-    float, shape (draws,).
-  """
-  drawn = np.zeros((draws, *sums.shape[1:]))
-  for stratum in np.unique(strata):
-    own = sums[strata == stratum]
-    times = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), draws)
-    drawn += np.tensordot(times.astype(np.float64), own, 1)
-  return score(drawn)
-
-
-def group_interval(
-  rng: np.random.Generator,
-  sums: np.ndarray,
-  score: Callable[[np.ndarray], np.ndarray],
-  *,
-  strata: np.ndarray,
-  confidence: float = 0.95,
-  draws: int = 2000,
-) -> tuple[float, float]:
-  """The interval of a score over groups, by the percentile bootstrap.
-
-  Args:
-    rng: see `group_scores`.
-    sums: see `group_scores`.
-    score: see `group_scores`.
-    strata: see `group_scores`.
-    confidence: how often the interval should hold the score of such groups.
-    draws: number of samples.
-
-  Returns:
-    Its ends; nan for a single group.
-  """
-  if len(sums) < 2:
-    return float('nan'), float('nan')
-  scores = group_scores(rng, sums, score, strata=strata, draws=draws)
-  tail = (1 - confidence) / 2
-  low, high = np.nanquantile(scores, (tail, 1 - tail))
-  return float(low), float(high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -14,7 +14,7 @@ from leukemia_jax.metrics import objects, segmentation
 from leukemia_jax.metrics.segmentation import MaskScores
 from leukemia_jax.reporting import figures, pages
 from leukemia_jax.workdir import METRICS
-from leukemia_jax.workdir.result import Baselines, ModelRecord, Result
+from leukemia_jax.workdir.records import Baselines, ModelRecord, Result
 
 MISTAKES = 'mistakes.png'
 _SHOWN_MISTAKES = 12
@@ -103,7 +103,7 @@ def fold_context(result: Result) -> dict[str, Any]:
   """The table of a cross-validation's page."""
   record = result.cross_validation
   assert record is not None
-  names = list(record.pooled)
+  names = list(record.scores)
   rows = [
     [f'fold {i}', *(pages.number(record.scores[name][i]) for name in names)]
     for i in range(record.folds)
@@ -111,20 +111,16 @@ def fold_context(result: Result) -> dict[str, Any]:
   rows.append(['mean', *(pages.number(record.mean[n]) for n in names)])
   spread = record.standard_deviation
   rows.append(['SD', *(pages.number(spread[n]) for n in names)])
-  ends = [
-    ' to '.join(map(pages.number, record.interval_95[name])) for name in names
-  ]
-  rows.append(
-    [
-      '**all**',
-      *(
-        f'**{pages.number(record.pooled[name])}** ({interval})'
-        for name, interval in zip(names, ends, strict=True)
-      ),
-    ]
-  )
+  rows.append(['**all**', *(_with_interval(result, n) for n in names)])
   titles = [_HEADINGS.get(n, n.replace('_', ' ')) for n in names]
   return {'fold_header': ['', *titles], 'fold_rows': rows}
+
+
+def _with_interval(result: Result, name: str) -> str:
+  """A score of the test part, with its interval where it has one."""
+  value = f'**{pages.number(getattr(result.test, name))}**'
+  ends = result.intervals and result.intervals.ends.get(f'test.{name}')
+  return f'{value} ({" to ".join(map(pages.number, ends))})' if ends else value
 
 
 def draw_mistakes(subject: Subject, scored: Scored) -> bytes | None:

@@ -20,7 +20,7 @@ from leukemia_jax.study.grid import AXES
 from leukemia_jax.study.rows import RowRecord
 from leukemia_jax.study.summary import Line
 from leukemia_jax.workdir import CONFIG, result
-from leukemia_jax.workdir.result import Result
+from leukemia_jax.workdir.records import Result
 
 _PARAMETERS = ('learning_rate', 'dropout')
 # Where our columns stand beside published ones of other names.

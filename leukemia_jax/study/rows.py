@@ -10,7 +10,7 @@ from leukemia_jax.metrics.classification import ClassificationScores
 from leukemia_jax.study.grid import Row
 from leukemia_jax.workdir import ROWS, result
 from leukemia_jax.workdir.claim import FORMAT, check_format
-from leukemia_jax.workdir.result import Environment
+from leukemia_jax.workdir.records import Environment
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,10 +1,8 @@
-"""result.json as records: what identifies a result, its scores and its cost.
+"""Writes and reads result.json, and describes what it is of.
 
-The names of the fields are the keys of the file; None is left away where it is
-a field's default.
+None is left away where it is a field's default.
 """
 
-import dataclasses
 import importlib.metadata
 import pathlib
 import platform
@@ -19,16 +17,22 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from leukemia_jax import devices, files
-from leukemia_jax.audit.baselines import ColourRule
 from leukemia_jax.data import grouping, masks
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.input_pipeline import InputSpec
-from leukemia_jax.data.masks import ClassCoverage
 from leukemia_jax.errors import InputError
-from leukemia_jax.metrics.classification import ClassificationScores
-from leukemia_jax.metrics.segmentation import MaskScores
 from leukemia_jax.workdir import RESULT
 from leukemia_jax.workdir.claim import FORMAT, check_format
+from leukemia_jax.workdir.records import (
+  NO_PATIENTS,
+  Cost,
+  DataRecord,
+  Environment,
+  MaskRecord,
+  ModelRecord,
+  Result,
+  Scores,
+)
 
 _PACKAGES = (
   'leukemia_jax',
@@ -38,209 +42,7 @@ _PACKAGES = (
   'orbax-checkpoint',
   'numpy',
 )
-NO_PATIENTS = 'no patients known'
-Scores = ClassificationScores | MaskScores
 T = TypeVar('T')
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelRecord:
-  """The model; `num_outputs` are classes, or 1 for masks."""
-
-  name: str
-  width: float
-  blocks: list[int]
-  depth: int
-  image_size: int
-  num_outputs: int
-  parameters: int
-  statistics: int
-
-
-@dataclasses.dataclass(frozen=True)
-class SplitRecord:
-  """How the set was split; see `config.data`."""
-
-  option: int
-  protocol: str
-  grouping: str
-  split: str = 'random'
-  block: int | None = None
-  folds: int | None = None
-  fold: int | None = None
-  embargo: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class MaskRecord:
-  """How masks were read, and what looks wrong; counts are of files."""
-
-  rule: str
-  cleaned: bool
-  bad: int
-  unpaired: int
-  by_class: dict[str, ClassCoverage]
-  warnings: list[str]
-  dropped_empty: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class DataRecord:
-  """The set.
-
-  Attributes:
-    source: its name alone: where it lies is nobody's business.
-    fingerprint: SHA-256 over all files, their ids and classes.
-    scale: `config.data.scale`.
-    classes: those of the model; to segment, those of the set.
-    images: number of images.
-    unit: 'field' or 'cell': what an image shows.
-    groups: number of groups that are not torn apart.
-    patients: number of patients, or NO_PATIENTS.
-    skipped: number of bad images that were left out.
-    split: of a training run.
-    patients_by_part: of a training run, where patients are known.
-    counts: images by part and class, repeated ones counted again.
-    held_out_seen_by_weights: held-out images that the starting weights have
-      learnt from, by part.
-    masks: if they were read.
-    left_out_as_trained_on: of an evaluation, images that were not scored.
-  """
-
-  source: str
-  fingerprint: str
-  scale: float
-  classes: list[str]
-  images: int
-  groups: int
-  skipped: int
-  unit: str = 'field'
-  patients: int | str = NO_PATIENTS
-  patients_by_part: dict[str, int] | None = None
-  split: SplitRecord | None = None
-  counts: dict[str, dict[str, int]] | None = None
-  held_out_seen_by_weights: dict[str, int] | None = None
-  masks: MaskRecord | None = None
-  left_out_as_trained_on: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Baselines:
-  """What is reached on the test part without a network.
-
-  Attributes:
-    colour_3_nearest_neighbours: accuracy; see `audit.baselines`.
-    colour_balanced_accuracy: the same baseline's balanced accuracy.
-    background: scores of masks that are all background.
-    colour_rule: scores of the masks of `rule`.
-    rule: the colour rule fitted to the training part.
-  """
-
-  colour_3_nearest_neighbours: float | None = None
-  colour_balanced_accuracy: float | None = None
-  background: MaskScores | None = None
-  colour_rule: MaskScores | None = None
-  rule: ColourRule | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class CrossValidation:
-  """Several folds, each tested by a model that was trained without it.
-
-  Attributes:
-    folds: number of folds.
-    groups: number of groups that intervals are over.
-    group: what such a group is.
-    scores: of each fold's test part, by name.
-    mean: over folds, by name of the score.
-    standard_deviation: over folds, by name of the score.
-    pooled: of all images together, each predicted once, by name of the score.
-    interval_95: of `pooled` over groups, its ends by name of the score.
-  """
-
-  folds: int
-  groups: int
-  group: str
-  scores: dict[str, list[float]]
-  mean: dict[str, float]
-  standard_deviation: dict[str, float]
-  pooled: dict[str, float]
-  interval_95: dict[str, list[float]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-  """What a command took; times in seconds."""
-
-  seconds: float
-  peak_memory_bytes: int | None
-  prepare_seconds: float | None = None
-  compile_seconds: float | None = None
-  train_seconds: float | None = None
-  images_per_second: float | None = None
-  resumed: bool | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Environment:
-  """The versions and the device that numbers come from."""
-
-  versions: dict[str, str]
-  device: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-  """A finished training run or evaluation.
-
-  Attributes:
-    task: 'classification' or 'segmentation'.
-    model: the model.
-    data: the set.
-    parameters_sha256: see `checkpoint.fingerprint`.
-    test: scores of the test part; likewise `validation` and `train`, where the
-      model's own set was scored.
-    baselines: beside those of the test part.
-    cost: of the command.
-    versions: of packages.
-    device: that computed.
-    threshold: probability above which a pixel is predicted a cell.
-    epochs: of training.
-    best_epoch: that of the weights, from 1.
-    checkpoint: name of the run that an evaluation scored.
-    cross_validation: of several folds; `test` is then of all images, each
-      scored by the model that was not trained on it.
-  """
-
-  task: str
-  model: ModelRecord
-  data: DataRecord
-  parameters_sha256: str
-  test: Scores
-  baselines: Baselines
-  cost: Cost
-  versions: dict[str, str]
-  device: str
-  train: Scores | None = None
-  validation: Scores | None = None
-  threshold: float | None = None
-  epochs: int | None = None
-  best_epoch: int | None = None
-  checkpoint: str | None = None
-  cross_validation: CrossValidation | None = None
-
-  def class_scores(self, part: str) -> ClassificationScores:
-    """A classifier's scores of a part."""
-    scores = getattr(self, part)
-    assert isinstance(scores, ClassificationScores)
-    return scores
-
-  def mask_scores(self, part: str) -> MaskScores:
-    """A segmenter's scores of a part."""
-    scores = getattr(self, part)
-    assert isinstance(scores, MaskScores)
-    return scores
-
 
 _converter = cattrs.Converter(omit_if_default=True)
 _converter.register_structure_hook(int | str, lambda value, _: value)

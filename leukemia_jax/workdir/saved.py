@@ -16,7 +16,7 @@ from leukemia_jax.data.splits import PARTS, Split
 from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import BEST, CONFIG, SPLIT, checkpoint, result
 from leukemia_jax.workdir.claim import FORMAT, check_format
-from leukemia_jax.workdir.result import Result
+from leukemia_jax.workdir.records import Result
 
 
 def read_config(workdir: pathlib.Path) -> ConfigDict:

@@ -1,0 +1,129 @@
+"""What a test part says: every score has an interval, and is its own score."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from scipy import special
+from sklearn import metrics
+
+from leukemia_jax.evaluation import assessment
+from leukemia_jax.evaluation.assessment import IntervalGroups, Outcomes
+from leukemia_jax.metrics import bootstrap, classification, segmentation
+from leukemia_jax.workdir import result
+
+NAMES = ('Benign', 'Early', 'Pre')
+
+
+def drawn(count=300, num_groups=30):
+  rng = np.random.default_rng(0)
+  group = rng.integers(0, num_groups, count)
+  truth = group % 3
+  logits = rng.normal(0, 1, (count, 3)) + 2 * np.eye(3)[truth]
+  logits += rng.normal(0, 1, (num_groups, 3))[group]
+  probabilities = special.softmax(logits, 1).astype(np.float32)
+  losses = -np.log(probabilities[np.arange(count), truth])
+  groups = bootstrap.make_groups(group, truth)
+  over = IntervalGroups(groups, 'patient', jax.random.key(0))
+  return Outcomes(truth, probabilities, losses, 1.5, 40), over
+
+
+def test_every_score_of_classes_has_an_interval_that_holds_it():
+  outcomes, over = drawn()
+  got = assessment.of_classes(outcomes, over, NAMES, 'Benign')
+  truth, predicted = outcomes.truth, outcomes.probabilities.argmax(1)
+  scores = classification.scores(
+    metrics.confusion_matrix(truth, predicted),
+    outcomes.losses.sum(),
+    NAMES,
+    'Benign',
+  )
+  record = {
+    'test': dataclasses.asdict(scores),
+    'ranking': dataclasses.asdict(got.ranking),
+    'calibration': dataclasses.asdict(got.calibration),
+  }
+  flat, ends = {}, got.intervals.ends
+
+  def walk(content, prefix):
+    for name, value in content.items():
+      if isinstance(value, dict):
+        walk(value, f'{prefix}{name}.')
+      elif isinstance(value, float):
+        flat[prefix + name] = value
+
+  walk(record, '')
+  assert flat.pop('calibration.temperature') == 1.5
+  assert set(flat) == set(ends)
+  assert len(flat) > 30
+  for name, value in flat.items():
+    low, high = ends[name]
+    assert low <= value <= high, name
+    # Scores that can't leave 0..1 don't.
+    if 'loss' not in name and 'brier' not in name:
+      assert low >= 0 and high <= 1, name
+  assert (got.intervals.groups, got.intervals.group) == (30, 'patient')
+  assert flat['ranking.by_class.Pre.roc_auc'] == pytest.approx(
+    metrics.roc_auc_score(truth == 2, outcomes.probabilities[:, 2])
+  )
+  assert flat['ranking.malignant.average_precision'] == pytest.approx(
+    metrics.average_precision_score(
+      truth != 0, 1 - outcomes.probabilities[:, 0].astype(float)
+    )
+  )
+  assert flat['calibration.raw.loss'] == pytest.approx(scores.loss, rel=1e-5)
+  # As they are stored and read again.
+  for own in got:
+    stored = result.to_json(own)
+    assert result.from_json(stored, type(own), '') == own
+
+
+def test_without_benign_class_temperature_or_confidence():
+  outcomes, over = drawn()
+  flat = np.full_like(outcomes.probabilities, 1 / 3)
+  outcomes = outcomes._replace(probabilities=flat, temperature=None)
+  got = assessment.of_classes(outcomes, over, NAMES, '')
+  assert got.ranking.malignant is None
+  assert got.calibration.scaled is None
+  assert got.calibration.raw.confident_accuracy is None
+  assert got.ranking.by_class['Early'].roc_auc == pytest.approx(0.5)
+
+
+def test_a_class_that_the_test_part_lacks():
+  outcomes, over = drawn()
+  kept = outcomes.truth < 2
+  outcomes = Outcomes(
+    *(outcomes.truth[kept], outcomes.probabilities[kept]),
+    *(outcomes.losses[kept], 1.5, 40),
+  )
+  groups = bootstrap.make_groups(over.groups.of_image[kept], outcomes.truth)
+  got = assessment.of_classes(
+    outcomes, over._replace(groups=groups), NAMES, 'Benign'
+  )
+  assert set(got.ranking.by_class) == {'Benign', 'Early'}
+  assert 'test.balanced_accuracy' in got.intervals.ends
+
+
+def test_masks():
+  rng = np.random.default_rng(0)
+  truth = rng.random((24, 20, 20)) < 0.4
+  predicted = truth ^ (rng.random(truth.shape) < 0.1)
+  truth[3] = False  # No distance between these.
+  counted = segmentation.counts(truth, predicted)
+  images = [
+    segmentation.image_scores(*pair, smallest=2)
+    for pair in zip(truth, predicted, strict=True)
+  ]
+  groups = bootstrap.make_groups(np.arange(24) // 2, np.arange(24) // 2 % 2)
+  over = IntervalGroups(groups, 'patient', jax.random.key(0))
+  ends = assessment.of_masks(counted, images, over).intervals.ends
+  summary = dataclasses.asdict(segmentation.summary(counted, images))
+  scores = {
+    f'test.{name}': value
+    for name, value in summary.items()
+    if isinstance(value, float)
+  }
+  assert set(scores) == set(ends)
+  for name, value in scores.items():
+    assert ends[name][0] <= value <= ends[name][1], name
