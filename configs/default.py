@@ -224,12 +224,24 @@ def _train() -> ml_collections.ConfigDict:
   return train
 
 
+def _evaluate() -> ml_collections.ConfigDict:
+  """What --mode=evaluate does besides."""
+  evaluate = ml_collections.ConfigDict()
+  # Labelled images of the set that a temperature is fitted to, so that
+  # probabilities hold at this laboratory too; 0 for none.
+  evaluate.recalibrate = 0
+  return evaluate
+
+
 def _report() -> ml_collections.ConfigDict:
   """What pages show."""
   report = ml_collections.ConfigDict()
   # Whether pages show images of the set, which its terms may forbid: 'yes',
   # 'no', or 'auto' for synthetic ones alone. Paths stand in their place.
   report.include_images = 'auto'
+  # Whether a classifier is compared with what simple properties tell (colour,
+  # sharpness, corners), trained on the same images.
+  report.shortcuts = True
   return report
 
 
@@ -245,5 +257,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.model = _model()
   config.study = _study()
   config.train = _train()
+  config.evaluate = _evaluate()
   config.report = _report()
   return config

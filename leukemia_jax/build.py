@@ -230,6 +230,7 @@ class Scoring(NamedTuple):
     smallest_cell: diameter, px.
     mixing_key: PRNG key that mixes images before batches of the soft Dice.
     mask_reading: how the set's masks are read.
+    probes_shortcuts: whether a classifier is compared with shortcuts.
   """
 
   batch_size: int
@@ -237,6 +238,7 @@ class Scoring(NamedTuple):
   smallest_cell: float
   mixing_key: jax.Array
   mask_reading: masks.Reading
+  probes_shortcuts: bool
 
 
 def scoring(config: ConfigDict, inputs: Inputs) -> Scoring:
@@ -247,4 +249,5 @@ def scoring(config: ConfigDict, inputs: Inputs) -> Scoring:
     smallest_cell=config.data.smallest_cell * config.data.image_size,
     mixing_key=inputs.keys.split,
     mask_reading=inputs.spec.mask_reading,
+    probes_shortcuts=config.report.shortcuts,
   )

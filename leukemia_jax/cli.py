@@ -1,4 +1,4 @@
-"""Leukemia from blood-smear images: prepare, audit, train, evaluate, study.
+"""Leukemia from blood-smear images: prepare, audit, train, evaluate, compare.
 
 COMMAND --workdir=runs/first
     trains a small network on synthetic smears, in minutes, on any laptop
@@ -14,6 +14,8 @@ COMMAND --workdir=runs/audit --mode=audit --config.data.source=...
     says how much of a score on them can be believed: twins, leaks, shortcuts
 COMMAND --workdir=runs/scored --mode=evaluate --checkpoint=runs/mine
     scores a trained model, on its own data or another config.data.source
+COMMAND --workdir=runs/compared --mode=compare --runs=runs/mine,runs/other
+    says whether two runs on one set can be told apart
 COMMAND --workdir=runs/study --mode=study --config=configs/study.py
     compares backbones, loading options, rates and dropouts: 48 runs at once
 
@@ -37,11 +39,19 @@ from ml_collections import ConfigDict, config_flags
 from leukemia_jax import __version__, files
 from leukemia_jax.config_keys import check_config, check_paths, nearest_keys
 from leukemia_jax.errors import InputError
-from leukemia_jax.workdir import CONFIG
+from leukemia_jax.workdir import CONFIG, RESULT
 
 # Modules of `leukemia_jax.commands`, each imported when it is asked for.
-MODES = ('prepare', 'audit', 'train', 'evaluate', 'study')
-_FLAGS = ('workdir', 'mode', 'config', 'checkpoint', 'strict')
+MODES = ('prepare', 'audit', 'train', 'evaluate', 'compare', 'study')
+_FLAGS = (
+  'workdir',
+  'mode',
+  'config',
+  'checkpoint',
+  'calibration',
+  'runs',
+  'strict',
+)
 
 
 def _fail(message: str) -> NoReturn:
@@ -153,6 +163,15 @@ def _parse(argv: Sequence[str]) -> list[str]:
   flags.DEFINE_string(
     'checkpoint', None, 'workdir of the run that --mode=evaluate scores'
   )
+  flags.DEFINE_string(
+    'calibration',
+    None,
+    'workdir of an evaluation with config.evaluate.recalibrate, whose '
+    'temperature is used',
+  )
+  flags.DEFINE_list(
+    'runs', [], 'workdirs of the two runs that --mode=compare compares'
+  )
   flags.DEFINE_bool(
     'strict',
     False,
@@ -199,6 +218,14 @@ def _check_flags() -> None:
     raise InputError(
       '--mode=evaluate and --checkpoint=<workdir of a training run> go together'
     )
+  if parsed.calibration and parsed.mode != 'evaluate':
+    raise InputError('--calibration goes together with --mode=evaluate')
+  if (parsed.mode == 'compare') != bool(parsed.runs):
+    raise InputError(
+      '--mode=compare and --runs=<workdir>,<workdir> go together'
+    )
+  if parsed.mode == 'compare':
+    _check_comparison()
   if parsed.strict and parsed.mode != 'audit':
     raise InputError('--strict goes together with --mode=audit')
   if parsed.mode == 'evaluate':
@@ -211,6 +238,21 @@ def _check_flags() -> None:
     )
 
 
+def _check_comparison() -> None:
+  """Refuses what no two runs are, before anything heavy is imported."""
+  parsed = flags.FLAGS
+  if len(parsed.runs) != 2:
+    raise InputError(
+      f'--runs={",".join(parsed.runs)}: two workdirs are compared, as in '
+      '--runs=runs/first,runs/second'
+    )
+  overrides = config_flags.get_override_values(parsed['config'])
+  if parsed['config'].present or overrides:
+    raise InputError('--mode=compare takes no config: both runs have their own')
+  for folder in parsed.runs:
+    files.read_json(files.expand(folder) / RESULT)
+
+
 def _dispatch() -> None:
   """Runs the mode that the flags name; what it needs is imported only then."""
   _check_flags()
@@ -219,11 +261,20 @@ def _dispatch() -> None:
   check_paths(config, workdir)
   # An evaluation's config is the trained run's, with these overrides.
   args: tuple[Any, ...] = (config, workdir)
-  if parsed.mode == 'evaluate':
+  if parsed.mode == 'compare':
+    args = (workdir, [files.expand(folder) for folder in parsed.runs])
+  elif parsed.mode == 'evaluate':
     overrides = config_flags.get_override_values(parsed['config'])
     args = (overrides, workdir, files.expand(parsed.checkpoint))
+    if parsed.calibration:
+      args += (files.expand(parsed.calibration),)
   else:
     check_config(config)
+    if config.evaluate.recalibrate:
+      raise InputError(
+        f'config.evaluate.recalibrate={config.evaluate.recalibrate} goes '
+        'together with --mode=evaluate'
+      )
   if parsed.mode == 'audit':
     args = (config, workdir, parsed.strict)
   # JAX is loaded now, and no sooner.

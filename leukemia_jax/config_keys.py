@@ -180,6 +180,8 @@ def _data_keys() -> dict[str, Key]:
     'report.include_images': Key(
       _one_of('auto', 'yes', 'no'), evaluation=True, identifies=False
     ),
+    'report.shortcuts': Key(_FLAG, evaluation=True),
+    'evaluate.recalibrate': Key(_whole(0, 10**6), evaluation=True),
     'synthetic.scale': Key(_at_most(20), evaluation=True),
     'synthetic.seed': Key(_whole(0, 2**32 - 1), evaluation=True),
   }
@@ -400,6 +402,11 @@ def _unet_mismatches(config: ConfigDict, prefix: str) -> Iterator[str]:
     yield f'{prefix}.weights=imagenet: {model.name} has none'
   if config.train.freeze_backbone:
     yield f'config.train.freeze_backbone=True: {model.name} has no backbone'
+  if config.evaluate.recalibrate:
+    yield (
+      f'config.evaluate.recalibrate={config.evaluate.recalibrate}: '
+      f'{model.name} says no classes; it is for classifiers'
+    )
   if config.data.neutral_background:
     yield (
       'config.data.neutral_background=True shows the masks that '

@@ -24,13 +24,19 @@ from leukemia_jax.evaluation import (
   segmenter,
 )
 from leukemia_jax.evaluation.assessment import Assessment, IntervalGroups
-from leukemia_jax.evaluation.cross_validation import Row
+from leukemia_jax.evaluation.predictions import Row
 from leukemia_jax.evaluation.scored import Scored, Subject
 from leukemia_jax.metrics import classification, losses, segmentation
 from leukemia_jax.metrics.losses import Objective
 from leukemia_jax.reporting import run_page
 from leukemia_jax.workdir import checkpoint, result
-from leukemia_jax.workdir.records import DataRecord, ModelRecord, Result, Scores
+from leukemia_jax.workdir.records import (
+  DataRecord,
+  ModelRecord,
+  Result,
+  Scores,
+  Shortcut,
+)
 
 
 class Page(NamedTuple):
@@ -63,7 +69,7 @@ class Task(NamedTuple):
     check_classes: refuses a config that asks for classes that aren't there.
     score: scores a model.
     score_folds: maps (predictions, results of the folds, groups, benign class)
-      to the scores of all images and their assessment.
+      to the scores of all images, their assessment, and that of shortcuts.
     mistakes: draws the most confident mistakes of the test part, if any.
     page: shows a result.
   """
@@ -82,7 +88,7 @@ class Task(NamedTuple):
   mistakes: Callable[[Subject, Scored], bytes | None]
   score_folds: Callable[
     [Sequence[Row], Sequence[Result], IntervalGroups, str],
-    tuple[Scores, Assessment],
+    tuple[Scores, Assessment, Shortcut | None],
   ]
   page: Page
 
@@ -261,13 +267,13 @@ def finish_folds(
   runs = [result.read(folder) for folder in folders]
   header, rows = predictions.join([f / predictions.NAME for f in folders])
   number = {name: i for i, name in enumerate(catalogue.ids)}
-  over = assessment.interval_groups(
-    *(catalogue, np.array([number[row['path']] for row in rows])),
-    *(inputs.spec.protocol, inputs.keys.split),
-  )
-  scores, assessed = task.score_folds(rows, runs, over, benign_class)
+  sources = np.array([number[row['path']] for row in rows])
+  over = assessment.set_groups(
+    catalogue, inputs.spec.protocol, inputs.keys.split
+  ).over(sources, catalogue.labels[sources])
+  scored = task.score_folds(rows, runs, over, benign_class)
   files.write(workdir / predictions.NAME, predictions.from_rows(header, rows))
-  joined = cross_validation.join(runs, scores, assessed)
+  joined = cross_validation.join(runs, *scored)
   result.write(workdir, joined)
   path = write_report(task, workdir, joined, None)
   record = joined.cross_validation

@@ -13,6 +13,8 @@ SMALL = [
   '--config.data.image_size=75',
   '--config.model.width=0.05',
   '--config.train.epochs=2',
+  # Forests take seconds; the tests of shortcuts ask for them.
+  '--config.report.shortcuts=False',
 ]
 
 

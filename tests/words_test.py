@@ -68,6 +68,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'leukemia_jax/tasks.py',
     'leukemia_jax/commands/prepare.py',
     'leukemia_jax/evaluation/predictions.py',
+    'leukemia_jax/evaluation/comparison.py',
+    'leukemia_jax/commands/compare.py',
     'leukemia_jax/evaluation/cross_validation.py',
     'leukemia_jax/transforms/jpeg.py',
     'leukemia_jax/models/layers.py',

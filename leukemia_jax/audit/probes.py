@@ -116,13 +116,23 @@ class ProbeScore:
   forests: int
 
 
-def _models(seed: int, images: int) -> dict[str, Any]:
+def models(seed: int, images: int) -> dict[str, Any]:
+  """The kinds of model that a probe may be.
+
+  Args:
+    seed: of the forest.
+    images: number of images of the training side.
+
+  Returns:
+    scikit-learn's models by kind, not fitted; too few images have no
+    neighbours.
+  """
   from sklearn.ensemble import RandomForestClassifier
   from sklearn.neighbors import KNeighborsClassifier
   from sklearn.pipeline import make_pipeline
   from sklearn.preprocessing import StandardScaler
 
-  return {
+  kinds = {
     'forest': RandomForestClassifier(
       _TREES,
       min_samples_leaf=_LEAF,
@@ -136,6 +146,9 @@ def _models(seed: int, images: int) -> dict[str, Any]:
       StandardScaler(), KNeighborsClassifier(_NEIGHBOURS)
     ),
   }
+  if images < _NEIGHBOURS:
+    del kinds['neighbours']
+  return kinds
 
 
 def _inner_parts(
@@ -165,18 +178,16 @@ def _predict_fold(
   """The labels of a test part, and whether a forest predicted them."""
   from sklearn.metrics import balanced_accuracy_score
 
-  models = _models(seed, len(train))
-  if len(train) < _NEIGHBOURS:
-    del models['neighbours']
-  scores = dict.fromkeys(models, 0.0)
+  kinds = models(seed, len(train))
+  scores = dict.fromkeys(kinds, 0.0)
   if inner is not None and len(inner[0]) >= _NEIGHBOURS:
     fit, held_out = train[inner[0]], train[inner[1]]
-    for name, model in models.items():
+    for name, model in kinds.items():
       model.fit(features[fit], labels[fit])
       predicted = model.predict(features[held_out])
       scores[name] = balanced_accuracy_score(labels[held_out], predicted)
   best = max(scores, key=lambda name: scores[name])
-  model = models[best].fit(features[train], labels[train])
+  model = kinds[best].fit(features[train], labels[train])
   return model.predict(features[test]), best == 'forest'
 
 

@@ -181,6 +181,15 @@ OF_PIXELS: tuple[Property, ...] = (
 )
 
 
+# Colours of cells, taken together, tell how much of a cell its nucleus is: that
+# is no shortcut. What is no cell is one.
+OUTSIDE_CELLS = tuple(
+  own.name
+  for own in OF_PIXELS
+  if own.looks_at in ('background', 'edges', 'corner')
+)
+
+
 @jax.jit
 def _measure(images: jax.Array) -> list[jax.Array]:
   return [own.measure(images) for own in OF_PIXELS]

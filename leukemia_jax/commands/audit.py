@@ -122,16 +122,8 @@ def _probe(
   measured = properties.measure(everything.dataset.images)
   if traits:
     measured['file'] = file_properties.as_features(traits)
-  # Colours of cells, taken together, tell how much of a cell its nucleus is:
-  # that is no shortcut. What is no cell is one.
-  outside = [
-    own.name
-    for own in properties.OF_PIXELS
-    if own.looks_at in ('background', 'edges', 'corner')
-  ]
-  measured['together'] = probes.join(
-    [measured[name] for name in (*outside, 'file') if name in measured]
-  )
+  together = (*properties.OUTSIDE_CELLS, *(['file'] if traits else []))
+  measured['together'] = probes.join([measured[name] for name in together])
   labels = catalogue.labels
   scores = probes.score_probes(
     measured, labels, len(catalogue.class_names), folds, seed=seed

@@ -5,6 +5,7 @@ import pathlib
 import time
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -15,17 +16,32 @@ from leukemia_jax.config_keys import check_config, check_paths, keys
 from leukemia_jax.data import input_pipeline, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.errors import InputError
-from leukemia_jax.evaluation import assessment
-from leukemia_jax.evaluation.scored import Fitted, Subject, Temperature
+from leukemia_jax.evaluation import assessment, classifier, recalibration
+from leukemia_jax.evaluation.scored import (
+  Fitted,
+  Scored,
+  Subject,
+  Temperature,
+)
 from leukemia_jax.lock import lock_run
 from leukemia_jax.tasks import Task
-from leukemia_jax.workdir import RESULT, claim, result, saved
-from leukemia_jax.workdir.records import Result
+from leukemia_jax.workdir import (
+  RESULT,
+  calibration_file,
+  claim,
+  result,
+  saved,
+)
+from leukemia_jax.workdir.calibration_file import LocalCalibration
+from leukemia_jax.workdir.records import Recalibration, Result
 from leukemia_jax.workdir.saved import Trained
 
 
 def run(
-  overrides: dict[str, Any], workdir: pathlib.Path, run_folder: pathlib.Path
+  overrides: dict[str, Any],
+  workdir: pathlib.Path,
+  run_folder: pathlib.Path,
+  calibration: pathlib.Path | None = None,
 ) -> None:
   """Scores a trained model on its own set or on any other.
 
@@ -38,6 +54,9 @@ def run(
       source is scored. Only keys that leave the model as it is are taken.
     workdir: where the result goes.
     run_folder: the workdir of the training run.
+    calibration: the workdir of an evaluation that fitted a temperature, which
+      is used instead of the training run's; the images that it was fitted to
+      are not scored.
 
   Raises:
     InputError: a path or key can't be used, the classes aren't the model's,
@@ -47,10 +66,14 @@ def run(
   trained = saved.load_trained(run_folder)
   config = _evaluation_config(trained.config, overrides)
   check_paths(config, workdir)
-  checkpoint = str(run_folder.resolve())
-  claim.check(workdir, 'evaluate', config, checkpoint=checkpoint)
+  named = {'checkpoint': str(run_folder.resolve())}
+  local = None
+  if calibration:
+    local = calibration_file.read(calibration, trained.result.parameters_sha256)
+    named['calibration'] = str(calibration.resolve())
+  claim.check(workdir, 'evaluate', config, **named)
   with lock_run(workdir):
-    _evaluate(config, overrides, workdir, run_folder, trained)
+    _evaluate(config, overrides, workdir, run_folder, trained, local, named)
 
 
 def _evaluate(
@@ -59,6 +82,8 @@ def _evaluate(
   workdir: pathlib.Path,
   run_folder: pathlib.Path,
   trained: Trained,
+  local: LocalCalibration | None,
+  named: dict[str, str],
 ) -> None:
   """Scores a model by a config that was checked."""
   started = time.perf_counter()
@@ -78,21 +103,28 @@ def _evaluate(
   dataset, origins, parts, left_out = _parts_to_score(
     inputs, run_folder, overrides, originals, catalogue
   )
+  if local:
+    parts['test'] = _without(local, catalogue, origins, parts['test'])
   masks = result.mask_record(inputs.spec, catalogue)
   for warning in masks.warnings if masks else ():
     print(f'warning: {warning}')
-  claim.claim(workdir, 'evaluate', config, checkpoint=str(run_folder.resolve()))
+  claim.claim(workdir, 'evaluate', config, **named)
   network = tasks.make_network(task, config, trained.result.model.num_outputs)
   subject = Subject(
     *(network, trained.variables, names, dataset, catalogue, origins, parts),
     scoring=build.scoring(config, inputs),
-    over=assessment.interval_groups(
-      *(catalogue, origins[parts['test'], 0]),
-      *(inputs.spec.protocol, inputs.keys.split),
+    groups=assessment.set_groups(
+      catalogue, inputs.spec.protocol, inputs.keys.split
     ),
-    fitted=_fitted(task, trained.result, run_folder),
+    fitted=_fitted(task, trained.result, run_folder, local),
   )
   scored = task.score(subject)
+  recalibrated = None
+  if config.evaluate.recalibrate:
+    recalibrated = _recalibrate(
+      *(config.evaluate.recalibrate, inputs.keys.train, subject, scored),
+      *(workdir, trained.result.parameters_sha256),
+    )
   data = dataclasses.replace(
     result.data_record(config, catalogue),
     classes=list(names),
@@ -106,6 +138,7 @@ def _evaluate(
     trained.variables,
     scored,
     checkpoint=run_folder.resolve().name,
+    recalibration=recalibrated,
     cost=result.cost(started),
   )
   tasks.finish(task, workdir, finished, subject, scored)
@@ -146,8 +179,63 @@ def _evaluation_config(
   return config
 
 
-def _fitted(task: Task, finished: Result, run_folder: pathlib.Path) -> Fitted:
-  """What the training run chose."""
+def _without(
+  local: LocalCalibration,
+  catalogue: Catalogue,
+  origins: np.ndarray,
+  indices: np.ndarray,
+) -> np.ndarray:
+  """A part without the images that a temperature was fitted to."""
+  fitted_to = set(local.pixel_hashes)
+  hashes = catalogue.pixel_hashes
+  scored = [i for i in indices if hashes[origins[i, 0]] not in fitted_to]
+  if not scored:
+    raise InputError('--calibration was fitted to all images of the test part')
+  print(f'{len(indices) - len(scored)} images left out: --calibration knows them')
+  return np.array(scored, np.int32)
+
+
+def _recalibrate(
+  count: int,
+  key: jax.Array,
+  subject: Subject,
+  scored: Scored,
+  workdir: pathlib.Path,
+  parameters_sha256: str,
+) -> Recalibration:
+  """Fits a temperature to `count` images of the test part, and writes it."""
+  outcomes = classifier.outcomes(subject, scored.predictions)
+  outcome = None
+  if count < len(outcomes.truth):
+    outcome = recalibration.recalibrate(
+      key, outcomes, subject.over_test(), count
+    )
+  if outcome is None:
+    raise InputError(
+      f'config.evaluate.recalibrate={count}: of {len(outcomes.truth)} test '
+      f'images in {len(subject.over_test().groups.strata)} groups '
+      f'({subject.groups.group}) none is left to score; give fewer'
+    )
+  record, chosen = outcome
+  hashes = subject.catalogue.pixel_hashes
+  sources = subject.origins[subject.parts['test'][chosen], 0]
+  local = LocalCalibration(
+    parameters_sha256, record.temperature, [hashes[i] for i in sources]
+  )
+  calibration_file.write(workdir, local)
+  return record
+
+
+def _fitted(
+  task: Task,
+  finished: Result,
+  run_folder: pathlib.Path,
+  local: LocalCalibration | None,
+) -> Fitted:
+  """What the training run chose, or what was fitted at this laboratory."""
+  if local:
+    count = len(local.pixel_hashes)
+    return Fitted(temperature=Temperature(local.temperature, count))
   if task.targets != 'masks':
     own = finished.calibration
     if own is None or own.temperature is None or own.fitted_to is None:

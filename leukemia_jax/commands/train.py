@@ -120,9 +120,8 @@ def _train(
   subject = Subject(
     *(network, variables, names, dataset, catalogue, origins, parts),
     scoring=build.scoring(config, inputs),
-    over=assessment.interval_groups(
-      *(catalogue, origins[parts['test'], 0]),
-      *(inputs.spec.protocol, inputs.keys.split),
+    groups=assessment.set_groups(
+      catalogue, inputs.spec.protocol, inputs.keys.split
     ),
   )
   scored = task.score(subject)

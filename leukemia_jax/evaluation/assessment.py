@@ -49,28 +49,49 @@ class IntervalGroups(NamedTuple):
     return Intervals(len(self.groups.strata), self.group, dict(ends))
 
 
-def interval_groups(
-  catalogue: Catalogue,
-  sources: np.ndarray,
-  protocol: Protocol,
-  key: jax.Array,
-) -> IntervalGroups:
+class SetGroups(NamedTuple):
+  """The groups of a set that intervals are over.
+
+  Attributes:
+    ids: int, shape (images of the set,).
+    group: what a group is, in words.
+    key: PRNG key that draws the samples.
+  """
+
+  ids: np.ndarray
+  group: str
+  key: jax.Array
+
+  def over(self, sources: np.ndarray, labels: np.ndarray) -> IntervalGroups:
+    """Those of some images.
+
+    Args:
+      sources: int, shape (n,): index in the set of each image.
+      labels: int, shape (n,): its class.
+
+    Returns:
+      The groups of the n images.
+    """
+    groups = bootstrap.make_groups(self.ids[sources], labels)
+    return IntervalGroups(groups, self.group, self.key)
+
+
+def set_groups(
+  catalogue: Catalogue, protocol: Protocol, key: jax.Array
+) -> SetGroups:
   """The groups that a run's intervals are over.
 
   Args:
     catalogue: of the set.
-    sources: int, shape (n,): index in it of each image that is scored.
     protocol: of the run.
     key: PRNG key that draws the samples.
 
   Returns:
-    The groups of the n images.
+    The groups.
   """
-  numbers, group = grouping.for_intervals(
-    catalogue, protocol.grouping, protocol.block
+  return SetGroups(
+    *grouping.for_intervals(catalogue, protocol.grouping, protocol.block), key
   )
-  groups = bootstrap.make_groups(numbers[sources], catalogue.labels[sources])
-  return IntervalGroups(groups, group, key)
 
 
 class Outcomes(NamedTuple):

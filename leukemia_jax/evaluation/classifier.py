@@ -1,16 +1,23 @@
 """A classifier's scores, beside what colours alone give away."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
-from leukemia_jax.audit import baselines
-from leukemia_jax.evaluation import assessment, eval_step
-from leukemia_jax.evaluation.assessment import Outcomes
+from leukemia_jax.audit import baselines, shortcuts
+from leukemia_jax.data.splits import PARTS
+from leukemia_jax.evaluation import assessment, comparison, eval_step
+from leukemia_jax.evaluation.assessment import IntervalGroups, Outcomes
 from leukemia_jax.evaluation.eval_step import ClassPredictions
-from leukemia_jax.evaluation.scored import Scored, Subject, Temperature
+from leukemia_jax.evaluation.scored import (
+  MaskPredictions,
+  Scored,
+  Subject,
+  Temperature,
+)
 from leukemia_jax.metrics import calibration, classification
-from leukemia_jax.workdir.records import Baselines
+from leukemia_jax.workdir.records import Baselines, Shortcut
 
 
 def score(subject: Subject) -> Scored:
@@ -40,43 +47,94 @@ def score(subject: Subject) -> Scored:
       subject.class_names,
       subject.scoring.benign_class,
     )
-  test = subject.parts['test']
-  of_test = predictions['test']
-  temperature = _temperature(subject, predictions)
   assessed = assessment.of_classes(
-    Outcomes(
-      labels[test], of_test.probabilities, of_test.losses, *temperature or ()
-    ),
-    subject.over,
+    outcomes(subject, predictions),
+    subject.over_test(),
     subject.class_names,
     subject.scoring.benign_class,
   )
-  colour = None
+  reached, shortcut = Baselines(), None
   if 'train' in subject.parts:
-    predicted_labels = baselines.colour_labels(
-      baselines.colour_features(np.asarray(subject.dataset.images)),
-      labels,
-      subject.parts['train'],
-      test,
-    )
-    colour = _confusion(labels[test], predicted_labels, count)
+    reached = _colour_baselines(subject)
+    if subject.scoring.probes_shortcuts:
+      shortcut = shortcuts.best_shortcut(
+        subject.dataset.images, labels, *(subject.parts[p] for p in PARTS)
+      )
+      reached = dataclasses.replace(
+        reached,
+        shortcut=above_shortcut(
+          outcomes(subject, predictions),
+          shortcut.labels,
+          subject.over_test(),
+          name=shortcut.name,
+          model=shortcut.model,
+        ),
+      )
   return Scored(
     scores,
-    _colour_baselines(colour),
+    reached,
     predictions,
     assessed,
+    shortcut_labels=shortcut.labels if shortcut else None,
+  )
+
+
+def above_shortcut(
+  own: Outcomes,
+  labels: np.ndarray,
+  over: IntervalGroups,
+  *,
+  name: str = '',
+  model: str = '',
+) -> Shortcut:
+  """How much more a classifier reaches than a shortcut.
+
+  Args:
+    own: of the classifier, n images.
+    labels: int, shape (n,), predicted by the shortcut.
+    over: groups of the images.
+    name: see `Shortcut`.
+    model: see `Shortcut`.
+
+  Returns:
+    The record.
+  """
+  predicted = [own.probabilities.argmax(1), labels]
+  difference = comparison.compare_labels(
+    *(own.truth, predicted, own.probabilities.shape[1]),
+    *(over.groups, over.rng()),
+  )['balanced_accuracy']
+  return Shortcut(
+    *(name, model, difference.second, difference.difference),
+    above_interval_95=difference.interval_95,
+  )
+
+
+def outcomes(
+  subject: Subject,
+  predictions: Mapping[str, ClassPredictions | MaskPredictions],
+) -> Outcomes:
+  """What was said of each image of the test part, with its temperature."""
+  own = predictions['test']
+  assert isinstance(own, ClassPredictions)
+  return Outcomes(
+    np.asarray(subject.dataset.labels)[subject.parts['test']],
+    *(own.probabilities, own.losses),
+    *(_temperature(subject, predictions) or ()),
   )
 
 
 def _temperature(
-  subject: Subject, predictions: Mapping[str, ClassPredictions]
+  subject: Subject,
+  predictions: Mapping[str, ClassPredictions | MaskPredictions],
 ) -> Temperature | None:
   """The training run's; while that is scored, fitted to its validation part."""
   if subject.fitted is not None:
     return subject.fitted.temperature
-  indices = subject.parts['validation']
+  indices, own = subject.parts['validation'], predictions['validation']
+  assert isinstance(own, ClassPredictions)
   fitted = calibration.fit_temperature(
-    predictions['validation'].probabilities,
+    own.probabilities,
     np.asarray(subject.dataset.labels)[indices],
   )
   return Temperature(fitted, len(indices))
@@ -90,10 +148,16 @@ def _confusion(
   return confusion
 
 
-def _colour_baselines(confusion: np.ndarray | None) -> Baselines:
+def _colour_baselines(subject: Subject) -> Baselines:
   """What colours alone give away, as scores."""
-  if confusion is None:
-    return Baselines()
+  labels, test = np.asarray(subject.dataset.labels), subject.parts['test']
+  predicted = baselines.colour_labels(
+    baselines.colour_features(np.asarray(subject.dataset.images)),
+    labels,
+    subject.parts['train'],
+    test,
+  )
+  confusion = _confusion(labels[test], predicted, len(subject.class_names))
   means = classification.of_confusions(confusion[None])
   return Baselines(
     colour_3_nearest_neighbours=float(means['accuracy'][0]),

@@ -2,16 +2,13 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from leukemia_jax.evaluation import assessment
-from leukemia_jax.evaluation.assessment import (
-  Assessment,
-  IntervalGroups,
-  Outcomes,
-)
+from leukemia_jax.evaluation import assessment, classifier, predictions
+from leukemia_jax.evaluation.assessment import Assessment, IntervalGroups
+from leukemia_jax.evaluation.predictions import Row
 from leukemia_jax.metrics import classification, segmentation
 from leukemia_jax.metrics.classification import ClassificationScores
 from leukemia_jax.metrics.segmentation import MaskScores
@@ -20,18 +17,11 @@ from leukemia_jax.workdir.records import (
   Cost,
   CrossValidation,
   Result,
+  Shortcut,
 )
 
-# One of predictions.csv.
-Row = Mapping[str, str]
 _CLASS_SCORES = ('accuracy', 'balanced_accuracy', 'macro_f1')
 _MASK_SCORES = ('dice', 'mean_dice')
-_PIXELS = (
-  'true_positives',
-  'false_positives',
-  'false_negatives',
-  'true_negatives',
-)
 
 
 def classes(
@@ -39,7 +29,7 @@ def classes(
   runs: Sequence[Result],
   over: IntervalGroups,
   benign_class: str,
-) -> tuple[ClassificationScores, Assessment]:
+) -> tuple[ClassificationScores, Assessment, Shortcut | None]:
   """Scores all images of classifiers' folds together.
 
   Args:
@@ -49,22 +39,26 @@ def classes(
     benign_class: see `classification.scores`.
 
   Returns:
-    The scores and their assessment.
+    The scores, their assessment, and what the folds' shortcuts reach, if they
+    were compared.
   """
   names = tuple(runs[0].data.classes)
-  number = {name: i for i, name in enumerate(names)}
-  truth = np.array([number[row['true_class']] for row in rows])
-  predicted = np.array([number[row['predicted_class']] for row in rows])
-  losses = np.array([float(row['loss']) for row in rows])
-  probabilities = np.array(
-    [[float(row[f'p_{name}']) for name in names] for row in rows]
+  outcomes = predictions.outcomes(rows, names)._replace(
+    temperature=_temperatures(rows, runs)
   )
+  number = {name: i for i, name in enumerate(names)}
+  predicted = np.array([number[row['predicted_class']] for row in rows])
   confusion = np.zeros((len(names), len(names)))
-  np.add.at(confusion, (truth, predicted), 1)
-  outcomes = Outcomes(truth, probabilities, losses, _temperatures(rows, runs))
+  np.add.at(confusion, (outcomes.truth, predicted), 1)
+  loss_sum = float(outcomes.losses.sum())
+  shortcut = None
+  if 'shortcut_class' in rows[0]:
+    labels = np.array([number[row['shortcut_class']] for row in rows])
+    shortcut = classifier.above_shortcut(outcomes, labels, over)
   return (
-    classification.scores(confusion, losses.sum(), names, benign_class),
+    classification.scores(confusion, loss_sum, names, benign_class),
     assessment.of_classes(outcomes, over, names, benign_class),
+    shortcut,
   )
 
 
@@ -84,11 +78,12 @@ def masks(
   runs: Sequence[Result],
   over: IntervalGroups,
   benign_class: str,
-) -> tuple[MaskScores, Assessment]:
+) -> tuple[MaskScores, Assessment, None]:
   """Scores all images of segmenters' folds together; see `classes`."""
   del runs, benign_class
-  counted = np.array([[int(row[name]) for name in _PIXELS] for row in rows])
-  return segmentation.pooled(counted), assessment.of_masks(counted, None, over)
+  counted = predictions.pixel_counts(rows)
+  assessed = assessment.of_masks(counted, None, over)
+  return segmentation.pooled(counted), assessed, None
 
 
 def fold_of(row: Row) -> int:
@@ -100,6 +95,7 @@ def join(
   runs: Sequence[Result],
   scores: ClassificationScores | MaskScores,
   assessed: Assessment,
+  shortcut: Shortcut | None,
 ) -> Result:
   """The result of a cross-validation from those of its folds.
 
@@ -107,6 +103,7 @@ def join(
     runs: of the folds.
     scores: of all images.
     assessed: likewise.
+    shortcut: likewise.
 
   Returns:
     The result: its hash is that of the folds' hashes, its test scores are of
@@ -134,7 +131,7 @@ def join(
     test=scores,
     train=None,
     validation=None,
-    baselines=Baselines(_mean(colours), _mean(balanced)),
+    baselines=Baselines(_mean(colours), _mean(balanced), shortcut),
     cost=Cost(
       seconds=round(sum(run.cost.seconds for run in runs), 1),
       peak_memory_bytes=max(run.cost.peak_memory_bytes or 0 for run in runs)

@@ -9,10 +9,18 @@ from typing import Any
 import numpy as np
 
 from leukemia_jax.errors import InputError
+from leukemia_jax.evaluation.assessment import Outcomes
 from leukemia_jax.evaluation.eval_step import ClassPredictions
 from leukemia_jax.evaluation.scored import MaskPredictions, Scored, Subject
 
 NAME = 'predictions.csv'
+Row = dict[str, str]
+_PIXELS = (
+  'true_positives',
+  'false_positives',
+  'false_negatives',
+  'true_negatives',
+)
 
 
 def to_csv(subject: Subject, scored: Scored) -> str:
@@ -23,29 +31,63 @@ def to_csv(subject: Subject, scored: Scored) -> str:
     scored: the predictions.
 
   Returns:
-    CSV with the columns path, part, patient, true_class, and for a classifier
-    predicted_class, p_<class> for each class, loss; for a segmenter the fields
-    of `MaskPredictions`. The path of an augmented copy ends with its number, as
-    #copy1.
+    CSV with the columns path, part, patient, group (what intervals are over, as
+    a number), true_class, and for a classifier predicted_class, p_<class> for
+    each class, loss, and of test images shortcut_class, what the best shortcut
+    predicts; for a segmenter the fields of `MaskPredictions`. The path
+    of an augmented copy ends with its number, as #copy1.
   """
   stream = io.StringIO()
   writer = csv.writer(stream, lineterminator='\n')
   first = next(iter(scored.predictions.values()))
-  header = ['path', 'part', 'patient', 'true_class']
+  header = ['path', 'part', 'patient', 'group', 'true_class']
   if isinstance(first, ClassPredictions):
     shares = [f'p_{name}' for name in subject.class_names]
     header += ['predicted_class', *shares, 'loss']
+    if scored.shortcut_labels is not None:
+      header.append('shortcut_class')
   else:
     header += MaskPredictions._fields
   writer.writerow(header)
   for part, predictions in scored.predictions.items():
-    writer.writerows(_rows(subject, part, predictions))
+    more: list[list[str]] = [[]] * len(subject.parts[part])
+    if scored.shortcut_labels is not None:
+      more = [['']] * len(more)
+      if part == 'test':
+        names = subject.class_names
+        more = [[names[label]] for label in scored.shortcut_labels]
+    for own, last in zip(_rows(subject, part, predictions), more, strict=True):
+      writer.writerow([*own, *last])
   return stream.getvalue()
 
 
-def join(
-  paths: Sequence[pathlib.Path],
-) -> tuple[list[str], list[dict[str, str]]]:
+def read(path: pathlib.Path) -> tuple[list[str], list[Row]]:
+  """Reads predictions.csv.
+
+  Args:
+    path: of the file.
+
+  Returns:
+    The columns, and the rows of all parts.
+
+  Raises:
+    InputError: it is missing or damaged.
+  """
+  try:
+    with path.open(encoding='utf-8', newline='') as stream:
+      reader = csv.DictReader(stream, strict=True)
+      header = list(reader.fieldnames or ())
+      rows: list[Row] = list(reader)
+  except (OSError, ValueError, csv.Error) as error:
+    raise InputError(f'{path} cannot be read: {error}') from None
+  if not {'path', 'part', 'true_class'} <= set(header) or any(
+    None in row.values() for row in rows
+  ):
+    raise InputError(f'{path} is damaged: columns are missing')
+  return header, rows
+
+
+def join(paths: Sequence[pathlib.Path]) -> tuple[list[str], list[Row]]:
   """The test parts of folds: each image once, by the model that never saw it.
 
   Args:
@@ -57,21 +99,45 @@ def join(
   Raises:
     InputError: a file is missing or damaged.
   """
-  joined: list[dict[str, str]] = []
+  joined: list[Row] = []
   header: list[str] = []
   for fold, path in enumerate(paths):
-    try:
-      with path.open(encoding='utf-8', newline='') as stream:
-        reader = csv.DictReader(stream, strict=True)
-        header = list(reader.fieldnames or ())
-        rows = [row for row in reader if row['part'] == 'test']
-    except (OSError, ValueError, KeyError, csv.Error) as error:
-      raise InputError(f'{path} cannot be read: {error}') from None
-    joined += [row | {'part': f'fold_{fold}'} for row in rows]
+    header, rows = read(path)
+    tested = [row for row in rows if row['part'] == 'test']
+    joined += [row | {'part': f'fold_{fold}'} for row in tested]
   return header, joined
 
 
-def from_rows(header: Sequence[str], rows: Sequence[dict[str, str]]) -> str:
+def tested(rows: Sequence[Row]) -> list[Row]:
+  """The rows of a test part, or of all folds'."""
+  return [row for row in rows if row['part'] not in ('train', 'validation')]
+
+
+def outcomes(rows: Sequence[Row], class_names: Sequence[str]) -> Outcomes:
+  """What a classifier's rows say, without a temperature.
+
+  Args:
+    rows: of a classifier.
+    class_names: of the model.
+
+  Returns:
+    Their arrays.
+  """
+  number = {name: i for i, name in enumerate(class_names)}
+  columns = [f'p_{name}' for name in class_names]
+  return Outcomes(
+    np.array([number[row['true_class']] for row in rows]),
+    np.array([[float(row[name]) for name in columns] for row in rows]),
+    np.array([float(row['loss']) for row in rows]),
+  )
+
+
+def pixel_counts(rows: Sequence[Row]) -> np.ndarray:
+  """Counted pixels of a segmenter's rows: int (n, 4), `segmentation.counts`."""
+  return np.array([[int(row[name]) for name in _PIXELS] for row in rows])
+
+
+def from_rows(header: Sequence[str], rows: Sequence[Row]) -> str:
   """Rows that `join` read, as CSV again."""
   stream = io.StringIO()
   writer = csv.DictWriter(stream, header, lineterminator='\n')
@@ -99,7 +165,9 @@ def _rows(
       dice, *counts = (column[i] for column in predictions)
       own = [_short(dice), *map(int, counts)]
     true_class = names[labels[index]] if catalogue.has_classes else ''
-    yield [path, part, catalogue.patients[source], true_class, *own]
+    group = subject.groups.ids[source]
+    patient = catalogue.patients[source]
+    yield [path, part, patient, group, true_class, *own]
 
 
 def _short(value: float) -> str:

@@ -8,7 +8,11 @@ import numpy as np
 from leukemia_jax.audit.baselines import ColourRule
 from leukemia_jax.build import Network, Scoring
 from leukemia_jax.data.dataset import Catalogue, Dataset
-from leukemia_jax.evaluation.assessment import Assessment, IntervalGroups
+from leukemia_jax.evaluation.assessment import (
+  Assessment,
+  IntervalGroups,
+  SetGroups,
+)
 from leukemia_jax.evaluation.eval_step import ClassPredictions
 from leukemia_jax.workdir.records import Baselines, Scores
 
@@ -54,7 +58,7 @@ class Subject(NamedTuple):
       number of each.
     parts: indices by part, each image once.
     scoring: how.
-    over: what the intervals of the test part are over.
+    groups: what intervals are over.
     fitted: by the run that trained the model; None while that run is scored.
   """
 
@@ -66,8 +70,14 @@ class Subject(NamedTuple):
   origins: np.ndarray
   parts: dict[str, np.ndarray]
   scoring: Scoring
-  over: IntervalGroups
+  groups: SetGroups
   fitted: Fitted | None = None
+
+  def over_test(self) -> IntervalGroups:
+    """The groups of the test part's images."""
+    indices = self.parts['test']
+    labels = np.asarray(self.dataset.labels)[indices]
+    return self.groups.over(self.origins[indices, 0], labels)
 
 
 class MaskArrays(NamedTuple):
@@ -116,6 +126,7 @@ class Scored(NamedTuple):
     baselines: of the test part.
     predictions: of each image, by part, in the order of its indices.
     assessment: of the test part.
+    shortcut_labels: int, shape (test images,): what the best shortcut predicts.
     threshold: of a segmenter.
     masks: of a segmenter, for its figures.
   """
@@ -124,5 +135,6 @@ class Scored(NamedTuple):
   baselines: Baselines
   predictions: Mapping[str, ClassPredictions | MaskPredictions]
   assessment: Assessment
+  shortcut_labels: np.ndarray | None = None
   threshold: float | None = None
   masks: MaskArrays | None = None

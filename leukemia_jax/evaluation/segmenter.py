@@ -255,10 +255,10 @@ def score(subject: Subject) -> Scored:
     ),
     predictions,
     assessment.of_masks(
-      segmentation.counts(truth, of_test), images_of_test, subject.over
+      segmentation.counts(truth, of_test), images_of_test, subject.over_test()
     ),
-    fitted.threshold,
-    MaskArrays(
+    threshold=fitted.threshold,
+    masks=MaskArrays(
       images, truth, of_test, predictions['test'].dice, threshold_scores
     ),
   )

@@ -95,12 +95,33 @@ class DataRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class Shortcut:
+  """The best of the shortcuts: chosen on validation, scored on the test part.
+
+  Attributes:
+    name: of the property; see `audit.properties`. '' if each fold has its own.
+    model: 'forest' or 'neighbours'; likewise.
+    balanced_accuracy: what it reaches.
+    above: how much more the model reaches, in balanced accuracy.
+    above_interval_95: of that difference, over groups drawn for both at once;
+      None where a class has a single group.
+  """
+
+  name: str
+  model: str
+  balanced_accuracy: float
+  above: float
+  above_interval_95: list[float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Baselines:
   """What is reached on the test part without a network.
 
   Attributes:
     colour_3_nearest_neighbours: accuracy; see `audit.baselines`.
     colour_balanced_accuracy: the same baseline's balanced accuracy.
+    shortcut: what the best simple property reaches.
     background: scores of masks that are all background.
     colour_rule: scores of the masks of `rule`.
     rule: the colour rule fitted to the training part.
@@ -108,6 +129,7 @@ class Baselines:
 
   colour_3_nearest_neighbours: float | None = None
   colour_balanced_accuracy: float | None = None
+  shortcut: Shortcut | None = None
   background: MaskScores | None = None
   colour_rule: MaskScores | None = None
   rule: ColourRule | None = None
@@ -177,6 +199,42 @@ class Calibration:
 
 
 @dataclasses.dataclass(frozen=True)
+class ErrorOverDraws:
+  """An expected calibration error over draws of images.
+
+  Attributes:
+    mean: over the draws.
+    middle_95: ends of the middle 95 % of them.
+  """
+
+  mean: float
+  middle_95: list[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recalibration:
+  """What a temperature fitted to a few images of another set does.
+
+  Attributes:
+    images: number of images that it was fitted to.
+    draws: number of draws of such images; each was scored on the others.
+    temperature: of the first draw, which is kept.
+    temperatures: ends of the middle 95 % over the draws.
+    raw: without a temperature.
+    home: with that of the training run.
+    local: with that of the draw.
+  """
+
+  images: int
+  draws: int
+  temperature: float
+  temperatures: list[float]
+  raw: ErrorOverDraws
+  home: ErrorOverDraws
+  local: ErrorOverDraws
+
+
+@dataclasses.dataclass(frozen=True)
 class Cost:
   """What a command took; times in seconds."""
 
@@ -221,6 +279,7 @@ class Result:
     intervals: of the scores of the test part.
     ranking: of a classifier, on the test part.
     calibration: of a classifier, on the test part.
+    recalibration: of an evaluation that fitted a temperature of its own.
   """
 
   task: str
@@ -242,6 +301,7 @@ class Result:
   intervals: Intervals | None = None
   ranking: Ranking | None = None
   calibration: Calibration | None = None
+  recalibration: Recalibration | None = None
 
   def class_scores(self, part: str) -> ClassificationScores:
     """A classifier's scores of a part."""

@@ -51,6 +51,44 @@ def test_evaluation_on_other_data(trained, cache, tmp_path):
     assert 'lies in --checkpoint' in refused(run(where, *flags, source))
 
 
+def test_recalibration_at_another_laboratory(trained, cache, tmp_path):
+  conftest.save_images(
+    tmp_path / 'set', dict.fromkeys(('Benign', 'Pre', 'Pro'), 9), size=90
+  )
+  source = f'--config.data.source={tmp_path}/set'
+  flags = ['--mode=evaluate', f'--checkpoint={trained}', cache, source]
+  local = f'--workdir={tmp_path}/local'
+  done = run(local, *flags, '--config.evaluate.recalibrate=8')
+  assert done.returncode == 0, done.stderr
+  got = result(tmp_path / 'local')
+  record = got['recalibration']
+  assert record['images'] == 8 and record['local']['mean'] > 0
+  # The run's own temperature is what its scores are by.
+  assert (
+    got['calibration']['temperature']
+    == result(trained)['calibration']['temperature']
+  )
+  assert not (trained / 'calibration.json').exists()
+  used = f'--calibration={tmp_path}/local'
+  done = run(f'--workdir={tmp_path}/used', *flags, used)
+  assert done.returncode == 0, done.stderr
+  assert '8 images left out' in done.stdout
+  after = result(tmp_path / 'used')
+  assert after['test']['images'] == 27 - 8
+  assert after['calibration']['temperature'] == record['temperature']
+  assert after['calibration']['fitted_to'] == 8
+  everything = '--config.evaluate.recalibrate=27'
+  assert 'none is left to score' in refused(
+    run(f'--workdir={tmp_path}/all', *flags, everything)
+  )
+  path = tmp_path / 'local/calibration.json'
+  content = json.loads(path.read_text())
+  path.write_text(json.dumps(content | {'parameters_sha256': 'another'}))
+  assert 'another model' in refused(
+    run(f'--workdir={tmp_path}/again', *flags, used)
+  )
+
+
 def test_evaluate_needs_a_trained_run(tmp_path, cache):
   flags = ['--mode=evaluate', f'--checkpoint={tmp_path}/none', cache]
   error = refused(run(f'--workdir={tmp_path}/out', *flags))

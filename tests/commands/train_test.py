@@ -63,7 +63,7 @@ def test_predictions_name_each_image(trained):
   names = got['data']['classes']
   shares = [f'p_{name}' for name in names]
   assert list(rows[0]) == [
-    *('path', 'part', 'patient', 'true_class', 'predicted_class'),
+    *('path', 'part', 'patient', 'group', 'true_class', 'predicted_class'),
     *(*shares, 'loss'),
   ]
   assert len({row['path'] for row in rows}) == got['data']['images']
@@ -94,6 +94,7 @@ def test_predictions_name_each_image(trained):
 def test_folds_are_trained_and_scored_together(tmp_path, cache):
   flags = [f'--workdir={tmp_path}/w', cache, *SMALL]
   flags += ['--config.train.epochs=1', '--config.data.folds=3']
+  flags.append('--config.report.shortcuts=True')
   # Killed after the first fold, it goes on with the second.
   first = run(*flags[1:], f'--workdir={tmp_path}/w', '--config.data.fold=0')
   assert first.returncode == 0, first.stderr
@@ -101,7 +102,7 @@ def test_folds_are_trained_and_scored_together(tmp_path, cache):
   assert done.returncode == 0, done.stderr
   got = result(tmp_path / 'cv')
   record = got['cross_validation']
-  assert record['folds'] == 3 and record['group'] == 'patient'
+  assert record['folds'] == 3 and got['intervals']['group'] == 'patient'
   assert got['test']['images'] == got['data']['images']
   one = result(tmp_path / 'cv/fold-0')
   # A fold alone is the same run.
@@ -111,12 +112,28 @@ def test_folds_are_trained_and_scored_together(tmp_path, cache):
   scores = record['scores']['balanced_accuracy']
   assert scores[0] == pytest.approx(one['test']['balanced_accuracy'])
   assert record['mean']['balanced_accuracy'] == pytest.approx(np.mean(scores))
-  low, high = record['interval_95']['balanced_accuracy']
-  assert low <= record['pooled']['balanced_accuracy'] <= high
+  together = got['test']['balanced_accuracy']
+  low, high = got['intervals']['ends']['test.balanced_accuracy']
+  assert low <= together <= high
+  # Each fold's own shortcut, scored on all images together.
+  assert one['baselines']['shortcut']['name']
+  shortcut = got['baselines']['shortcut']
+  assert shortcut['above'] == pytest.approx(
+    together - shortcut['balanced_accuracy']
+  )
+  low, high = shortcut['above_interval_95']
+  assert low <= shortcut['above'] <= high
   with (tmp_path / 'cv/predictions.csv').open(newline='') as stream:
     rows = list(csv.DictReader(stream))
   assert len({row['path'] for row in rows}) == len(rows)
   assert {row['part'] for row in rows} == {'fold_0', 'fold_1', 'fold_2'}
+  recalls = [
+    np.mean(
+      [r['shortcut_class'] == name for r in rows if r['true_class'] == name]
+    )
+    for name in got['data']['classes']
+  ]
+  assert np.mean(recalls) == pytest.approx(shortcut['balanced_accuracy'])
   assert '(fold-2/report.md)' in (tmp_path / 'cv/report.md').read_text()
   before = (tmp_path / 'cv/result.json').read_bytes()
   shutil.rmtree(tmp_path / 'cv/fold-2')

@@ -51,7 +51,9 @@ def test_classes():
   ]
   temperatures = np.array([0.5, 2.0])
   runs = [fold(value) for value in temperatures]
-  scores, assessed = cross_validation.classes(rows, runs, over(80), 'Benign')
+  scores, assessed, shortcut = cross_validation.classes(
+    rows, runs, over(80), 'Benign'
+  )
   assert scores.balanced_accuracy == pytest.approx(
     metrics.balanced_accuracy_score(truth, predicted)
   )
@@ -64,7 +66,7 @@ def test_classes():
     metrics.log_loss(truth, mended)
   )
   assert assessed.calibration.temperature is None
-  joined = cross_validation.join(runs, scores, assessed)
+  joined = cross_validation.join(runs, scores, assessed, shortcut)
   own = [run.test.accuracy for run in runs]
   assert joined.cross_validation.scores['accuracy'] == own
   assert joined.cross_validation.mean['accuracy'] == pytest.approx(own[0])
@@ -82,7 +84,7 @@ def test_masks():
   rows = [
     dict(zip(names.split(), map(str, own), strict=True)) for own in counted
   ]
-  scores, assessed = cross_validation.masks(rows, [], over(8), '')
+  scores, assessed, _ = cross_validation.masks(rows, [], over(8), '')
   assert scores.dice == pytest.approx(
     metrics.f1_score(truth.ravel(), predicted.ravel())
   )
