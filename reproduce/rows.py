@@ -49,6 +49,24 @@ CROSS_VALIDATION: dict[str, tuple[str, tuple[str, ...]]] = {
     (*_FOLDS, '--config.data.grouping=blocks'),
   ),
 }
+# What each counter-measure to shortcuts leaves, under the same folds.
+_CONTIGUOUS = CROSS_VALIDATION['real_contiguous_folds'][1]
+_HIDE_CORNERS = '--config.data.hide_corners=True'
+_WHITE_BALANCE = '--config.data.white_balance=True'
+_NEUTRAL = '--config.data.neutral_background=True'
+_GREY = '--config.data.grey=True'
+_STAIN = '--config.augment.stain=0.2'
+COUNTER_MEASURES: dict[str, tuple[str, tuple[str, ...]]] = {
+  'real_hide_corners': ('corners hidden', (*_CONTIGUOUS, _HIDE_CORNERS)),
+  'real_white_balance': ('white balance', (*_CONTIGUOUS, _WHITE_BALANCE)),
+  'real_neutral_background': ('neutral background', (*_CONTIGUOUS, _NEUTRAL)),
+  'real_grey': ('grey', (*_CONTIGUOUS, _GREY)),
+  'real_stain': ('stain augmentation', (*_CONTIGUOUS, _STAIN)),
+  'real_all_measures': (
+    'all but grey',
+    (*_CONTIGUOUS, _HIDE_CORNERS, _WHITE_BALANCE, _NEUTRAL, _STAIN),
+  ),
+}
 # Their masks are a function of exact colours: flips alone keep them true.
 _REAL_UNET = (
   '--config=configs/unet.py',

@@ -191,7 +191,9 @@ def _without(
   scored = [i for i in indices if hashes[origins[i, 0]] not in fitted_to]
   if not scored:
     raise InputError('--calibration was fitted to all images of the test part')
-  print(f'{len(indices) - len(scored)} images left out: --calibration knows them')
+  print(
+    f'{len(indices) - len(scored)} images left out: --calibration knows them'
+  )
   return np.array(scored, np.int32)
 
 

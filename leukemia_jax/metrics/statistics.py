@@ -1,7 +1,7 @@
 """How sure a share is, and whether two classifiers differ."""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -44,7 +44,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
   return np.minimum(corrected, 1).tolist()
 
 
-class Paired(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Paired:
   """Two classifiers on the same images.
 
   Attributes:

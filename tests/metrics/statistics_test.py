@@ -25,7 +25,11 @@ def test_mcnemar_by_enumeration(one, other):
   first = np.array([1] * one + [0] * other + [1] * 4 + [0] * 2, bool)
   second = np.array([0] * one + [1] * other + [1] * 4 + [0] * 2, bool)
   got = statistics.mcnemar(first, second)
-  assert got[:3] == (one + other + 6, one, other)
+  assert (got.images, got.first_only, got.second_only) == (
+    one + other + 6,
+    one,
+    other,
+  )
   # All ways in which the images that tell them apart could have fallen.
   differing = one + other
   falls = [sum(f) for f in itertools.product((0, 1), repeat=differing)]

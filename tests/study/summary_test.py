@@ -1,5 +1,6 @@
 """The ranking of rows, and their paired tests by hand."""
 
+import dataclasses
 import types
 
 from leukemia_jax.study import summary
@@ -42,10 +43,15 @@ def test_pairs_are_of_the_images_that_both_have():
   first = row([1, 4, 5, 6, 7], [0, 0, 1, 2, 3], [9, 0, 1, 2, 9], [9] * 5)
   second = row([4, 5, 6, 7, 8], [0, 1, 2, 3, 0], [9, 9, 9, 3, 0], [9] * 5)
   tests = summary.paired(first, second)
-  assert [test[:3] for test in tests] == [(4, 3, 1), (4, 0, 0)]
+  assert [dataclasses.astuple(test)[:3] for test in tests] == [
+    (4, 3, 1),
+    (4, 0, 0),
+  ]
   # Exact, by hand: 2 * (1 + 4) / 2^4.
   assert [test.p_value for test in tests] == [0.625, 1.0]
-  assert [test[1:3] for test in summary.paired(second, first)] == [
+  assert [
+    dataclasses.astuple(test)[1:3] for test in summary.paired(second, first)
+  ] == [
     (1, 3),
     (0, 0),
   ]
