@@ -231,6 +231,7 @@ class Scoring(NamedTuple):
     mixing_key: PRNG key that mixes images before batches of the soft Dice.
     mask_reading: how the set's masks are read.
     probes_shortcuts: whether a classifier is compared with shortcuts.
+    shows_images: whether pages may show images of the set.
   """
 
   batch_size: int
@@ -239,6 +240,7 @@ class Scoring(NamedTuple):
   mixing_key: jax.Array
   mask_reading: masks.Reading
   probes_shortcuts: bool
+  shows_images: bool
 
 
 def scoring(config: ConfigDict, inputs: Inputs) -> Scoring:
@@ -250,4 +252,13 @@ def scoring(config: ConfigDict, inputs: Inputs) -> Scoring:
     mixing_key=inputs.keys.split,
     mask_reading=inputs.spec.mask_reading,
     probes_shortcuts=config.report.shortcuts,
+    shows_images=shows_images(config),
   )
+
+
+def shows_images(config: ConfigDict) -> bool:
+  """Whether pages may show images: a set's terms may forbid copies."""
+  # A rendered set is nobody's.
+  is_rendered = config.data.source == 'synthetic'
+  by_key = {'auto': is_rendered, 'yes': True, 'no': False}
+  return by_key[config.report.include_images]

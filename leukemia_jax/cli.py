@@ -16,6 +16,8 @@ COMMAND --workdir=runs/scored --mode=evaluate --checkpoint=runs/mine
     scores a trained model, on its own data or another config.data.source
 COMMAND --workdir=runs/compared --mode=compare --runs=runs/mine,runs/other
     says whether two runs on one set can be told apart
+COMMAND --workdir=runs/mine --mode=report
+    writes the pages of a finished run again, as after an update
 COMMAND --workdir=runs/study --mode=study --config=configs/study.py
     compares backbones, loading options, rates and dropouts: 48 runs at once
 
@@ -42,7 +44,15 @@ from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import CONFIG, RESULT
 
 # Modules of `leukemia_jax.commands`, each imported when it is asked for.
-MODES = ('prepare', 'audit', 'train', 'evaluate', 'compare', 'study')
+MODES = (
+  'prepare',
+  'audit',
+  'train',
+  'evaluate',
+  'compare',
+  'study',
+  'report',
+)
 _FLAGS = (
   'workdir',
   'mode',
@@ -224,6 +234,8 @@ def _check_flags() -> None:
     raise InputError(
       '--mode=compare and --runs=<workdir>,<workdir> go together'
     )
+  if parsed.mode in ('compare', 'report'):
+    _check_without_config()
   if parsed.mode == 'compare':
     _check_comparison()
   if parsed.strict and parsed.mode != 'audit':
@@ -238,6 +250,16 @@ def _check_flags() -> None:
     )
 
 
+def _check_without_config() -> None:
+  """Refuses a config where runs that are finished have their own."""
+  parsed = flags.FLAGS
+  overrides = config_flags.get_override_values(parsed['config'])
+  if parsed['config'].present or overrides:
+    raise InputError(
+      f'--mode={parsed.mode} takes no config: finished runs have their own'
+    )
+
+
 def _check_comparison() -> None:
   """Refuses what no two runs are, before anything heavy is imported."""
   parsed = flags.FLAGS
@@ -246,9 +268,6 @@ def _check_comparison() -> None:
       f'--runs={",".join(parsed.runs)}: two workdirs are compared, as in '
       '--runs=runs/first,runs/second'
     )
-  overrides = config_flags.get_override_values(parsed['config'])
-  if parsed['config'].present or overrides:
-    raise InputError('--mode=compare takes no config: both runs have their own')
   for folder in parsed.runs:
     files.read_json(files.expand(folder) / RESULT)
 
@@ -261,7 +280,9 @@ def _dispatch() -> None:
   check_paths(config, workdir)
   # An evaluation's config is the trained run's, with these overrides.
   args: tuple[Any, ...] = (config, workdir)
-  if parsed.mode == 'compare':
+  if parsed.mode == 'report':
+    args = (workdir,)
+  elif parsed.mode == 'compare':
     args = (workdir, [files.expand(folder) for folder in parsed.runs])
   elif parsed.mode == 'evaluate':
     overrides = config_flags.get_override_values(parsed['config'])

@@ -28,7 +28,7 @@ from leukemia_jax.evaluation.predictions import Row
 from leukemia_jax.evaluation.scored import Scored, Subject
 from leukemia_jax.metrics import classification, losses, segmentation
 from leukemia_jax.metrics.losses import Objective
-from leukemia_jax.reporting import run_page
+from leukemia_jax.reporting import class_page, mask_page, run_page
 from leukemia_jax.workdir import checkpoint, result
 from leukemia_jax.workdir.records import (
   DataRecord,
@@ -44,14 +44,16 @@ class Page(NamedTuple):
 
   Attributes:
     template: of the page.
-    context: maps a result to the page's tables.
-    figures: maps a result and, right after scoring, what was scored to PNGs.
+    context: maps a result and its predictions to the page's tables.
+    drawn: likewise to its charts, by file name.
+    sheets: maps what was scored to figures of its images, by file name.
     headline: maps a result to one line.
   """
 
   template: str
-  context: Callable[[Result], dict[str, Any]]
-  figures: Callable[[Result, Scored | None], dict[str, bytes]]
+  context: Callable[[Result, Sequence[Row]], dict[str, Any]]
+  drawn: Callable[[Result, Sequence[Row]], dict[str, bytes]]
+  sheets: Callable[[Subject, Scored], dict[str, bytes]]
   headline: Callable[[Result], str]
 
 
@@ -70,7 +72,6 @@ class Task(NamedTuple):
     score: scores a model.
     score_folds: maps (predictions, results of the folds, groups, benign class)
       to the scores of all images, their assessment, and that of shortcuts.
-    mistakes: draws the most confident mistakes of the test part, if any.
     page: shows a result.
   """
 
@@ -85,7 +86,6 @@ class Task(NamedTuple):
   ]
   check_classes: Callable[[ConfigDict, Sequence[str]], None]
   score: Callable[[Subject], Scored]
-  mistakes: Callable[[Subject, Scored], bytes | None]
   score_folds: Callable[
     [Sequence[Row], Sequence[Result], IntervalGroups, str],
     tuple[Scores, Assessment, Shortcut | None],
@@ -151,12 +151,12 @@ CLASSIFY = Task(
   class_names=_names_of_model,
   check_classes=build.check_benign_class,
   score=classifier.score,
-  mistakes=run_page.draw_mistakes,
   score_folds=cross_validation.classes,
   page=Page(
     'classification.md',
-    run_page.class_context,
-    run_page.class_figures,
+    class_page.context,
+    class_page.drawn,
+    run_page.class_sheets,
     _class_headline,
   ),
 )
@@ -174,12 +174,12 @@ SEGMENT = Task(
   class_names=_names_of_set,
   check_classes=lambda config, names: None,
   score=segmenter.score,
-  mistakes=lambda subject, scored: None,
   score_folds=cross_validation.masks,
   page=Page(
     'segmentation.md',
-    run_page.mask_context,
-    run_page.mask_figures,
+    mask_page.context,
+    lambda result, rows: {},
+    run_page.mask_sheets,
     _mask_headline,
   ),
 )
@@ -275,36 +275,32 @@ def finish_folds(
   files.write(workdir / predictions.NAME, predictions.from_rows(header, rows))
   joined = cross_validation.join(runs, *scored)
   result.write(workdir, joined)
-  path = write_report(task, workdir, joined, None)
+  path = write_report(task, workdir, joined)
   record = joined.cross_validation
   assert record is not None
   print(f'{record.folds} folds: {task.page.headline(joined)}; see {path}')
 
 
 def write_report(
-  task: Task, workdir: pathlib.Path, finished: Result, scored: Scored | None
+  task: Task, workdir: pathlib.Path, finished: Result
 ) -> pathlib.Path:
-  """Draws a result.
+  """Writes the pages of a run from what lies in its folder.
 
   Args:
     task: of the model.
     workdir: of the run.
     finished: its result.
-    scored: what was scored, right after scoring; else figures that need it are
-      left as they are.
 
   Returns:
     The path of report.md.
   """
-  template, context = task.page.template, task.page.context
-  if finished.cross_validation:
-    template, context = 'folds.md', run_page.fold_context
+  page = task.page
   return run_page.write(
     workdir,
     finished,
-    template=template,
-    context=context(finished),
-    drawn=task.page.figures(finished, scored),
+    template=page.template,
+    context=page.context,
+    drawn=page.drawn,
   )
 
 
@@ -317,9 +313,8 @@ def finish(
 ) -> None:
   """Writes a run's results, and prints the score that counts."""
   files.write(workdir / predictions.NAME, predictions.to_csv(subject, scored))
-  mistakes = task.mistakes(subject, scored)
-  if mistakes:
-    files.write(workdir / run_page.MISTAKES, mistakes)
+  for name, sheet in task.page.sheets(subject, scored).items():
+    files.write(workdir / name, sheet)
   result.write(workdir, finished)
-  path = write_report(task, workdir, finished, scored)
+  path = write_report(task, workdir, finished)
   print(f'{task.page.headline(finished)}; see {path}')

@@ -91,10 +91,9 @@ def study(data: pathlib.Path, folder: pathlib.Path) -> None:
     execute(name, flags, data, folder)
     shutil.copy(folder / name / 'results.csv', RESULTS / f'{name}.csv')
     page = (folder / name / 'report.md').read_text()
-    page = page.replace('(rates.png)', f'({name}.png)')
+    page = page.replace('(rates.svg)', f'({name}.svg)')
     (RESULTS / f'{name}.md').write_text(page)
-    with Image.open(folder / name / 'rates.png') as drawn:
-      store_picture(name, drawn)
+    shutil.copy(folder / name / 'rates.svg', RESULTS / f'{name}.svg')
     rows = [
       json.loads(path.read_text())
       for path in sorted((folder / name / 'rows').glob('*.json'))

@@ -16,8 +16,7 @@ import pandas as pd
 
 from leukemia_jax import models
 from leukemia_jax.metrics.segmentation import MaskScores
-from leukemia_jax.reporting import pages
-from leukemia_jax.reporting.run_page import MASK_COLUMNS, mask_baselines
+from leukemia_jax.reporting import mask_page, pages
 from leukemia_jax.study import published, summary
 from leukemia_jax.workdir import result
 from leukemia_jax.workdir.records import Result
@@ -204,9 +203,9 @@ def segmentation(page: pathlib.Path) -> str:
     cells.append([*_mask_row(link, 'U-Net', run.mask_scores('test')), minutes])
     cells += [
       [*_mask_row('', baseline, scores), '']
-      for baseline, scores in mask_baselines(run.baselines).items()
+      for baseline, scores in mask_page.baselines(run.baselines).items()
     ]
-  columns = [MASK_COLUMNS[name] for name in _MASK_SCORES]
+  columns = [mask_page.COLUMNS[name] for name in _MASK_SCORES]
   return pages.table(['data', 'masks by', *columns, 'minutes'], cells)
 
 

@@ -17,6 +17,18 @@ SMALL = [
   '--config.report.shortcuts=False',
 ]
 
+SMALL_UNET = [
+  '--config=configs/unet.py',
+  '--config.synthetic.scale=0.03',
+  '--config.data.image_size=48',
+  '--config.model.width=0.125',
+  '--config.model.depth=2',
+  '--config.train.learning_rate=0.01',
+  '--config.train.mask_loss=bce+dice',
+  '--config.train.batch_size=4',
+  '--config.train.epochs=12',
+]
+
 
 def run(*flags: Any, before: tuple[str, ...] = ()) -> Any:
   """Runs main.py to its end."""

@@ -169,3 +169,38 @@ def trained(once, cache) -> pathlib.Path:
     assert done.returncode == 0, done.stderr
 
   return once('trained', train)
+
+
+@pytest.fixture(scope='session')
+def segmenter(once, cache) -> pathlib.Path:
+  """A finished run of `command.SMALL_UNET`; not to be changed."""
+  from command import SMALL_UNET, run
+
+  def train(folder: pathlib.Path) -> None:
+    done = run(f'--workdir={folder}', *SMALL_UNET, cache)
+    assert done.returncode == 0, done.stderr
+    assert 'test Dice' in done.stdout and 'Dice 0.' in done.stderr
+
+  return once('segmenter', train)
+
+
+@pytest.fixture(scope='session')
+def study_config(once) -> Any:
+  """The config of a study of small backbones."""
+  from small_study import small_config
+
+  return small_config(once('study cache', pathlib.Path.mkdir))
+
+
+@pytest.fixture(scope='session')
+def finished_study(study_config, once) -> pathlib.Path:
+  """A study of two rows of each table, twice each; not to be changed."""
+  import ml_collections
+
+  from leukemia_jax.commands import study
+
+  config = ml_collections.ConfigDict(study_config.to_dict())
+  config.study.learning_rates, config.study.dropout_rates = (0.01,), (0.2, 0.0)
+  config.study.repeats, config.train.epochs = 2, 3
+  config.study.calibration_images = 0
+  return once('small study', lambda folder: study.run(config, folder))

@@ -98,8 +98,7 @@ def run(
     split = _split(inputs, catalogue)
   audit = _describe(inputs, catalogue, pairs, split, probed, traits)
   audited.write(workdir, audit, pairs, catalogue)
-  may_show = {'auto': is_rendered, 'yes': True, 'no': False}
-  page_images = images if may_show[config.report.include_images] else None
+  page_images = images if build.shows_images(config) else None
   path = audit_page.write(workdir, audit, pairs, catalogue, page_images)
   print(audit.verdict)
   for finding in audit.findings:

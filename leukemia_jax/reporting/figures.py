@@ -1,9 +1,9 @@
-"""Figures as PNG bytes: learning curves, confusion matrices, contact sheets."""
+"""Figures as files' bytes; sheets of images as PNG."""
 
 import io
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import matplotlib.figure
@@ -11,9 +11,6 @@ import matplotlib.ticker
 import numpy as np
 
 from leukemia_jax.reporting import lettering
-
-# Scores that are not written as they are named.
-_LABELS = {'dice': 'Dice'}
 
 
 def _file(
@@ -47,131 +44,6 @@ def svg(figure: matplotlib.figure.Figure) -> bytes:
     return _file(figure, format='svg', metadata={'Date': None})
 
 
-def curves(history: Sequence[dict[str, Any]], best_epoch: int) -> bytes:
-  """Loss and accuracy of training and validation by epoch, and Dice if there.
-
-  Args:
-    history: the lines of metrics.jsonl.
-    best_epoch: from 1; gets a dotted line.
-
-  Returns:
-    A PNG file's bytes.
-  """
-  names = [
-    name
-    for name in ('loss', 'accuracy', 'dice')
-    if f'validation_{name}' in history[0]
-  ]
-  figure = matplotlib.figure.Figure(
-    figsize=(4.5 * len(names), 3.4), layout='constrained'
-  )
-  epochs = [line['epoch'] for line in history]
-  for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
-    for part, style in (('train', 'C0.-'), ('validation', 'C1.--')):
-      if f'{part}_{name}' not in history[0]:
-        continue
-      values = [line[f'{part}_{name}'] for line in history]
-      axes.plot(epochs, values, style, label=part)
-    axes.axvline(best_epoch, color='grey', linestyle=':', label='best')
-    axes.set_xlabel('epoch')
-    axes.set_ylabel(_LABELS.get(name, name))
-    # One epoch is one tick.
-    whole = matplotlib.ticker.MaxNLocator(integer=True, min_n_ticks=1)
-    axes.xaxis.set_major_locator(whole)
-    axes.grid(alpha=0.3)
-    axes.legend()
-  return _png(figure)
-
-
-class Panel(NamedTuple):
-  """One plot of `error_by_rate`.
-
-  Attributes:
-    title: what stands above it.
-    series: by name, in the legend's order: learning rates, incorrect images in
-      percent, their deviations, and the published ones (nan for none).
-    baseline: incorrect images in percent; gets a dotted line.
-  """
-
-  title: str
-  series: dict[str, np.ndarray]
-  baseline: float
-
-
-def error_by_rate(panels: Sequence[Panel]) -> bytes:
-  """Incorrect images by learning rate: a plot a panel, a line a series.
-
-  Args:
-    panels: one or more; each series has shape (4, n). Published numbers, if
-      there are any, are rings.
-
-  Returns:
-    A PNG file's bytes.
-  """
-  ticks = [0, 1, 2, 5, 10, 25, 75]
-  columns = min(2, len(panels))
-  rows = -(-len(panels) // columns)
-  figure = matplotlib.figure.Figure(figsize=(5.4 * columns, 3.6 * rows))
-  every = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-  for axes in every[len(panels) :]:
-    axes.set_visible(False)
-  for axes, panel in zip(every, panels, strict=False):
-    for i, (name, (x, y, deviation, published)) in enumerate(
-      panel.series.items()
-    ):
-      # Side by side, so that bars do not hide one another.
-      x = x * 1.08 ** (i - (len(panel.series) - 1) / 2)
-      colour = f'C{i}'
-      axes.errorbar(
-        x, y, deviation, color=colour, marker='.', capsize=2, label=name
-      )
-      axes.plot(
-        x, published, color=colour, marker='o', fillstyle='none', linestyle=''
-      )
-    if any(np.isfinite(s[3]).any() for s in panel.series.values()):
-      axes.plot([], [], 'o', color='grey', fillstyle='none', label='published')
-    axes.axhline(
-      panel.baseline, color='grey', linestyle=':', label='colour 3-NN'
-    )
-    axes.set_xscale('log')
-    # Whole percents are far from those of a network that learnt nothing.
-    axes.set_yscale('symlog', linthresh=1)
-    axes.set_ylim(0, 100)
-    axes.set_yticks(ticks, [str(tick) for tick in ticks])
-    axes.set_xlabel('learning rate')
-    axes.set_ylabel('incorrect test images, %')
-    axes.set_title(panel.title, fontsize=10)
-    axes.grid(alpha=0.3)
-  every[0].legend(fontsize=8)
-  return _png(figure, (0, 0, 1, 1))
-
-
-def threshold_curve(
-  thresholds: np.ndarray, scores: dict[str, np.ndarray], chosen: float
-) -> bytes:
-  """Precision, recall and Dice by threshold.
-
-  Args:
-    thresholds: shape (n,).
-    scores: 'precision', 'recall' and 'dice', shape (n,) each.
-    chosen: the threshold that is used; gets a dotted line.
-
-  Returns:
-    A PNG file's bytes.
-  """
-  figure = matplotlib.figure.Figure(figsize=(4.8, 3.4))
-  axes = figure.subplots()
-  for name in ('precision', 'recall', 'dice'):
-    label = _LABELS.get(name, name)
-    axes.plot(thresholds, scores[name], marker='.', label=label)
-  axes.axvline(chosen, color='grey', linestyle=':', label='chosen')
-  axes.set_xlabel('threshold')
-  axes.set_ylabel('score on validation')
-  axes.grid(alpha=0.3)
-  axes.legend()
-  return _png(figure)
-
-
 def error_overlay(
   image: np.ndarray, truth: np.ndarray, predicted: np.ndarray
 ) -> np.ndarray:
@@ -189,39 +61,6 @@ def error_overlay(
   overlay[predicted & ~truth] = (220, 40, 40)
   overlay[truth & ~predicted] = (40, 60, 220)
   return overlay
-
-
-def confusion(
-  counts: Sequence[Sequence[int]], class_names: Sequence[str], title: str
-) -> bytes:
-  """A confusion matrix: counts, coloured by share of the true class.
-
-  Args:
-    counts: by true class (row) and predicted class (column).
-    class_names: names of the classes.
-    title: above the figure.
-
-  Returns:
-    A PNG file's bytes.
-  """
-  table = np.asarray(counts, float)
-  share = table / np.maximum(table.sum(1, keepdims=True), 1)
-  side = 2.2 + 0.6 * len(class_names)
-  figure = matplotlib.figure.Figure(figsize=(side + 0.6, side))
-  axes = figure.subplots()
-  axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
-  ticks = range(len(class_names))
-  axes.set_xticks(ticks, class_names, rotation=30, ha='right')
-  axes.set_yticks(ticks, class_names)
-  axes.set_xlabel('predicted class')
-  axes.set_ylabel('true class')
-  axes.set_title(title)
-  for i in ticks:
-    for j in ticks:
-      colour = 'white' if share[i, j] > 0.5 else 'black'
-      text = str(int(table[i, j]))
-      axes.text(j, i, text, ha='center', va='center', color=colour)
-  return _png(figure)
 
 
 def contact_sheet(

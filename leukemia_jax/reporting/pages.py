@@ -1,8 +1,11 @@
 """Pages from templates: Markdown, and the same as one HTML file."""
 
 import base64
+import html
+import itertools
 import pathlib
 import re
+import struct
 from typing import Any
 
 import jinja2
@@ -95,6 +98,12 @@ def _environment() -> jinja2.Environment:
   return environment
 
 
+def render(template: str, context: dict[str, Any]) -> str:
+  """A template filled in, without heaps of empty lines."""
+  text = _environment().get_template(template).render(context)
+  return re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
+
+
 def write(
   workdir: pathlib.Path,
   template: str,
@@ -115,10 +124,7 @@ def write(
   Returns:
     The path of the Markdown.
   """
-  environment = _environment()
-  text = environment.get_template(template).render(context)
-  text = re.sub(r'\n{3,}', '\n\n', text)
-  heading, _, rest = text.strip().partition('\n')
+  heading, _, rest = render(template, context).partition('\n')
   body, details = (part.strip() for part in rest.split(_DETAILS))
   title = _ESCAPED.sub(r'\1', heading.removeprefix('# '))
   for figure, image in figures.items():
@@ -126,23 +132,57 @@ def write(
   path = workdir / f'{name}.md'
   fold = f'<details>\n<summary>Details</summary>\n\n{details}\n\n</details>'
   files.write(path, f'{heading}\n\n{body}\n\n{fold}\n')
-  html = environment.get_template('page.html').render(
-    title=title,
-    body=_to_html(body, figures),
-    details=_to_html(details, figures),
+  whole = _to_html(body + f'\n\n{_DETAILS}\n\n' + details, figures)
+  # HTML in Markdown is shown as text, this too.
+  body, details = whole.split(html.escape(_DETAILS))
+  page = _environment().get_template('page.html')
+  files.write(
+    workdir / f'{name}.html',
+    page.render(title=title, body=body, details=details),
   )
-  files.write(workdir / f'{name}.html', html)
   return path
 
 
 def _to_html(markdown: str, figures: dict[str, bytes]) -> str:
-  """Markdown as HTML with its figures in it; HTML in it is shown as text."""
+  """Markdown as HTML with its figures in it; HTML in it is shown as text.
+
+  What may be wider than a phone scrolls in a box of its own, by keyboard too.
+  """
   parser = markdown_it.MarkdownIt('commonmark', {'html': False}).enable('table')
-  html = parser.render(markdown)
+  text = parser.render(markdown)
   for name, image in figures.items():
     data = base64.b64encode(image).decode()
     kind = 'svg+xml' if name.endswith('.svg') else 'png'
-    html = html.replace(
-      f'src="{name}"', f'src="data:image/{kind};base64,{data}"'
+    width, height = _size_in_pixels(image)
+    text = text.replace(
+      f'src="{name}"',
+      f'width="{width}" height="{height}" '
+      f'src="data:image/{kind};base64,{data}"',
     )
-  return html
+  text = text.replace('<th>', '<th scope="col">')
+  text = text.replace('<pre>', '<pre tabindex="0">')
+  number = itertools.count(1)
+  text = re.sub(
+    '<table>',
+    lambda _: (
+      '<div class="scroll" role="region" tabindex="0" '
+      f'aria-label="Table {next(number)}">\n<table>'
+    ),
+    text,
+  )
+  return text.replace('</table>', '</table>\n</div>')
+
+
+def _size_in_pixels(image: bytes) -> tuple[int, int]:
+  """Width and height of a PNG or SVG file, as a page lays it out."""
+  if image.startswith(b'\x89PNG'):
+    width, height = struct.unpack('>II', image[16:24])
+    return width, height
+  # Matplotlib writes points, 72 an inch; a page has 96 px an inch.
+  edges = [
+    re.search(rb'<svg[^>]*? %s="([\d.]+)pt"' % name, image)
+    for name in (b'width', b'height')
+  ]
+  assert all(edges)
+  width, height = (round(float(e[1]) * 96 / 72) for e in edges if e)
+  return width, height

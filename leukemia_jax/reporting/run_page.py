@@ -1,50 +1,24 @@
-"""The page of a training run or an evaluation, from its result."""
+"""The page of a training run or an evaluation, from what lies in its folder."""
 
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from leukemia_jax import files, models
-from leukemia_jax.data.splits import PARTS
 from leukemia_jax.evaluation import predictions
 from leukemia_jax.evaluation.eval_step import ClassPredictions
+from leukemia_jax.evaluation.predictions import Row
 from leukemia_jax.evaluation.scored import Scored, Subject
-from leukemia_jax.metrics import objects, segmentation
-from leukemia_jax.metrics.segmentation import MaskScores
-from leukemia_jax.reporting import figures, pages
+from leukemia_jax.metrics import bootstrap
+from leukemia_jax.reporting import charts, class_page, figures, mask_page, pages
 from leukemia_jax.workdir import METRICS
-from leukemia_jax.workdir.records import Baselines, ModelRecord, Result
+from leukemia_jax.workdir.records import ModelRecord, Result
 
-MISTAKES = 'mistakes.png'
+# Drawn right after scoring, from arrays that are not stored.
+_MISTAKES, _ERRORS, _THRESHOLDS = 'mistakes.png', 'errors.png', 'thresholds.svg'
 _SHOWN_MISTAKES = 12
-_CLASS_COLUMNS = (
-  'accuracy',
-  'balanced_accuracy',
-  'macro_f1',
-  'worst_class_recall',
-  'loss',
-  'precision',
-  'sensitivity',
-  'specificity',
-)
-_HEADINGS = {'macro_f1': 'macro F1', 'mean_dice': 'mean Dice'}
-MASK_COLUMNS = {
-  'dice': 'Dice',
-  'iou': 'IoU',
-  'accuracy': 'pixel accuracy',
-  'precision': 'precision',
-  'recall': 'recall',
-  'border_f1': 'border F1',
-  'hausdorff_95': '95 % Hausdorff, px',
-  'one_mask_empty': 'one mask empty',
-  'cell_f1': 'cell F1',
-  'cell_count_error': 'cell count error',
-  'mean_dice': 'mean Dice',
-  'mean_iou': 'mean IoU',
-}
-# Titles of the masks that a model's are compared with.
-BASELINES = {'background': 'background', 'colour_rule': 'colour rule'}
 
 
 def model_title(model: ModelRecord) -> str:
@@ -63,67 +37,7 @@ def model_title(model: ModelRecord) -> str:
   return f'{title}, reduced: {", ".join(changes)}'
 
 
-def mask_baselines(baselines: Baselines) -> dict[str, MaskScores]:
-  """The scores of the masks that a model's are compared with, by title."""
-  return {
-    title: getattr(baselines, name)
-    for name, title in BASELINES.items()
-    if getattr(baselines, name) is not None
-  }
-
-
-def _parts(result: Result) -> list[str]:
-  """The parts that were scored; the one that counts comes first."""
-  return [p for p in reversed(PARTS) if getattr(result, p) is not None]
-
-
-def class_context(result: Result) -> dict[str, Any]:
-  """The tables of a classifier's page."""
-  score_rows, class_rows = [], []
-  for part in _parts(result):
-    scores = result.class_scores(part)
-    values = [pages.number(getattr(scores, name)) for name in _CLASS_COLUMNS]
-    score_rows.append([part, str(scores.images), *values])
-    for name, own in scores.by_class.items():
-      values = [pages.number(v) for v in (own.precision, own.recall, own.f1)]
-      class_rows.append([part, pages.literal(name), str(own.images), *values])
-  return {
-    'score_header': [
-      'part',
-      'images',
-      *(_HEADINGS.get(n, n.replace('_', ' ')) for n in _CLASS_COLUMNS),
-    ],
-    'score_rows': score_rows,
-    'class_header': ['part', 'class', 'images', 'precision', 'recall', 'F1'],
-    'class_rows': class_rows,
-  }
-
-
-def fold_context(result: Result) -> dict[str, Any]:
-  """The table of a cross-validation's page."""
-  record = result.cross_validation
-  assert record is not None
-  names = list(record.scores)
-  rows = [
-    [f'fold {i}', *(pages.number(record.scores[name][i]) for name in names)]
-    for i in range(record.folds)
-  ]
-  rows.append(['mean', *(pages.number(record.mean[n]) for n in names)])
-  spread = record.standard_deviation
-  rows.append(['SD', *(pages.number(spread[n]) for n in names)])
-  rows.append(['**all**', *(_with_interval(result, n) for n in names)])
-  titles = [_HEADINGS.get(n, n.replace('_', ' ')) for n in names]
-  return {'fold_header': ['', *titles], 'fold_rows': rows}
-
-
-def _with_interval(result: Result, name: str) -> str:
-  """A score of the test part, with its interval where it has one."""
-  value = f'**{pages.number(getattr(result.test, name))}**'
-  ends = result.intervals and result.intervals.ends.get(f'test.{name}')
-  return f'{value} ({" to ".join(map(pages.number, ends))})' if ends else value
-
-
-def draw_mistakes(subject: Subject, scored: Scored) -> bytes | None:
+def class_sheets(subject: Subject, scored: Scored) -> dict[str, bytes]:
   """The test images that were predicted incorrectly with most confidence.
 
   Args:
@@ -131,7 +45,8 @@ def draw_mistakes(subject: Subject, scored: Scored) -> bytes | None:
     scored: its predictions.
 
   Returns:
-    A PNG file's bytes; None if all are correct.
+    PNG files' bytes by name; none if all are correct, or images may not be
+    shown.
   """
   predicted = scored.predictions['test']
   assert isinstance(predicted, ClassPredictions)
@@ -141,10 +56,10 @@ def draw_mistakes(subject: Subject, scored: Scored) -> bytes | None:
   incorrect = np.flatnonzero(predicted.labels != truth)
   ordered = incorrect[np.argsort(-confidence[incorrect], kind='stable')]
   chosen = ordered[:_SHOWN_MISTAKES]
-  if not len(chosen):
-    return None
+  if not len(chosen) or not subject.scoring.shows_images:
+    return {}
   names = subject.class_names
-  return figures.captioned(
+  sheet = figures.captioned(
     np.asarray(subject.dataset.images[indices[chosen]]),
     [
       f'{names[truth[i]]}\npredicted {names[predicted.labels[i]]}, '
@@ -153,69 +68,55 @@ def draw_mistakes(subject: Subject, scored: Scored) -> bytes | None:
     ],
     f'Most confident of {len(incorrect)} incorrect test images',
   )
+  return {_MISTAKES: sheet}
 
 
-def _mask_row(title: list[str], scores: MaskScores) -> list[str]:
-  values = [pages.number(getattr(scores, name)) for name in MASK_COLUMNS]
-  return [*title, str(scores.images), *values]
+def mask_sheets(subject: Subject, scored: Scored) -> dict[str, bytes]:
+  """Scores by threshold, and the best, middle and worst images.
 
+  Args:
+    subject: what was scored.
+    scored: its predictions.
 
-def mask_context(result: Result) -> dict[str, Any]:
-  """The tables of a segmenter's page."""
-  columns = ['images', *MASK_COLUMNS.values()]
-  test = result.mask_scores('test')
-  by_title = {'model': test} | mask_baselines(result.baselines)
-  score_rows = [_mask_row(['test'], test)]
-  score_rows += [
-    _mask_row([f'test: {title}'], scores)
-    for title, scores in by_title.items()
-    if title != 'model'
-  ]
-  score_rows += [
-    _mask_row([part], result.mask_scores(part))
-    for part in _parts(result)
-    if part != 'test'
-  ]
-  return {
-    'score_header': ['part', *columns],
-    'score_rows': score_rows,
-    'class_header': ['class', 'masks by', *columns],
-    'class_rows': [
-      _mask_row([pages.literal(name), title], (scores.by_class or {})[name])
-      for name in test.by_class or {}
-      for title, scores in by_title.items()
-    ],
-    'border_tolerance': segmentation.BORDER_TOLERANCE,
-    'cell_iou': objects.CELL_IOU,
-  }
-
-
-def class_figures(result: Result, scored: Scored | None) -> dict[str, bytes]:
-  """The figures of a classifier's page."""
-  del scored  # The result holds all that they show.
-  image = figures.confusion(
-    result.class_scores('test').confusion_matrix,
-    result.data.classes,
-    'Test part',
-  )
-  return {'confusion.png': image}
-
-
-def mask_figures(result: Result, scored: Scored | None) -> dict[str, bytes]:
-  """The figures of a segmenter's page; nothing without its arrays."""
-  if scored is None or scored.masks is None:
-    return {}
+  Returns:
+    Files' bytes by name.
+  """
   masks = scored.masks
-  drawn = {
-    'errors.png': figures.error_sheet(
+  assert masks is not None
+  drawn = {}
+  if subject.scoring.shows_images:
+    drawn[_ERRORS] = figures.error_sheet(
       masks.images, masks.truth, masks.predicted, masks.dice
     )
-  }
   if masks.threshold_scores is not None:
-    drawn['thresholds.png'] = figures.threshold_curve(
-      segmentation.THRESHOLDS, masks.threshold_scores, result.threshold or 0.0
+    drawn[_THRESHOLDS] = mask_page.threshold_chart(
+      masks.threshold_scores, scored.threshold or 0.0
     )
   return drawn
+
+
+def next_command(result: Result, workdir: pathlib.Path) -> tuple[str, str]:
+  """What a reader would do next: why, and the command."""
+  name = workdir if not workdir.is_absolute() else workdir.name
+  source = ''
+  if result.data.source != 'synthetic':
+    source = ' --config.data.source=FOLDER_OR_ZIP'
+  if result.recalibration:
+    return (
+      'Use this temperature for other images of that laboratory:',
+      'python main.py --mode=evaluate --checkpoint=RUN '
+      f'--calibration={name} --workdir=runs/calibrated{source}',
+    )
+  if result.checkpoint:
+    return (
+      'See whether another run differs from this one on the same images:',
+      f'python main.py --mode=compare --runs={name},OTHER '
+      '--workdir=runs/compared',
+    )
+  return (
+    'Ask how much of this score the images give away without a cell:',
+    f'python main.py --mode=audit --workdir=runs/audit{source}',
+  )
 
 
 def write(
@@ -223,34 +124,46 @@ def write(
   result: Result,
   *,
   template: str,
-  context: dict[str, Any],
-  drawn: dict[str, bytes],
+  context: Callable[[Result, Sequence[Row]], dict[str, Any]],
+  drawn: Callable[[Result, Sequence[Row]], dict[str, bytes]],
 ) -> pathlib.Path:
-  """Writes report.md, report.html and the figures of a run.
+  """Writes report.md, report.html, model_card.md and the charts of a run.
 
   Args:
-    workdir: of the run; figures that are drawn already are taken from there.
+    workdir: of the run, with predictions.csv and the sheets that were drawn
+      right after scoring.
     result: of the run.
     template: name of the page's template.
-    context: its tables.
-    drawn: its figures by file name.
+    context: maps the result and its predictions to the page's tables.
+    drawn: likewise to its charts, by file name.
 
   Returns:
     The path of report.md.
   """
+  _, rows = predictions.read(workdir / predictions.NAME)
+  charted = drawn(result, rows)
   history = files.read_json_lines(workdir / METRICS)
   if history:
-    drawn['curves.png'] = figures.curves(history, result.best_epoch or 0)
-  for name in ('errors.png', 'thresholds.png', MISTAKES):
-    if name not in drawn and (workdir / name).exists():
-      drawn[name] = (workdir / name).read_bytes()
-  context |= {
+    charted['curves.svg'] = charts.curves(history, result.best_epoch or 0)
+  for name in (_MISTAKES, _ERRORS, _THRESHOLDS):
+    if (workdir / name).exists():
+      charted[name] = (workdir / name).read_bytes()
+  why, command = next_command(result, workdir)
+  groups = result.intervals.groups if result.intervals else 0
+  values = context(result, rows) | {
     'result': result,
     'model_title': model_title(result.model),
-    'has_curves': 'curves.png' in drawn,
-    'has_thresholds': 'thresholds.png' in drawn,
-    'has_mistakes': MISTAKES in drawn,
-    'has_confusion': 'confusion.png' in drawn,
+    'part_rows': class_page.parts_table(result, rows),
+    'coverage': bootstrap.coverage(groups),
+    'has_intervals': bool(result.intervals and result.intervals.ends),
+    'drawn': set(charted),
     'predictions': predictions.NAME,
+    'next_why': why,
+    'next_command': command,
   }
-  return pages.write(workdir, template, context, drawn)
+  if result.cross_validation:
+    values |= class_page.fold_context(result)
+  if result.checkpoint is None:
+    card = pages.render('model_card.md', values)
+    files.write(workdir / 'model_card.md', card)
+  return pages.write(workdir, template, values, charted)

@@ -9,12 +9,8 @@ import numpy as np
 from leukemia_jax import files, models
 from leukemia_jax.errors import InputError
 from leukemia_jax.metrics import objects, segmentation
-from leukemia_jax.reporting import figures, pages
-from leukemia_jax.reporting.run_page import (
-  MASK_COLUMNS,
-  mask_baselines,
-  model_title,
-)
+from leukemia_jax.reporting import charts, mask_page, pages
+from leukemia_jax.reporting.run_page import model_title
 from leukemia_jax.study import published, rows, summary
 from leukemia_jax.study.grid import AXES
 from leukemia_jax.study.rows import RowRecord
@@ -115,11 +111,11 @@ def _picture(
   records: list[RowRecord], lines: list[Line], printed: Figures
 ) -> bytes:
   """All rows by rate, beside the published ones."""
-  panels: dict[str, figures.Panel] = {}
+  panels: dict[str, charts.Panel] = {}
   for record, line in zip(records, lines, strict=True):
     title = f'{line["model"]}, loading option {line["loading_option"]}'
     baseline = 100 - 100 * record.colour_3_nearest_neighbours
-    panel = panels.setdefault(title, figures.Panel(title, {}, baseline))
+    panel = panels.setdefault(title, charts.Panel(title, {}, baseline))
     figure = printed.get(_key(line), {})
     point = [
       [line['learning_rate']],
@@ -130,7 +126,7 @@ def _picture(
     name = f'dropout {line["dropout"]:g}'
     before = panel.series.get(name, np.zeros((4, 0)))
     panel.series[name] = np.concatenate([before, point], 1)
-  return figures.error_by_rate(list(panels.values()))
+  return charts.error_by_rate(list(panels.values()))
 
 
 def _interval(share: float | None, count: int) -> str:
@@ -318,7 +314,7 @@ def _segmentation_table(results: list[Result]) -> str:
     if reading:
       name += f', {reading.rule}{", cleaned" if reading.cleaned else ""}'
     by_title = {model_title(finished.model): finished.mask_scores('test')}
-    by_title |= mask_baselines(finished.baselines)
+    by_title |= mask_page.baselines(finished.baselines)
     for title, scores in by_title.items():
       by_class = scores.by_class or {}
       worst = min(by_class, key=lambda name: by_class[name].dice)
@@ -337,7 +333,7 @@ def _segmentation_table(results: list[Result]) -> str:
     'data and masks',
     'masks by',
     'test images',
-    *(MASK_COLUMNS[column] for column in _JOINED),
+    *(mask_page.COLUMNS[column] for column in _JOINED),
     'worst class Dice',
     'soft Dice',
     'soft IoU',
@@ -437,6 +433,6 @@ def write(
     'cell_iou': objects.CELL_IOU,
   }
   files.write(workdir / 'results.csv', summary.to_csv(lines))
-  drawn = {'rates.png': _picture(records, lines, printed)}
+  drawn = {'rates.svg': _picture(records, lines, printed)}
   path = pages.write(workdir, 'study.md', context, drawn)
   return path, context['winner']

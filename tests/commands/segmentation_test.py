@@ -5,32 +5,10 @@ import pathlib
 
 import numpy as np
 import pytest
-from command import check_kills, refused, result, run
+from command import SMALL_UNET, check_kills, refused, result, run
 from PIL import Image
 
 from leukemia_jax.data import synthetic, synthetic_cells
-
-SMALL = [
-  '--config=configs/unet.py',
-  '--config.synthetic.scale=0.03',
-  '--config.data.image_size=48',
-  '--config.model.width=0.125',
-  '--config.model.depth=2',
-  '--config.train.learning_rate=0.01',
-  '--config.train.mask_loss=bce+dice',
-  '--config.train.batch_size=4',
-  '--config.train.epochs=12',
-]
-
-
-@pytest.fixture(scope='session')
-def trained(once, cache) -> pathlib.Path:
-  def train(folder: pathlib.Path) -> None:
-    done = run(f'--workdir={folder}', *SMALL, cache)
-    assert done.returncode == 0, done.stderr
-    assert 'test Dice' in done.stdout and 'Dice 0.' in done.stderr
-
-  return once('segmenter', train)
 
 
 def save_pairs(folder: pathlib.Path, count: int = 4) -> pathlib.Path:
@@ -53,8 +31,8 @@ def drawn(tmp_path_factory) -> pathlib.Path:
   return save_pairs(tmp_path_factory.mktemp('drawn') / 'set')
 
 
-def test_a_run_learns_and_shows_it(trained):
-  got = result(trained)
+def test_a_run_learns_and_shows_it(segmenter):
+  got = result(segmenter)
   test = got['test']
   assert got['task'] == 'segmentation'
   assert test['dice'] > got['baselines']['background']['dice'] == 0
@@ -64,34 +42,34 @@ def test_a_run_learns_and_shows_it(trained):
   assert set(test['by_class']) == set(synthetic.CLASSES)
   assert sum(c['images'] for c in test['by_class'].values()) == test['images']
   assert got['baselines']['colour_rule']['dice'] > 0.5
-  report = (trained / 'report.md').read_text()
-  for name in ('curves.png', 'thresholds.png', 'errors.png'):
-    assert f']({name})' in report and (trained / name).exists()
+  report = (segmenter / 'report.md').read_text()
+  for name in ('curves.svg', 'thresholds.svg', 'errors.png'):
+    assert f']({name})' in report and (segmenter / name).exists()
   assert 'colour rule' in report and 'Hausdorff' in report
 
 
 @pytest.mark.full
-def test_another_run_gives_the_same_result(trained, cache, tmp_path):
-  done = run(f'--workdir={tmp_path}/w', *SMALL, cache)
+def test_another_run_gives_the_same_result(segmenter, cache, tmp_path):
+  done = run(f'--workdir={tmp_path}/w', *SMALL_UNET, cache)
   assert done.returncode == 0, done.stderr
-  one, two = result(trained), result(tmp_path / 'w')
+  one, two = result(segmenter), result(tmp_path / 'w')
   del one['cost'], two['cost']
   assert one == two
 
 
-def test_its_own_set_is_scored_alike(trained, cache, tmp_path):
+def test_its_own_set_is_scored_alike(segmenter, cache, tmp_path):
   where = [f'--workdir={tmp_path}/e', '--mode=evaluate']
-  done = run(*where, f'--checkpoint={trained}', cache)
+  done = run(*where, f'--checkpoint={segmenter}', cache)
   assert done.returncode == 0, done.stderr
-  one, two = result(trained), result(tmp_path / 'e')
+  one, two = result(segmenter), result(tmp_path / 'e')
   assert one['threshold'] == two['threshold']
   for part in ('train', 'validation', 'test'):
     assert one[part] == two[part]
 
 
 @pytest.mark.full
-def test_masks_drawn_by_hand_are_scored(trained, cache, drawn, tmp_path):
-  flags = ['--mode=evaluate', f'--checkpoint={trained}', cache]
+def test_masks_drawn_by_hand_are_scored(segmenter, cache, drawn, tmp_path):
+  flags = ['--mode=evaluate', f'--checkpoint={segmenter}', cache]
   flags += [f'--config.data.source={drawn}']
   error = refused(run(*flags, f'--workdir={tmp_path}/a'))
   assert 'all 4 masks are empty' in error and 'grey>0' in error
@@ -100,18 +78,18 @@ def test_masks_drawn_by_hand_are_scored(trained, cache, drawn, tmp_path):
   assert done.returncode == 0, done.stderr
   got = result(tmp_path / 'b')
   assert got['test']['images'] == 4 and 'train' not in got
-  assert got['threshold'] == result(trained)['threshold']
+  assert got['threshold'] == result(segmenter)['threshold']
   assert list(got['test']['by_class']) == ['unlabelled']
   assert got['data']['masks']['rule'] == 'grey>0' and got['data']['scale'] == 1
   # The rule is the training run's: four images are no set to fit one to.
-  assert got['baselines']['rule'] == result(trained)['baselines']['rule']
+  assert got['baselines']['rule'] == result(segmenter)['baselines']['rule']
   done = run(*flags, f'--workdir={tmp_path}/c', '--config.data.scale=0.5')
   assert done.returncode == 0, done.stderr
   assert result(tmp_path / 'c')['test'] != got['test']
 
 
 @pytest.mark.full
-def test_controls_without_cells_are_scored(trained, cache, tmp_path):
+def test_controls_without_cells_are_scored(segmenter, cache, tmp_path):
   source = save_pairs(tmp_path / 'set')
   for tree in ('images', 'masks'):
     for i, name in enumerate(('cells', 'cells', 'controls', 'controls')):
@@ -122,7 +100,7 @@ def test_controls_without_cells_are_scored(trained, cache, tmp_path):
     Image.fromarray(np.zeros((96, 96), np.uint8)).save(file)
   flags = [cache, f'--config.data.source={source}']
   flags += ['--config.data.mask_rule=grey>0']
-  evaluate = ['--mode=evaluate', f'--checkpoint={trained}']
+  evaluate = ['--mode=evaluate', f'--checkpoint={segmenter}']
   done = run(*flags, *evaluate, f'--workdir={tmp_path}/e')
   assert done.returncode == 0, done.stderr
   assert 'masks of controls look broken' in done.stdout
@@ -132,7 +110,7 @@ def test_controls_without_cells_are_scored(trained, cache, tmp_path):
   assert background['dice'] == 1 and 'hausdorff_95' not in background
   assert 'look broken' in (tmp_path / 'e/report.md').read_text()
   # There is nothing to learn from such a class.
-  error = refused(run(*SMALL, *flags, f'--workdir={tmp_path}/w'))
+  error = refused(run(*SMALL_UNET, *flags, f'--workdir={tmp_path}/w'))
   assert 'all 2 masks of controls are empty' in error
 
 
@@ -142,7 +120,7 @@ def test_balanced_first_with_one_empty_mask_dropped(cache, tmp_path):
   for i in range(6):
     background = np.zeros((96, 96), np.uint8)
     Image.fromarray(background).save(source / f'masks/{i}.png')
-  flags = [*SMALL, cache, f'--config.data.source={source}']
+  flags = [*SMALL_UNET, cache, f'--config.data.source={source}']
   flags += ['--config.data.mask_rule=grey>0', '--config.train.epochs=1']
   flags += ['--config.data.protocol=balance_then_split']
   flags += ['--config.data.drop_empty_masks=True']
@@ -164,11 +142,11 @@ def test_balanced_first_with_one_empty_mask_dropped(cache, tmp_path):
 
 @pytest.mark.full
 def test_a_kill_changes_nothing(tmp_path, cache):
-  check_kills(tmp_path, 2, *SMALL, cache)
+  check_kills(tmp_path, 2, *SMALL_UNET, cache)
 
 
 def test_prepare_counts_what_masks_cover(cache, tmp_path):
-  done = run(f'--workdir={tmp_path}/p', '--mode=prepare', *SMALL, cache)
+  done = run(f'--workdir={tmp_path}/p', '--mode=prepare', *SMALL_UNET, cache)
   assert done.returncode == 0, done.stderr
   assert '| class | masks | mean share of cells | empty |' in done.stdout
   assert (tmp_path / 'p/masks.png').exists()
@@ -180,7 +158,7 @@ def refusal(source, tmp_path, *flags) -> str:
   return refused(
     run(
       f'--workdir={tmp_path}/w',
-      *SMALL,
+      *SMALL_UNET,
       f'--config.data.source={source}',
       rule,
       *where,
@@ -197,7 +175,7 @@ def test_missing_and_extra_masks(tmp_path):
   done = run(
     f'--workdir={tmp_path}/p',
     '--mode=prepare',
-    *SMALL,
+    *SMALL_UNET,
     f'--config.data.source={source}',
     f'--config.data.cache_dir={tmp_path}/c',
     '--config.data.mask_rule=grey>0',

@@ -9,19 +9,12 @@ import ml_collections
 import numpy as np
 import pytest
 from conftest import ROOT
-from PIL import Image
-from small_study import small_config
 
 from leukemia_jax import files
 from leukemia_jax.commands import study
 from leukemia_jax.errors import InputError
 from leukemia_jax.reporting import study_page
 from leukemia_jax.study import published
-
-
-@pytest.fixture(scope='session')
-def config(once) -> ml_collections.ConfigDict:
-  return small_config(once('study cache', pathlib.Path.mkdir))
 
 
 @pytest.mark.parametrize(
@@ -41,30 +34,22 @@ def config(once) -> ml_collections.ConfigDict:
     ('study.segmentation', ('missing',), 'no workdir of a finished run'),
   ],
 )
-def test_a_study_that_cannot_be_is_refused(config, tmp_path, key, value, words):
-  config = ml_collections.ConfigDict(config.to_dict())
+def test_a_study_that_cannot_be_is_refused(
+  study_config, tmp_path, key, value, words
+):
+  config = ml_collections.ConfigDict(study_config.to_dict())
   config.update_from_flattened_dict({key: value})
   with pytest.raises(InputError, match=words):
     study.run(config, tmp_path / 'w')
   assert not (tmp_path / 'w/config.json').exists()
 
 
-@pytest.fixture(scope='session')
-def finished(config, once) -> pathlib.Path:
-  """A study of two rows of each table, twice each; not to be changed."""
-  config = ml_collections.ConfigDict(config.to_dict())
-  config.study.learning_rates, config.study.dropout_rates = (0.01,), (0.2, 0.0)
-  config.study.repeats, config.train.epochs = 2, 3
-  config.study.calibration_images = 0
-  return once('small study', lambda folder: study.run(config, folder))
-
-
 @pytest.mark.full
 def test_finished_rows_are_left_and_damaged_ones_named(
-  finished, config, tmp_path
+  finished_study, study_config, tmp_path
 ):
-  finished = shutil.copytree(finished, tmp_path / 'w')
-  config = ml_collections.ConfigDict(config.to_dict())
+  finished = shutil.copytree(finished_study, tmp_path / 'w')
+  config = ml_collections.ConfigDict(study_config.to_dict())
   config.study.learning_rates, config.study.dropout_rates = (0.01,), (0.2, 0.0)
   config.study.repeats, config.train.epochs = 2, 3
   config.study.calibration_images = 0
@@ -114,16 +99,16 @@ def test_finished_rows_are_left_and_damaged_ones_named(
 
 
 @pytest.mark.full
-def test_tables_hold_what_the_rows_do(finished):
+def test_tables_hold_what_the_rows_do(finished_study):
   lines = list(
-    csv.DictReader(io.StringIO((finished / 'results.csv').read_text()))
+    csv.DictReader(io.StringIO((finished_study / 'results.csv').read_text()))
   )
   assert len(lines) == 8
   published = (ROOT / 'leukemia_jax/study/published.csv').read_text()
   columns = published.splitlines()[0].split(',')
   assert list(lines[0])[: len(columns)] == columns
   for line in lines:
-    row = files.read_json(finished / f'rows/{int(line["row"]):03d}.json')
+    row = files.read_json(finished_study / f'rows/{int(line["row"]):03d}.json')
     tests = [r['test'] for r in row['repeats']]
     accuracies = [100 * t['accuracy'] for t in tests]
     assert float(line['test_accuracy']) == pytest.approx(
@@ -139,7 +124,7 @@ def test_tables_hold_what_the_rows_do(finished):
     for repeat in row['repeats']:
       correct = np.equal(repeat['predicted'], row['test']['labels'])
       assert correct.mean() == pytest.approx(repeat['test']['accuracy'])
-  text = (finished / 'report.md').read_text()
+  text = (finished_study / 'report.md').read_text()
   for words in (
     '## InceptionResNetV2, loading option 1',
     '## NASNetLarge, loading option 2',
@@ -150,22 +135,23 @@ def test_tables_hold_what_the_rows_do(finished):
     'not a medical device',
   ):
     assert words in text, words
-  page = (finished / 'report.html').read_text()
+  page = (finished_study / 'report.html').read_text()
   # Every table of one is in the other.
   assert page.count('<table>') == text.count('\n| --- |')
   assert '<td><strong>' in page and 'http' not in page
   # Figures of the published set say nothing about these smears.
   assert '(96.67, ' not in text and 'In brackets' not in text
   # The picture is in the one, and beside the other.
-  assert 'alt="Incorrect test images' in page and '](rates.png)' in text
-  assert 'src="data:image/png' in page
-  with Image.open(finished / 'rates.png') as image:
-    assert image.format == 'PNG'
+  assert 'alt="Incorrect test images' in page and '](rates.svg)' in text
+  assert 'src="data:image/svg+xml' in page
+  assert (finished_study / 'rates.svg').read_text().startswith('<?xml')
+  # The winner is what the page says first.
+  assert text.splitlines()[2].startswith('**Best by validation: ')
 
 
 @pytest.mark.full
-def test_segmentation_runs_are_joined(finished, tmp_path):
-  workdir = shutil.copytree(finished, tmp_path / 'w')
+def test_segmentation_runs_are_joined(finished_study, tmp_path):
+  workdir = shutil.copytree(finished_study, tmp_path / 'w')
   runs = []
   for name in ('unet_real', 'unet_real_cleaned'):
     runs.append(tmp_path / name)
@@ -203,8 +189,8 @@ def lost(workdir: pathlib.Path) -> int:
 
 
 @pytest.mark.full
-def test_a_report_of_what_is_not_known_or_went_wrong(finished, tmp_path):
-  workdir = shutil.copytree(finished, tmp_path / 'w')
+def test_a_report_of_what_is_not_known_or_went_wrong(finished_study, tmp_path):
+  workdir = shutil.copytree(finished_study, tmp_path / 'w')
   for path in (workdir / 'rows').iterdir():
     row = files.read_json(path)
     row['backbone'] |= {'flops_per_image': None, 'images_per_second': None}
@@ -226,9 +212,9 @@ def test_a_report_of_what_is_not_known_or_went_wrong(finished, tmp_path):
 
 @pytest.mark.full
 def test_published_figures_stand_beside_rows_of_the_published_set(
-  finished, tmp_path
+  finished_study, tmp_path
 ):
-  workdir = shutil.copytree(finished, tmp_path / 'w')
+  workdir = shutil.copytree(finished_study, tmp_path / 'w')
   for path in (workdir / 'rows').iterdir():
     row = files.read_json(path)
     row['data'] |= {'source': 'leukemia.zip', 'originals': published.IMAGES}

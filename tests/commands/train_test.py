@@ -44,22 +44,34 @@ def test_result_says_everything(trained):
   assert list((trained / 'tensorboard').iterdir())
 
 
+def read_predictions(workdir):
+  with (workdir / 'predictions.csv').open(newline='') as stream:
+    return list(csv.DictReader(stream))
+
+
 def test_report_shows_it(trained):
   text = (trained / 'report.md').read_text()
   got = result(trained)
-  assert f'{got["test"]["accuracy"]:.4f}' in text
+  assert f'{100 * got["test"]["accuracy"]:.1f}' in text
   assert 'not a medical device' in text
   page = (trained / 'report.html').read_text()
   assert 'InceptionResNetV2, reduced: width 0.05' in page
-  for image in ('curves.png', 'confusion.png'):
+  for image in ('curves.svg', 'confusion.svg', 'roc.svg', 'reliability.svg'):
     assert image in text and image not in page
-    assert (trained / image).read_bytes()[:4] == b'\x89PNG'
+    assert b'<svg' in (trained / image).read_bytes()
+  card = (trained / 'model_card.md').read_text()
+  assert got['parameters_sha256'] in card and 'not reported' in card
+  # Pages know patients by numbers alone.
+  patients = {row['patient'] for row in read_predictions(trained)}
+  assert 'P01' in text and not any(f' {p} ' in text for p in patients)
+  before = text
+  assert run('--mode=report', f'--workdir={trained}').returncode == 0
+  assert (trained / 'report.md').read_text() == before
 
 
 def test_predictions_name_each_image(trained):
   got = result(trained)
-  with (trained / 'predictions.csv').open(newline='') as stream:
-    rows = list(csv.DictReader(stream))
+  rows = read_predictions(trained)
   names = got['data']['classes']
   shares = [f'p_{name}' for name in names]
   assert list(rows[0]) == [

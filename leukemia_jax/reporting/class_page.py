@@ -1,0 +1,390 @@
+"""What a classifier's page says: verdict, tables and charts."""
+
+import collections
+from collections.abc import Sequence
+from typing import Any
+
+from leukemia_jax.audit import properties
+from leukemia_jax.data.names import natural_key
+from leukemia_jax.data.splits import PARTS
+from leukemia_jax.evaluation import predictions
+from leukemia_jax.evaluation.predictions import Row
+from leukemia_jax.metrics import calibration, ranking
+from leukemia_jax.reporting import charts, pages
+from leukemia_jax.workdir.records import Result, Shortcut
+
+HEADINGS = {
+  'macro_f1': 'macro F1',
+  'mean_dice': 'mean Dice',
+  'loss': 'loss, nats',
+}
+_COLUMNS = (
+  'balanced_accuracy',
+  'accuracy',
+  'macro_f1',
+  'worst_class_recall',
+  'precision',
+  'sensitivity',
+  'specificity',
+  'loss',
+)
+_SHOWN_MISTAKES = 12
+_SHOWN_PATIENTS = 20
+_CONFIDENT = round(100 * calibration.CONFIDENT)
+
+
+def interval(result: Result, name: str, digits: int = 1) -> str:
+  """The interval of a share as percents; '' if it has none."""
+  ends = result.intervals and result.intervals.ends.get(name)
+  if not ends:
+    return ''
+  return ' to '.join(pages.percent(end, digits) for end in ends)
+
+
+def with_interval(result: Result, value: float | None, name: str) -> str:
+  """A share as a percentage, with its interval where it has one."""
+  ends = interval(result, name)
+  return pages.percent(value) + (f' ({ends})' if ends else '')
+
+
+def heading(name: str) -> str:
+  """A score's name as a person writes it."""
+  return HEADINGS.get(name, name.replace('_', ' '))
+
+
+def tested_on(result: Result) -> str:
+  """On how much a score stands: images, and groups where they are known."""
+  words = f'On {result.test.images} test images'
+  if result.intervals and result.intervals.group != 'image':
+    count, group = result.intervals.groups, result.intervals.group
+    words += f' of {count} {group}{"s" if count != 1 else ""}'
+  return words.replace('run of', 'runs of').replace('filess', 'files')
+
+
+def verdict(result: Result) -> list[str]:
+  """Three sentences: the score, what it is above, whether it knows."""
+  test = result.class_scores('test')
+  score = pages.percent(test.balanced_accuracy)
+  ends = interval(result, 'test.balanced_accuracy')
+  sentences = [
+    f'{tested_on(result)} balanced accuracy is {score} %'
+    + (f' (95 % interval {ends}).' if ends else '.')
+  ]
+  shortcut = result.baselines.shortcut
+  chance = pages.percent(1 / len(result.data.classes))
+  if shortcut:
+    sentences.append(_above(shortcut, chance))
+  elif result.baselines.colour_balanced_accuracy is not None:
+    colour = pages.percent(result.baselines.colour_balanced_accuracy)
+    sentences.append(
+      f'Six colour numbers of the whole image reach {colour} % without looking '
+      f'at a cell; chance is {chance} %.'
+    )
+  if result.calibration:
+    sentences.append(_knows(result))
+  return sentences
+
+
+def _above(shortcut: Shortcut, chance: str) -> str:
+  """The score beside the best shortcut's."""
+  points, ends = 100 * shortcut.above, shortcut.above_interval_95
+  words = f'That is {abs(points):.1f} points'
+  if ends:
+    # Of what is said to be above or below.
+    low, high = sorted(100 * end * (1 if points >= 0 else -1) for end in ends)
+    words += f' (95 % interval {low:.1f} to {high:.1f})'
+  words += ' above' if points >= 0 else ' below'
+  name = f', {_title(shortcut.name)}' if shortcut.name else ''
+  words += (
+    f' the best shortcut{name}, which sees no shape of a cell and reaches '
+    f'{pages.percent(shortcut.balanced_accuracy)} %; chance is {chance} %.'
+  )
+  if ends and ends[0] <= 0:
+    words += ' The score alone does not show that cells were looked at.'
+  return words
+
+
+def _title(name: str) -> str:
+  titles = {own.name: own.title for own in properties.OF_PIXELS}
+  return titles.get(name, 'what is outside cells, together')
+
+
+def _knows(result: Result) -> str:
+  record = result.calibration
+  assert record is not None
+  scores = record.scaled or record.raw
+  after = ' with a temperature' if record.scaled else ''
+  sentence = (
+    f'Its probabilities{after} are off by '
+    f'{pages.percent(scores.error)} points on average'
+  )
+  if scores.confident_accuracy is None:
+    return f'{sentence}, and none is {_CONFIDENT} % or more.'
+  return (
+    f'{sentence}; of the {pages.percent(scores.confident, 0)} % of images '
+    f'predicted with {_CONFIDENT} % or more, '
+    f'{pages.percent(scores.confident_accuracy)} % are correct.'
+  )
+
+
+def context(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
+  """The tables of a classifier's page.
+
+  Args:
+    result: of the run.
+    rows: of its predictions.csv.
+
+  Returns:
+    What the template shows, by name.
+  """
+  test = result.class_scores('test')
+  tested = predictions.tested(rows)
+  return {
+    'verdict': verdict(result),
+    'score_header': ['score', 'test, %', '95 % interval', *_others(result)],
+    'score_rows': _score_rows(result),
+    'baseline_rows': _baseline_rows(result),
+    'ranking_header': [
+      'class',
+      'ROC area',
+      'average precision',
+      f'sensitivity at {round(100 * ranking.SPECIFICITY)} % specificity',
+    ],
+    'ranking_rows': _ranking_rows(result),
+    'calibration_rows': _calibration_rows(result),
+    'class_header': ['class', 'images', 'recall, %', 'precision, %', 'F1, %'],
+    'class_rows': [
+      [
+        pages.literal(name),
+        str(own.images),
+        *(
+          with_interval(result, getattr(own, n), f'test.by_class.{name}.{n}')
+          for n in ('recall', 'precision', 'f1')
+        ),
+      ]
+      for name, own in test.by_class.items()
+    ],
+    'patient_rows': _patient_rows(tested, rows),
+    'mistake_rows': _mistake_rows(tested),
+    'num_mistakes': sum(
+      r['true_class'] != r['predicted_class'] for r in tested
+    ),
+  }
+
+
+def _others(result: Result) -> list[str]:
+  return [p for p in ('validation', 'train') if getattr(result, p) is not None]
+
+
+def _score_rows(result: Result) -> list[list[str]]:
+  parts = ['test', *_others(result)]
+  lines = []
+  for name in _COLUMNS:
+    values = [getattr(result.class_scores(part), name) for part in parts]
+    if values[0] is None:
+      continue
+    cells = [pages.percent(value) for value in values]
+    ends = interval(result, f'test.{name}')
+    if name == 'loss':
+      cells = [pages.number(value, 3) for value in values]
+      record = result.intervals and result.intervals.ends.get('test.loss')
+      ends = ' to '.join(pages.number(e, 3) for e in record) if record else ''
+    lines.append([heading(name), f'**{cells[0]}**', ends or '-', *cells[1:]])
+  return lines
+
+
+def _baseline_rows(result: Result) -> list[list[str]]:
+  """What is reached without a network, balanced accuracy."""
+  test, known = result.class_scores('test'), result.baselines
+  sizes = [own.images for own in test.by_class.values()]
+  lines = []
+  if known.shortcut:
+    own = known.shortcut
+    name = _title(own.name) if own.name else "each fold's own"
+    model = {'forest': 'random forest', 'neighbours': '3-NN'}.get(own.model, '')
+    title = f'best shortcut: {name}' + (f' ({model})' if model else '')
+    lines.append([title, pages.percent(own.balanced_accuracy)])
+  if known.colour_balanced_accuracy is not None:
+    colour = pages.percent(known.colour_balanced_accuracy)
+    lines.append(['colour of the image, 3-NN', colour])
+  lines.append(['chance', pages.percent(1 / len(sizes))])
+  share = pages.percent(max(sizes) / max(1, sum(sizes)))
+  lines.append(['always the largest class (accuracy)', share])
+  return lines
+
+
+def _ranking_rows(result: Result) -> list[list[str]]:
+  if result.ranking is None:
+    return []
+  named = {
+    f'by_class.{name}': (pages.literal(name), own)
+    for name, own in result.ranking.by_class.items()
+  }
+  if result.ranking.malignant:
+    named['malignant'] = ('malignant, any', result.ranking.malignant)
+  return [
+    [
+      title,
+      *(
+        with_interval(result, getattr(own, field), f'ranking.{key}.{field}')
+        for field in ('roc_auc', 'average_precision', 'sensitivity')
+      ),
+    ]
+    for key, (title, own) in named.items()
+  ]
+
+
+def _calibration_rows(result: Result) -> list[list[str]]:
+  record = result.calibration
+  if record is None:
+    return []
+  kinds = {'raw': ('as they are', record.raw)}
+  if record.scaled:
+    temperature = (
+      f'temperature {record.temperature:.2f}'
+      if record.temperature
+      else "each fold's temperature"
+    )
+    kinds['scaled'] = (temperature, record.scaled)
+  return [
+    [
+      title,
+      with_interval(result, own.error, f'calibration.{key}.error'),
+      pages.number(own.brier, 3),
+      pages.number(own.loss, 3),
+      pages.percent(own.confident),
+      with_interval(
+        result,
+        own.confident_accuracy,
+        f'calibration.{key}.confident_accuracy',
+      ),
+    ]
+    for key, (title, own) in kinds.items()
+  ]
+
+
+def patient_names(rows: Sequence[Row]) -> dict[str, str]:
+  """P01, P02, ... by the patient's real id, which stays in predictions.csv."""
+  patients = sorted(
+    {r['patient'] for r in rows if r['patient']}, key=natural_key
+  )
+  return {name: f'P{i:02}' for i, name in enumerate(patients, 1)}
+
+
+def _patient_rows(
+  tested: Sequence[Row], rows: Sequence[Row]
+) -> list[list[str]]:
+  """The test part's patients, those with the most mistakes first."""
+  names = patient_names(rows)
+  counts: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
+  classes: dict[str, set[str]] = collections.defaultdict(set)
+  for row in tested:
+    if row['patient']:
+      counts[row['patient']][0] += 1
+      is_correct = row['predicted_class'] == row['true_class']
+      counts[row['patient']][1] += is_correct
+      classes[row['patient']].add(row['true_class'])
+  worst = sorted(counts, key=lambda p: (counts[p][1] / counts[p][0], names[p]))
+  return [
+    [
+      names[patient],
+      pages.literal(', '.join(sorted(classes[patient]))),
+      str(counts[patient][0]),
+      pages.percent(counts[patient][1] / counts[patient][0]),
+    ]
+    for patient in worst[:_SHOWN_PATIENTS]
+  ]
+
+
+def _mistake_rows(tested: Sequence[Row]) -> list[list[str]]:
+  """The test images that were predicted incorrectly with most confidence."""
+  incorrect = [r for r in tested if r['true_class'] != r['predicted_class']]
+
+  def confidence(row: Row) -> float:
+    return float(row[f'p_{row["predicted_class"]}'])
+
+  incorrect.sort(key=lambda row: (-confidence(row), row['path']))
+  return [
+    [
+      pages.literal(row['path']),
+      pages.literal(row['true_class']),
+      pages.literal(row['predicted_class']),
+      pages.percent(confidence(row)),
+    ]
+    for row in incorrect[:_SHOWN_MISTAKES]
+  ]
+
+
+def drawn(result: Result, rows: Sequence[Row]) -> dict[str, bytes]:
+  """The charts of a classifier's page, by file name."""
+  whole = 'All folds' if result.cross_validation else 'Test part'
+  names = result.data.classes
+  own = predictions.outcomes(predictions.tested(rows), names)
+  said = {'as it is': own.probabilities}
+  record = result.calibration
+  if record and record.temperature:
+    said['with the temperature'] = calibration.with_temperature(
+      own.probabilities, record.temperature
+    )
+  by_class = {
+    name: charts.Scores(own.truth == i, own.probabilities[:, i])
+    for i, name in enumerate(names)
+  }
+  diagrams = {
+    title: calibration.reliability(probabilities, own.truth)
+    for title, probabilities in said.items()
+  }
+  counts = result.class_scores('test').confusion_matrix
+  return charts.ranking(by_class) | {
+    'confusion.svg': charts.confusion(counts, names, whole),
+    'reliability.svg': charts.reliability(diagrams),
+  }
+
+
+def fold_context(result: Result) -> dict[str, Any]:
+  """The table of a cross-validation's folds."""
+  record = result.cross_validation
+  assert record is not None
+  names = list(record.scores)
+  lines = [
+    [f'fold {i}', *(pages.percent(record.scores[n][i]) for n in names)]
+    for i in range(record.folds)
+  ]
+  lines.append(['mean', *(pages.percent(record.mean[n]) for n in names)])
+  spread = record.standard_deviation
+  lines.append(['SD', *(pages.percent(spread[n]) for n in names)])
+  lines.append(
+    [
+      '**all images**',
+      *(
+        with_interval(result, getattr(result.test, n), f'test.{n}')
+        for n in names
+      ),
+    ]
+  )
+  return {'fold_header': ['%', *map(heading, names)], 'fold_rows': lines}
+
+
+def parts_table(result: Result, rows: Sequence[Row]) -> list[list[str]]:
+  """Images and patients of each part, in the order of `splits.PARTS`."""
+  names, lines = patient_names(rows), []
+  for part in PARTS:
+    own = [row for row in rows if row['part'] == part]
+    if not own:
+      continue
+    patients = sorted({names[r['patient']] for r in own if r['patient']})
+    classes = collections.Counter(row['true_class'] for row in own)
+    lines.append(
+      [
+        part,
+        str(len(own)),
+        ', '.join(
+          f'{pages.literal(name)} {classes[name]}'
+          for name in result.data.classes
+          if name in classes
+        )
+        or '-',
+        f'{len(patients)}: {", ".join(patients)}' if patients else '-',
+      ]
+    )
+  return lines
