@@ -379,6 +379,11 @@ def _mismatches(config: ConfigDict, prefix: str) -> Iterator[str]:
       f'config.data.image_size={data.image_size}{scale} must be {minimum} or '
       f'more for {model.name}'
     )
+  if data.grey and config.augment.stain:
+    yield (
+      f'config.augment.stain={config.augment.stain} changes colours, and '
+      'config.data.grey=True has taken them out; give one of the two'
+    )
   if train.batch_size % train.accumulate:
     yield (
       f'config.train.batch_size={train.batch_size} must be a multiple of '

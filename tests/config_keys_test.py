@@ -41,6 +41,7 @@ def test_wrong_values_are_named(key, value, words):
   [
     (unet, 'train.accumulate', 3, 'config.train.batch_size=16 must be a mult'),
     (unet, 'train.freeze_backbone', True, 'unet has no backbone'),
+    (unet, 'evaluate.recalibrate', 8, 'it is for classifiers'),
     (default, 'model.remat', True, 'must be False for inception_resnet_v2'),
   ],
 )

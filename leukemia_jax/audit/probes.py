@@ -104,14 +104,14 @@ class ProbeScore:
 
   Attributes:
     balanced_accuracy: over all folds.
-    interval: its 95 % interval over groups.
+    interval: its 95 % interval over groups; None where a class has one group.
     p_value: how often groups with permuted classes score as well. Holm's method
       corrects it for the number of probes.
     forests: number of folds in which the random forest was the better model.
   """
 
   balanced_accuracy: float
-  interval: list[float]
+  interval: list[float] | None
   p_value: float
   forests: int
 
@@ -282,7 +282,7 @@ def _over_groups(
   groups: np.ndarray,
   num_classes: int,
   seed: int,
-) -> list[tuple[float, list[float], float]]:
+) -> list[tuple[float, list[float] | None, float]]:
   """Balanced accuracy, its interval, and how often chance would reach it.
 
   Args:
@@ -315,12 +315,17 @@ def _over_groups(
     width=classifiers * num_classes**2,
   )
   scores = score(counts.sum(0))
-  low, high = bootstrap.interval(scores, drawn['all'], grouped.strata)
+  ends = bootstrap.interval(scores, drawn['all'], grouped.strata)
   p_values = _permuted(
     np.random.default_rng(seed), grouped.strata, counts, score
   )
+  known = bool(np.isfinite(ends).all())
   return [
-    (float(scores[i]), [float(low[i]), float(high[i])], float(p_values[i]))
+    (
+      float(scores[i]),
+      ends[:, i].tolist() if known else None,
+      float(p_values[i]),
+    )
     for i in range(classifiers)
   ]
 
@@ -363,7 +368,7 @@ class DistancePoint(NamedTuple):
 
   gap: int
   balanced_accuracy: float
-  interval: list[float]
+  interval: list[float] | None
 
 
 def distance_curve(

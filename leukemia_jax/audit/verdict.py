@@ -213,9 +213,10 @@ def _shortcuts(
       continue
     listed = []
     for name in names:
-      low, high = above[name].interval
-      score = above[name].balanced_accuracy
-      listed.append(f'{titles[name]} {score:.2f} ({low:.2f} to {high:.2f})')
+      words = f'{titles[name]} {above[name].balanced_accuracy:.2f}'
+      if ends := above[name].interval:
+        words += f' ({ends[0]:.2f} to {ends[1]:.2f})'
+      listed.append(words)
     yield Finding(
       'shortcut',
       names is strong,

@@ -130,6 +130,7 @@ def _train(
     split=_split_record(inputs, catalogue),
     counts=splits.part_counts(split, catalogue),
     patients_by_part=_patient_counts(split, catalogue),
+    test_copies_in_training=_copies(split, catalogue),
     held_out_seen_by_weights=learnt,
     masks=masks,
   )
@@ -192,6 +193,16 @@ def _split_record(inputs: Inputs, catalogue: Catalogue) -> SplitRecord:
     fold=protocol.fold if by_folds else None,
     embargo=protocol.embargo if protocol.grouping == 'contiguous' else None,
   )
+
+
+def _copies(split: Split, catalogue: Catalogue) -> int:
+  """Number of test images that equal a training image."""
+  train, test = (
+    [catalogue.pixel_hashes[i] for i in np.unique(part, axis=0)[:, 0]]
+    for part in (split.train, split.test)
+  )
+  known = set(train)
+  return sum(value in known for value in test)
 
 
 def _patient_counts(

@@ -284,7 +284,8 @@ def of_masks(
     The intervals, named as those of `of_classes`.
   """
   overlap = segmentation.overlap(counted)
-  groups = over.groups
+  # Of whatever class: cells are cells.
+  groups = over.groups.of_one_stratum()
   pixels = groups.sum(np.asarray(counted, float))
   columns = {
     'images': np.ones(len(counted)),

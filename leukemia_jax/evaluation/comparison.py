@@ -126,6 +126,7 @@ def compare_masks(
   rng: np.random.Generator,
 ) -> dict[str, Difference]:
   """Compares two segmenters; see `compare_classes`."""
+  groups = groups.of_one_stratum()
   counted = [predictions.pixel_counts(rows) for rows in (first, second)]
   pixels = [groups.sum(own) for own in counted]
   dice = [groups.sum(segmentation.overlap(own)['dice']) for own in counted]

@@ -126,6 +126,7 @@ def join(
       split=dataclasses.replace(split, fold=None),
       counts=None,
       patients_by_part=None,
+      test_copies_in_training=None,
     ),
     parameters_sha256=hashlib.sha256(hashes.encode()).hexdigest(),
     test=scores,

@@ -5,7 +5,7 @@ alike (Davison and Hinkley, Bootstrap Methods, 1997, section 3.8).
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy import special, stats
@@ -33,6 +33,10 @@ class Groups(NamedTuple):
 
   of_image: np.ndarray
   strata: np.ndarray
+
+  def of_one_stratum(self) -> Self:
+    """The same groups, whose classes don't matter."""
+    return self._replace(strata=np.zeros_like(self.strata))
 
   def sum(self, values: np.ndarray) -> np.ndarray:
     """Sums over each group's images.

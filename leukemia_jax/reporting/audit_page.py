@@ -77,8 +77,8 @@ def probe_figure(probes: dict[str, ProbeScore], chance: float) -> bytes:
   figure = matplotlib.figure.Figure(figsize=(7.2, 0.42 * count + 0.8))
   axes = figure.add_axes((0.42, 0.12, 0.56, 0.86))
   for i, score in enumerate(probes.values()):
-    low, high = score.interval
-    axes.plot([low, high], [i, i], color='C0', linewidth=2)
+    if score.interval:
+      axes.plot(score.interval, [i, i], color='C0', linewidth=2)
     axes.plot(score.balanced_accuracy, i, 'o', color='C0')
   axes.axvline(chance, color='grey', linestyle=':')
   axes.text(chance, -0.75, 'chance', color='grey', ha='center', fontsize=8)
@@ -111,8 +111,9 @@ def distance_figure(points: Sequence[DistancePoint], chance: float) -> bytes:
   axes = figure.subplots()
   places = range(len(points))
   values = [point.balanced_accuracy for point in points]
-  low, high = np.array([point.interval for point in points]).T
-  axes.fill_between(places, low, high, alpha=0.2)
+  known = [point.interval for point in points if point.interval]
+  if len(known) == len(points):
+    axes.fill_between(places, *np.array(known).T, alpha=0.2)
   axes.plot(places, values, marker='.')
   axes.axhline(chance, color='grey', linestyle=':', label='chance')
   axes.set_xticks(places, [str(point.gap) for point in points])
@@ -150,7 +151,7 @@ def _probe_rows(audit: Audit) -> list[list[str]]:
     [
       TITLES[name],
       f'{score.balanced_accuracy:.3f}',
-      f'{score.interval[0]:.3f} to {score.interval[1]:.3f}',
+      ' to '.join(f'{end:.3f}' for end in score.interval or ()) or '-',
       f'{score.p_value:.3f}',
       f'{score.forests} of {audit.folds}',
     ]

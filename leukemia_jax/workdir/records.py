@@ -71,6 +71,8 @@ class DataRecord:
     split: of a training run.
     patients_by_part: of a training run, where patients are known.
     counts: images by part and class, repeated ones counted again.
+    test_copies_in_training: test images that equal a training image, turned and
+      mirrored ones too.
     held_out_seen_by_weights: held-out images that the starting weights have
       learnt from, by part.
     masks: if they were read.
@@ -89,6 +91,7 @@ class DataRecord:
   patients_by_part: dict[str, int] | None = None
   split: SplitRecord | None = None
   counts: dict[str, dict[str, int]] | None = None
+  test_copies_in_training: int | None = None
   held_out_seen_by_weights: dict[str, int] | None = None
   masks: MaskRecord | None = None
   left_out_as_trained_on: int | None = None
