@@ -12,7 +12,7 @@ import itertools
 import subprocess
 import sys
 
-from reproduce.tables import ROOT
+from reproduce.stored import ROOT
 
 PLATFORMS = ('x86_64-pc-windows-msvc', 'aarch64-apple-darwin')
 PYTHONS = ('3.11', '3.13')

@@ -22,7 +22,7 @@ from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.state import init_state
 from leukemia_jax.training.step import make_train_step
-from reproduce.tables import RESULTS
+from reproduce.stored import RESULTS
 
 _VARIANTS: dict[str, dict[str, Any]] = {
   'plain': {},

@@ -33,7 +33,7 @@ from leukemia_jax.pretrained import keras_weights
 from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.state import TrainState
 from leukemia_jax.training.step import make_train_step
-from reproduce.tables import RESULTS
+from reproduce.stored import RESULTS
 
 _SIZE = 224
 

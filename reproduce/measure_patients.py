@@ -25,7 +25,7 @@ from PIL import Image
 
 from leukemia_jax.data import synthetic, synthetic_cells
 from leukemia_jax.metrics import bootstrap, classification
-from reproduce.tables import RESULTS, ROOT
+from reproduce.stored import RESULTS, ROOT
 
 _SCALE = 0.3
 _FOLDS = 3

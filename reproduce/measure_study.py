@@ -31,7 +31,7 @@ from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.state import init_state
 from leukemia_jax.training.step import make_train_step
 from leukemia_jax.workdir.result import peak_memory_bytes
-from reproduce.tables import RESULTS, ROOT
+from reproduce.stored import RESULTS, ROOT
 
 _STEPS = 3
 _FLAGS = ('--mode=study', '--config=configs/study.py')

@@ -32,7 +32,9 @@ from leukemia_jax.data import input_pipeline, masks, synthetic, synthetic_cells
 from leukemia_jax.reporting import figures
 from reproduce import tables
 from reproduce.rows import (
+  AUDITS,
   BACKBONES,
+  COUNTER_MEASURES,
   CROSS_VALIDATION,
   RUNS,
   SEGMENTATION,
@@ -40,7 +42,7 @@ from reproduce.rows import (
   command,
   typed_command,
 )
-from reproduce.tables import RESULTS, ROOT
+from reproduce.stored import RESULTS, ROOT
 
 _PROBE_SEEDS = 3
 
@@ -59,10 +61,21 @@ def store_picture(name: str, image: Image.Image) -> None:
 
 def run(name: str, data: pathlib.Path | None, folder: pathlib.Path) -> None:
   """Trains one row of the table and stores its result."""
-  _, flags = (RUNS | CROSS_VALIDATION | SEGMENTATION | BACKBONES)[name]
+  runs = RUNS | CROSS_VALIDATION | COUNTER_MEASURES | SEGMENTATION | BACKBONES
+  _, flags = runs[name]
   execute(name, flags, data, folder)
   result = json.loads((folder / name / 'result.json').read_text())
   store(name, {'command': typed_command(name, flags)} | result)
+
+
+def audit(data: pathlib.Path | None, folder: pathlib.Path) -> None:
+  """Audits the real images, as they are and behind each counter-measure."""
+  audits = {}
+  for name, (_, flags) in AUDITS.items():
+    execute(name, flags, data, folder)
+    content = json.loads((folder / name / 'audit.json').read_text())
+    audits[name] = {'command': typed_command(name, flags)} | content
+  store('audits', audits)
 
 
 def execute(
@@ -189,12 +202,13 @@ def main() -> None:
   """Runs what is asked for, then renders."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--data', type=pathlib.Path, help='leukemia.zip')
-  every = [*RUNS, *CROSS_VALIDATION, *SEGMENTATION, 'study', 'probe', 'picture']
+  every = [*RUNS, *CROSS_VALIDATION, *COUNTER_MEASURES, *SEGMENTATION]
+  every += ['audits', 'study', 'probe', 'picture']
   parser.add_argument('--only', nargs='*', choices=every)
   parser.add_argument('--render', action='store_true', help='run nothing')
   args = parser.parse_args()
   names = [] if args.render else args.only or every
-  real = [n for n in names if 'real' in n or n in ('probe', 'study')]
+  real = [n for n in names if 'real' in n or n in ('audits', 'probe', 'study')]
   if real and not args.data:
     parser.error(f'--data=path/to/leukemia.zip is needed for {", ".join(real)}')
   data = args.data and args.data.resolve()
@@ -202,6 +216,8 @@ def main() -> None:
     for name in names:
       if name == 'probe':
         probe(data)
+      elif name == 'audits':
+        audit(data, pathlib.Path(folder))
       elif name == 'study':
         study(data, pathlib.Path(folder))
       elif name == 'picture':

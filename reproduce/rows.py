@@ -67,6 +67,44 @@ COUNTER_MEASURES: dict[str, tuple[str, tuple[str, ...]]] = {
     (*_CONTIGUOUS, _HIDE_CORNERS, _WHITE_BALANCE, _NEUTRAL, _STAIN),
   ),
 }
+_AUDIT = (
+  '--mode=audit',
+  '--config.data.source={data}',
+  '--config.data.image_size=224',
+)
+_AUDIT_BY_FOLDS = (
+  *_AUDIT,
+  '--config.data.folds=5',
+  '--config.data.block=37',
+  '--config.data.grouping=contiguous',
+  '--config.data.embargo=37',
+)
+# What simple properties tell before and after each counter-measure, and how
+# many test images of the study's own protocol have a twin in training.
+AUDITS: dict[str, tuple[str, tuple[str, ...]]] = {
+  'audit_as_it_is': ('as they are', _AUDIT_BY_FOLDS),
+  'audit_hide_corners': (
+    'corners hidden',
+    (*_AUDIT_BY_FOLDS, _HIDE_CORNERS),
+  ),
+  'audit_white_balance': (
+    'white balance',
+    (*_AUDIT_BY_FOLDS, _WHITE_BALANCE),
+  ),
+  'audit_neutral_background': (
+    'neutral background',
+    (*_AUDIT_BY_FOLDS, _NEUTRAL),
+  ),
+  'audit_grey': ('grey', (*_AUDIT_BY_FOLDS, _GREY)),
+  'audit_all_measures': (
+    'all but grey',
+    (*_AUDIT_BY_FOLDS, _HIDE_CORNERS, _WHITE_BALANCE, _NEUTRAL),
+  ),
+  'audit_study_protocol': (
+    "the study's protocol",
+    (*_AUDIT, '--config.data.protocol=balance_then_split'),
+  ),
+}
 # Their masks are a function of exact colours: flips alone keep them true.
 _REAL_UNET = (
   '--config=configs/unet.py',

@@ -6,11 +6,9 @@ people.
 """
 
 import functools
-import json
 import pathlib
 import re
 from collections.abc import Callable
-from typing import Any
 
 import pandas as pd
 
@@ -18,18 +16,18 @@ from leukemia_jax import models
 from leukemia_jax.metrics.segmentation import MaskScores
 from leukemia_jax.reporting import mask_page, pages
 from leukemia_jax.study import published, summary
-from leukemia_jax.workdir import result
 from leukemia_jax.workdir.records import Result
+from reproduce import shortcut_tables
 from reproduce.rows import (
   BACKBONES,
+  COUNTER_MEASURES,
   CROSS_VALIDATION,
   RUNS,
   SEGMENTATION,
   STUDIES,
 )
+from reproduce.stored import RESULTS, ROOT, link, read, read_run, with_interval
 
-ROOT = pathlib.Path(__file__).parents[1]
-RESULTS = ROOT / 'results'
 PAGES = (
   ROOT / 'README.md',
   ROOT / 'docs/results.md',
@@ -50,23 +48,6 @@ _MARKED_TABLE = re.compile(r'<!-- table (.+?) -->\n.*?<!-- end -->', re.DOTALL)
 _MARKED_NUMBER = re.compile(r'<!--([a-z][\w. ,]*)-->.*?<!---->', re.DOTALL)
 
 
-@functools.cache
-def read(name: str) -> dict[str, Any]:
-  """One result file."""
-  return json.loads((RESULTS / f'{name}.json').read_text())
-
-
-@functools.cache
-def read_run(name: str) -> Result:
-  """One result file of a run."""
-  return result.from_json(read(name), Result, RESULTS / f'{name}.json')
-
-
-def _link(name: str, title: str, page: pathlib.Path) -> str:
-  folder = 'results' if page.parent == ROOT else '../results'
-  return f'[{title}]({folder}/{name})'
-
-
 def _model(run: Result) -> str:
   title = models.TITLES[run.model.name]
   return f'{title}, {run.model.parameters / 1e6:.1f} M'
@@ -80,7 +61,7 @@ def classification(page: pathlib.Path) -> str:
     test = run.class_scores('test')
     cells.append(
       [
-        _link(f'{name}.json', title, page),
+        link(f'{name}.json', title, page),
         _model(run),
         pages.percent(test.accuracy),
         pages.percent(run.baselines.colour_3_nearest_neighbours),
@@ -115,11 +96,11 @@ def cross_validation(page: pathlib.Path) -> str:
     colour = run.baselines
     cells.append(
       [
-        _link(f'{name}.json', title, page),
+        link(f'{name}.json', title, page),
         _model(run),
-        _with_interval(run, 'balanced_accuracy'),
-        _with_interval(run, 'accuracy'),
-        _with_interval(run, 'macro_f1'),
+        with_interval(run, 'balanced_accuracy'),
+        with_interval(run, 'accuracy'),
+        with_interval(run, 'macro_f1'),
         pages.percent(record.standard_deviation['balanced_accuracy']),
         pages.percent(colour.colour_balanced_accuracy),
         f'{run.intervals.groups} ({run.intervals.group})',
@@ -140,12 +121,6 @@ def cross_validation(page: pathlib.Path) -> str:
   return pages.table(header, cells)
 
 
-def _with_interval(run: Result, name: str) -> str:
-  assert run.intervals is not None
-  low, high = map(pages.percent, run.intervals.ends[f'test.{name}'])
-  return f'{pages.percent(getattr(run.test, name))} ({low} to {high})'
-
-
 def overview(page: pathlib.Path) -> str:
   """Every real row with its baseline: classes, then masks."""
   cells = []
@@ -156,7 +131,7 @@ def overview(page: pathlib.Path) -> str:
     run = read_run(name)
     if run.cross_validation:
       baseline = run.baselines.colour_balanced_accuracy
-      score = _with_interval(run, 'balanced_accuracy')
+      score = with_interval(run, 'balanced_accuracy')
       row = ['balanced accuracy, %', score]
       row += [f'colour 3-NN: {pages.percent(baseline)}', str(run.test.images)]
     elif run.task == 'classification':
@@ -170,8 +145,8 @@ def overview(page: pathlib.Path) -> str:
       row = ['Dice', pages.number(masks.dice, 3)]
       row += [f'colour rule: {rule.dice:.3f}', str(masks.images)]
     minutes = f'{run.cost.seconds / 60:.1f}'
-    link = _link(f'{name}.json', title, page)
-    cells.append([link, _model(run), *row, minutes])
+    target = link(f'{name}.json', title, page)
+    cells.append([target, _model(run), *row, minutes])
   header = [
     'data',
     'model',
@@ -199,8 +174,10 @@ def segmentation(page: pathlib.Path) -> str:
   for name, (title, _) in SEGMENTATION.items():
     run = read_run(name)
     minutes = f'{run.cost.seconds / 60:.1f}'
-    link = _link(f'{name}.json', title, page)
-    cells.append([*_mask_row(link, 'U-Net', run.mask_scores('test')), minutes])
+    target = link(f'{name}.json', title, page)
+    cells.append(
+      [*_mask_row(target, 'U-Net', run.mask_scores('test')), minutes]
+    )
     cells += [
       [*_mask_row('', baseline, scores), '']
       for baseline, scores in mask_page.baselines(run.baselines).items()
@@ -252,7 +229,7 @@ def study(page: pathlib.Path) -> str:
       ]
       cells.append(
         [
-          _link(f'{name}.md', title, page),
+          link(f'{name}.md', title, page),
           line['model'],
           str(line['loading_option']),
           f'{line["learning_rate"]:g}',
@@ -274,8 +251,9 @@ def study(page: pathlib.Path) -> str:
 
 def commands(_: pathlib.Path) -> str:
   """The command of each row."""
-  names = RUNS | CROSS_VALIDATION | SEGMENTATION | BACKBONES | STUDIES
-  lines = [read(name)['command'] for name in names]
+  names = RUNS | CROSS_VALIDATION | COUNTER_MEASURES | SEGMENTATION | BACKBONES
+  lines = [read(name)['command'] for name in names | STUDIES]
+  lines += [audit['command'] for audit in read('audits').values()]
   return '```sh\n' + '\n'.join(lines) + '\n```\n'
 
 
@@ -283,6 +261,8 @@ TABLES: dict[str, Callable[[pathlib.Path], str]] = {
   'overview': overview,
   'classification': classification,
   'cross-validation': cross_validation,
+  'shortcuts': shortcut_tables.shortcuts,
+  'counter-measures': shortcut_tables.counter_measures,
   'segmentation': segmentation,
   'segmentation by class': segmentation_classes,
   'study': study,
@@ -412,6 +392,7 @@ def numbers() -> dict[str, str]:
     'stable': _study_loss('study_balance_then_split'),
     'cost': _study_cost(),
     'patients': _patients(),
+    'twins': shortcut_tables.twins(),
     'models': _models(),
     'stored': {k: f'{v / 1e9:.1f}' for k, v in memory['stored_bytes'].items()},
     'temporary': {

@@ -9,14 +9,14 @@ from leukemia_jax.evaluation import cross_validation
 from leukemia_jax.evaluation.assessment import IntervalGroups
 from leukemia_jax.metrics import bootstrap, calibration, segmentation
 from leukemia_jax.workdir import result
-from reproduce import tables
+from reproduce import stored as results
 
 NAMES = ('Benign', 'Early', 'Pre', 'Pro')
 
 
 def fold(temperature):
   """A run's result with a temperature."""
-  stored = tables.read('synthetic') | {
+  stored = results.read('synthetic') | {
     'calibration': {
       'raw': {'error': 0.1, 'brier': 0.2, 'loss': 0.3, 'confident': 0.4},
       'temperature': temperature,

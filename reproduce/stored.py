@@ -1,0 +1,38 @@
+"""What is stored in results/, and how pages show it."""
+
+import functools
+import json
+import pathlib
+from typing import Any
+
+from leukemia_jax.reporting import pages
+from leukemia_jax.workdir import result
+from leukemia_jax.workdir.records import Result
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / 'results'
+
+
+@functools.cache
+def read(name: str) -> dict[str, Any]:
+  """One result file."""
+  return json.loads((RESULTS / f'{name}.json').read_text())
+
+
+@functools.cache
+def read_run(name: str) -> Result:
+  """One result file of a run."""
+  return result.from_json(read(name), Result, RESULTS / f'{name}.json')
+
+
+def link(name: str, title: str, page: pathlib.Path) -> str:
+  """A link from a page to a result file."""
+  folder = 'results' if page.parent == ROOT else '../results'
+  return f'[{title}]({folder}/{name})'
+
+
+def with_interval(run: Result, name: str) -> str:
+  """A score of a run in percent, with its interval."""
+  assert run.intervals is not None
+  low, high = map(pages.percent, run.intervals.ends[f'test.{name}'])
+  return f'{pages.percent(getattr(run.test, name))} ({low} to {high})'
