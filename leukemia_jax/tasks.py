@@ -275,14 +275,14 @@ def finish_folds(
   files.write(workdir / predictions.NAME, predictions.from_rows(header, rows))
   joined = cross_validation.join(runs, *scored)
   result.write(workdir, joined)
-  path = write_report(task, workdir, joined)
+  path = write_report(task, workdir, joined, shows_images=False)
   record = joined.cross_validation
   assert record is not None
   print(f'{record.folds} folds: {task.page.headline(joined)}; see {path}')
 
 
 def write_report(
-  task: Task, workdir: pathlib.Path, finished: Result
+  task: Task, workdir: pathlib.Path, finished: Result, shows_images: bool
 ) -> pathlib.Path:
   """Writes the pages of a run from what lies in its folder.
 
@@ -290,6 +290,7 @@ def write_report(
     task: of the model.
     workdir: of the run.
     finished: its result.
+    shows_images: see `build.shows_images`.
 
   Returns:
     The path of report.md.
@@ -301,6 +302,7 @@ def write_report(
     template=page.template,
     context=page.context,
     drawn=page.drawn,
+    shows_images=shows_images,
   )
 
 
@@ -313,8 +315,10 @@ def finish(
 ) -> None:
   """Writes a run's results, and prints the score that counts."""
   files.write(workdir / predictions.NAME, predictions.to_csv(subject, scored))
+  for name in run_page.SHEETS:
+    (workdir / name).unlink(missing_ok=True)
   for name, sheet in task.page.sheets(subject, scored).items():
     files.write(workdir / name, sheet)
   result.write(workdir, finished)
-  path = write_report(task, workdir, finished)
+  path = write_report(task, workdir, finished, subject.scoring.shows_images)
   print(f'{task.page.headline(finished)}; see {path}')

@@ -308,22 +308,22 @@ def _over_groups(
     scores = classification.of_confusions(flat)['balanced_accuracy']
     return scores.reshape(sums.shape[:-2])
 
-  drawn = bootstrap.sample(
+  scores = score(counts.sum(0))
+  spread = bootstrap.spreads(
     np.random.default_rng(seed),
     grouped.strata,
     lambda times: {'all': score(np.tensordot(times, counts, 1))},
     width=classifiers * num_classes**2,
-  )
-  scores = score(counts.sum(0))
-  ends = bootstrap.interval(scores, drawn['all'], grouped.strata)
+  )['all']
+  ends = bootstrap.interval(scores, spread, grouped.strata)
   p_values = _permuted(
     np.random.default_rng(seed), grouped.strata, counts, score
   )
-  known = bool(np.isfinite(ends).all())
+  known = np.isfinite(ends).all(0)
   return [
     (
       float(scores[i]),
-      ends[:, i].tolist() if known else None,
+      ends[:, i].tolist() if known[i] else None,
       float(p_values[i]),
     )
     for i in range(classifiers)

@@ -72,7 +72,14 @@ def _common(folders: Sequence[pathlib.Path]) -> list[list[Row]]:
   by_path = []
   for folder in folders:
     _, rows = predictions.read(folder / predictions.NAME)
-    by_path.append({row['path']: row for row in predictions.tested(rows)})
+    # Copies of one name are augmented otherwise by another seed.
+    by_path.append(
+      {
+        row['path']: row
+        for row in predictions.tested(rows)
+        if '#copy' not in row['path']
+      }
+    )
   paths = sorted(by_path[0].keys() & by_path[1].keys())
   if not paths:
     raise InputError(
@@ -102,8 +109,9 @@ def _compare(
     )
   else:
     scores = comparison.compare_masks(first, second, groups, rng)
+  names = [folder.resolve().name for folder in folders]
   return Comparison(
-    runs=[folder.resolve().name for folder in folders],
+    runs=names if len(set(names)) == 2 else [str(own) for own in folders],
     images=len(first),
     groups=len(groups.strata),
     group=run.intervals.group if run.intervals else 'image',

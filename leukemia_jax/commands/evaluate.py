@@ -17,6 +17,7 @@ from leukemia_jax.data import input_pipeline, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation import assessment, classifier, recalibration
+from leukemia_jax.evaluation.assessment import SetGroups
 from leukemia_jax.evaluation.scored import (
   Fitted,
   Scored,
@@ -71,6 +72,11 @@ def run(
   if calibration:
     local = calibration_file.read(calibration, trained.result.parameters_sha256)
     named['calibration'] = str(calibration.resolve())
+    if config.evaluate.recalibrate:
+      raise InputError(
+        '--calibration uses a temperature, and config.evaluate.recalibrate='
+        f'{config.evaluate.recalibrate} fits another: give one of the two'
+      )
   claim.check(workdir, 'evaluate', config, **named)
   with lock_run(workdir):
     _evaluate(config, overrides, workdir, run_folder, trained, local, named)
@@ -103,8 +109,11 @@ def _evaluate(
   dataset, origins, parts, left_out = _parts_to_score(
     inputs, run_folder, overrides, originals, catalogue
   )
+  groups = assessment.set_groups(
+    catalogue, inputs.spec.protocol, inputs.keys.split
+  )
   if local:
-    parts['test'] = _without(local, catalogue, origins, parts['test'])
+    parts['test'] = _without(local, catalogue, groups, origins, parts['test'])
   masks = result.mask_record(inputs.spec, catalogue)
   for warning in masks.warnings if masks else ():
     print(f'warning: {warning}')
@@ -113,9 +122,7 @@ def _evaluate(
   subject = Subject(
     *(network, trained.variables, names, dataset, catalogue, origins, parts),
     scoring=build.scoring(config, inputs),
-    groups=assessment.set_groups(
-      catalogue, inputs.spec.protocol, inputs.keys.split
-    ),
+    groups=groups,
     fitted=_fitted(task, trained.result, run_folder, local),
   )
   scored = task.score(subject)
@@ -182,19 +189,23 @@ def _evaluation_config(
 def _without(
   local: LocalCalibration,
   catalogue: Catalogue,
+  groups: SetGroups,
   origins: np.ndarray,
   indices: np.ndarray,
 ) -> np.ndarray:
-  """A part without the images that a temperature was fitted to."""
+  """A part without the groups that a temperature was fitted to images of."""
   fitted_to = set(local.pixel_hashes)
-  hashes = catalogue.pixel_hashes
-  scored = [i for i in indices if hashes[origins[i, 0]] not in fitted_to]
-  if not scored:
-    raise InputError('--calibration was fitted to all images of the test part')
-  print(
-    f'{len(indices) - len(scored)} images left out: --calibration knows them'
-  )
-  return np.array(scored, np.int32)
+  is_known = [value in fitted_to for value in catalogue.pixel_hashes]
+  known = np.unique(groups.ids[is_known])
+  scored = indices[~np.isin(groups.ids[origins[indices, 0]], known)]
+  if not len(scored):
+    raise InputError(
+      f'--calibration was fitted to images of every {groups.group} here: none '
+      'is left to score'
+    )
+  left_out = len(indices) - len(scored)
+  print(f'{left_out} images left out: --calibration knows their groups')
+  return scored
 
 
 def _recalibrate(
@@ -237,13 +248,15 @@ def _fitted(
   """What the training run chose, or what was fitted at this laboratory."""
   if local:
     count = len(local.pixel_hashes)
-    return Fitted(temperature=Temperature(local.temperature, count))
+    return Fitted(
+      temperature=Temperature(local.temperature, count, is_local=True)
+    )
   if task.targets != 'masks':
-    own = finished.calibration
-    if own is None or own.temperature is None or own.fitted_to is None:
+    known = finished.calibration
+    if known is None or known.temperature is None or known.fitted_to is None:
       path = run_folder / RESULT
       raise InputError(f'{path} is damaged: no temperature')
-    return Fitted(temperature=Temperature(own.temperature, own.fitted_to))
+    return Fitted(temperature=Temperature(known.temperature, known.fitted_to))
   rule = finished.baselines.rule
   if finished.threshold is None or rule is None:
     path = run_folder / RESULT

@@ -2,7 +2,9 @@
 
 import pathlib
 
-from leukemia_jax import files, tasks
+from ml_collections import ConfigDict
+
+from leukemia_jax import build, files, tasks
 from leukemia_jax.errors import InputError
 from leukemia_jax.lock import lock_run
 from leukemia_jax.reporting import study_page
@@ -29,7 +31,8 @@ def run(workdir: pathlib.Path) -> None:
     elif (workdir / RESULT).exists():
       finished = result.read(workdir)
       task = tasks.for_model(finished.model.name)
-      page = tasks.write_report(task, workdir, finished)
+      shows_images = build.shows_images(ConfigDict(content))
+      page = tasks.write_report(task, workdir, finished, shows_images)
     else:
       raise InputError(
         f'{workdir} holds no finished training run, evaluation or study; '

@@ -38,7 +38,9 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   claim.check(workdir, 'train', config)
   task = tasks.for_model(config.model.name)
   if (workdir / RESULT).exists():
-    path = tasks.write_report(task, workdir, result.read(workdir))
+    path = tasks.write_report(
+      task, workdir, result.read(workdir), build.shows_images(config)
+    )
     print(f'this run is finished: see {path}')
     return
   started = time.perf_counter()

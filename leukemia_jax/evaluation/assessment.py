@@ -22,9 +22,8 @@ from leukemia_jax.metrics.ranking import RankingScores
 from leukemia_jax.metrics.segmentation import ImageScores
 from leukemia_jax.workdir.records import Calibration, Intervals, Ranking
 
-# Scores that don't go from 0 to 1.
-_NOT_SHARES = ('loss', 'hausdorff_95', 'cell_count_error')
-_NOT_SHARES_OF_CALIBRATION = ('brier', 'loss')
+# One for all images, or each image's: shape (n, 1).
+Temperature = float | np.ndarray
 
 
 class IntervalGroups(NamedTuple):
@@ -46,7 +45,10 @@ class IntervalGroups(NamedTuple):
 
   def record(self, ends: Mapping[str, list[float]]) -> Intervals:
     """Intervals as they are stored."""
-    return Intervals(len(self.groups.strata), self.group, dict(ends))
+    return Intervals(
+      *(len(self.groups.strata), self.group, dict(ends)),
+      smallest=self.groups.smallest,
+    )
 
 
 class SetGroups(NamedTuple):
@@ -101,15 +103,17 @@ class Outcomes(NamedTuple):
     truth: int, shape (n,).
     probabilities: float, shape (n, classes).
     losses: float, shape (n,), nats.
-    temperature: one for all images, or of shape (n, 1); None if unknown.
+    temperature: None if unknown.
     fitted_to: number of images that it was fitted to.
+    is_local: whether these were of a new laboratory.
   """
 
   truth: np.ndarray
   probabilities: np.ndarray
   losses: np.ndarray
-  temperature: float | np.ndarray | None = None
+  temperature: Temperature | None = None
   fitted_to: int = 0
+  is_local: bool = False
 
 
 class Assessment(NamedTuple):
@@ -145,46 +149,61 @@ def of_classes(
     as `test.accuracy` or `ranking.by_class.Pro.roc_auc`.
   """
   benign = classification.benign_index(class_names, benign_class)
-  scores: dict[str, float] = {}
   ends: dict[str, list[float]] = {}
 
-  def add(prefix: str, score: Score, not_shares: Sequence[str] = ()) -> None:
-    """Adds scores with their intervals under a prefix."""
-    values, intervals = bootstrap.score_with_intervals(
-      over.rng(), over.groups, score, not_shares=not_shares
+  def add(
+    prefix: str, score: Score, **kinds: Sequence[str]
+  ) -> dict[str, float]:
+    """The scores; their intervals are kept under a prefix."""
+    values, own = bootstrap.score_with_intervals(
+      over.rng(), over.groups, score, **kinds
     )
-    scores.update({prefix + name: value for name, value in values.items()})
-    ends.update({prefix + name: value for name, value in intervals.items()})
+    ends.update({f'{prefix}.{name}': value for name, value in own.items()})
+    return values
 
-  add('test.', _confusion_score(outcomes, over, class_names, benign), ['loss'])
-  one_hot = np.eye(len(class_names), dtype=bool)[outcomes.truth]
-  for i, name in enumerate(class_names):
-    if 0 < one_hot[:, i].sum() < len(one_hot):
-      own = _ranking_score(one_hot[:, i], outcomes.probabilities[:, i], over)
-      add(f'ranking.by_class.{name}.', own)
-  if benign is not None and 0 < one_hot[:, benign].sum() < len(one_hot):
-    score = -outcomes.probabilities[:, benign]
-    add('ranking.malignant.', _ranking_score(~one_hot[:, benign], score, over))
-  for prefix, temperature in _temperatures(outcomes).items():
-    probabilities = calibration.with_temperature(
-      outcomes.probabilities, temperature
+  def rank(prefix: str, truth: np.ndarray, said: np.ndarray) -> RankingScores:
+    return RankingScores(**add(prefix, _ranking_score(truth, said, over)))
+
+  def calibrate(prefix: str, temperature: Temperature) -> CalibrationScores:
+    said = calibration.with_temperature(outcomes.probabilities, temperature)
+    score = _calibration_score(said, outcomes.truth, over)
+    values: dict[str, float | None] = dict(
+      add(prefix, score, not_shares=['brier', 'loss'], biased=['error'])
     )
-    add(
-      f'calibration.{prefix}.',
-      _calibration_score(probabilities, outcomes.truth, over),
-      _NOT_SHARES_OF_CALIBRATION,
-    )
-  return Assessment(
-    over.record(ends),
-    _ranking_record(scores, class_names),
-    _calibration_record(scores, outcomes),
+    if values['confident'] == 0:
+      values['confident_accuracy'] = None
+    return CalibrationScores(**values)  # type: ignore[arg-type]
+
+  add(
+    'test',
+    _confusion_score(outcomes, over, class_names, benign),
+    not_shares=['loss'],
   )
-
-
-def _temperatures(outcomes: Outcomes) -> dict[str, float | np.ndarray]:
-  if outcomes.temperature is None:
-    return {'raw': 1.0}
-  return {'raw': 1.0, 'scaled': outcomes.temperature}
+  of_class = np.eye(len(class_names), dtype=bool)[outcomes.truth]
+  # One class alone is told from nothing.
+  is_told = [0 < own.sum() < len(own) for own in of_class.T]
+  by_class = {
+    name: rank(
+      f'ranking.by_class.{name}', of_class[:, i], outcomes.probabilities[:, i]
+    )
+    for i, name in enumerate(class_names)
+    if is_told[i]
+  }
+  malignant = None
+  if benign is not None and is_told[benign]:
+    said = -outcomes.probabilities[:, benign]
+    malignant = rank('ranking.malignant', ~of_class[:, benign], said)
+  temperature = outcomes.temperature
+  calibrated = Calibration(
+    raw=calibrate('calibration.raw', 1.0),
+    scaled=None
+    if temperature is None
+    else calibrate('calibration.scaled', temperature),
+    temperature=temperature if isinstance(temperature, float) else None,
+    fitted_to=outcomes.fitted_to or None,
+    local=outcomes.is_local,
+  )
+  return Assessment(over.record(ends), Ranking(by_class, malignant), calibrated)
 
 
 def _confusion_score(
@@ -203,9 +222,12 @@ def _confusion_score(
     drawn = np.tensordot(times, confusions, 1)
     scored = classification.of_confusions(drawn, benign)
     flat = {n: v for n, v in scored.items() if not n.startswith('class_')}
+    # Nothing is known of a class that a sample, or the set, lacks.
+    present = drawn.sum(2) > 0
     for field in ('recall', 'precision', 'f1'):
+      values = np.where(present, scored[f'class_{field}'], np.nan)
       for i, name in enumerate(class_names):
-        flat[f'by_class.{name}.{field}'] = scored[f'class_{field}'][:, i]
+        flat[f'by_class.{name}.{field}'] = values[:, i]
     return flat | {'loss': times @ losses / drawn.sum((1, 2))}
 
   return score
@@ -225,47 +247,6 @@ def _calibration_score(
 ) -> Score:
   sums = over.groups.sum(calibration.sums(probabilities, truth))
   return lambda times: calibration.of_sums(times @ sums)
-
-
-def _ranking_record(
-  scores: Mapping[str, float], class_names: Sequence[str]
-) -> Ranking:
-  def record(prefix: str) -> RankingScores | None:
-    prefix = f'ranking.{prefix}.'
-    own = {
-      name.removeprefix(prefix): value
-      for name, value in scores.items()
-      if name.startswith(prefix)
-    }
-    return RankingScores(**own) if own else None
-
-  by_class = {name: record(f'by_class.{name}') for name in class_names}
-  return Ranking(
-    {name: own for name, own in by_class.items() if own}, record('malignant')
-  )
-
-
-def _calibration_record(
-  scores: Mapping[str, float], outcomes: Outcomes
-) -> Calibration:
-  def record(prefix: str) -> CalibrationScores:
-    names = CalibrationScores.__dataclass_fields__
-    own = {name: scores[f'calibration.{prefix}.{name}'] for name in names}
-    # nan where no image was predicted with confidence.
-    accuracy = own.pop('confident_accuracy')
-    return CalibrationScores(
-      **own, confident_accuracy=None if np.isnan(accuracy) else accuracy
-    )
-
-  known = outcomes.temperature is not None
-  return Calibration(
-    raw=record('raw'),
-    scaled=record('scaled') if known else None,
-    temperature=outcomes.temperature
-    if isinstance(outcomes.temperature, float)
-    else None,
-    fitted_to=outcomes.fitted_to or None,
-  )
 
 
 def of_masks(
@@ -320,8 +301,13 @@ def of_masks(
     return scored
 
   _, ends = bootstrap.score_with_intervals(
-    over.rng(), groups, score, not_shares=_NOT_SHARES
+    over.rng(),
+    groups,
+    score,
+    not_shares=['hausdorff_95', 'cell_count_error'],
   )
   return Assessment(
-    over.record({f'test.{name}': own for name, own in ends.items()})
+    over._replace(groups=groups).record(
+      {f'test.{name}': own for name, own in ends.items()}
+    )
   )

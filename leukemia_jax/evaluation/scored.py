@@ -23,10 +23,12 @@ class Temperature(NamedTuple):
   Attributes:
     value: what logits are divided by.
     images: number of images that it was fitted to.
+    is_local: whether these were of a new laboratory.
   """
 
   value: float
   images: int
+  is_local: bool = False
 
 
 class Fitted(NamedTuple):

@@ -54,11 +54,16 @@ def rank(
     precision = true_positives / (true_positives + false_positives)
     area = np.diff(fall_out, axis=1) * (recall[:, 1:] + recall[:, :-1]) / 2
     allowed = fall_out <= 1 - SPECIFICITY + 1e-9
-    return {
-      'roc_auc': area.sum(1),
+    average_precision = np.nansum(
       # Where nothing counts yet precision is 0 / 0, and recall doesn't grow.
-      'average_precision': np.nansum(
-        np.diff(recall, axis=1) * precision[:, 1:], 1
-      ),
-      'sensitivity': np.where(allowed, recall, 0).max(1),
-    }
+      np.diff(recall, axis=1) * precision[:, 1:],
+      1,
+    )
+    sensitivity = np.where(allowed, recall, 0).max(1)
+  areas = {
+    'roc_auc': area.sum(1),
+    'average_precision': average_precision,
+    'sensitivity': sensitivity,
+  }
+  is_told = (true_positives[:, -1] > 0) & (false_positives[:, -1] > 0)
+  return {name: np.where(is_told, own, np.nan) for name, own in areas.items()}

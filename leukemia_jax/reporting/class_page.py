@@ -1,8 +1,10 @@
 """What a classifier's page says: verdict, tables and charts."""
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from leukemia_jax.audit import properties
 from leukemia_jax.data.names import natural_key
@@ -55,10 +57,27 @@ def heading(name: str) -> str:
 def tested_on(result: Result) -> str:
   """On how much a score stands: images, and groups where they are known."""
   words = f'On {result.test.images} test images'
-  if result.intervals and result.intervals.group != 'image':
-    count, group = result.intervals.groups, result.intervals.group
-    words += f' of {count} {group}{"s" if count != 1 else ""}'
-  return words.replace('run of', 'runs of').replace('filess', 'files')
+  record = result.intervals
+  if record and record.group != 'image':
+    words += f' (groups: {record.groups}, one {record.group} each)'
+  return words
+
+
+def where(row: Row, line: int, names: Mapping[str, str]) -> str:
+  """Which image a row is of, without a patient's real id.
+
+  Args:
+    row: of predictions.csv.
+    line: its number there; the header is line 1.
+    names: from `patient_names`.
+
+  Returns:
+    The path; of a known patient the number, and the line of predictions.csv,
+    since ids stand in paths.
+  """
+  if row['patient']:
+    return f'{names[row["patient"]]}, line {line}'
+  return pages.literal(row['path'])
 
 
 def verdict(result: Result) -> list[str]:
@@ -71,7 +90,7 @@ def verdict(result: Result) -> list[str]:
     + (f' (95 % interval {ends}).' if ends else '.')
   ]
   shortcut = result.baselines.shortcut
-  chance = pages.percent(1 / len(result.data.classes))
+  chance = pages.percent(_chance(result))
   if shortcut:
     sentences.append(_above(shortcut, chance))
   elif result.baselines.colour_balanced_accuracy is not None:
@@ -83,6 +102,12 @@ def verdict(result: Result) -> list[str]:
   if result.calibration:
     sentences.append(_knows(result))
   return sentences
+
+
+def _chance(result: Result) -> float:
+  """Balanced accuracy of naming one class, over the classes that are there."""
+  by_class = result.class_scores('test').by_class.values()
+  return 1 / max(1, sum(own.images > 0 for own in by_class))
 
 
 def _above(shortcut: Shortcut, chance: str) -> str:
@@ -99,7 +124,7 @@ def _above(shortcut: Shortcut, chance: str) -> str:
     f' the best shortcut{name}, which sees no shape of a cell and reaches '
     f'{pages.percent(shortcut.balanced_accuracy)} %; chance is {chance} %.'
   )
-  if ends and ends[0] <= 0:
+  if points <= 0 or (ends and ends[0] <= 0):
     words += ' The score alone does not show that cells were looked at.'
   return words
 
@@ -138,7 +163,6 @@ def context(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
     What the template shows, by name.
   """
   test = result.class_scores('test')
-  tested = predictions.tested(rows)
   return {
     'verdict': verdict(result),
     'score_header': ['score', 'test, %', '95 % interval', *_others(result)],
@@ -158,17 +182,19 @@ def context(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
         pages.literal(name),
         str(own.images),
         *(
-          with_interval(result, getattr(own, n), f'test.by_class.{name}.{n}')
+          with_interval(
+            result,
+            getattr(own, n) if own.images else None,
+            f'test.by_class.{name}.{n}',
+          )
           for n in ('recall', 'precision', 'f1')
         ),
       ]
       for name, own in test.by_class.items()
     ],
-    'patient_rows': _patient_rows(tested, rows),
-    'mistake_rows': _mistake_rows(tested),
-    'num_mistakes': sum(
-      r['true_class'] != r['predicted_class'] for r in tested
-    ),
+    'patient_rows': _patient_rows(rows),
+    'mistake_rows': _mistake_rows(rows),
+    'num_mistakes': test.images - int(np.trace(test.confusion_matrix)),
   }
 
 
@@ -207,7 +233,7 @@ def _baseline_rows(result: Result) -> list[list[str]]:
   if known.colour_balanced_accuracy is not None:
     colour = pages.percent(known.colour_balanced_accuracy)
     lines.append(['colour of the image, 3-NN', colour])
-  lines.append(['chance', pages.percent(1 / len(sizes))])
+  lines.append(['chance', pages.percent(_chance(result))])
   share = pages.percent(max(sizes) / max(1, sum(sizes)))
   lines.append(['always the largest class (accuracy)', share])
   return lines
@@ -240,11 +266,10 @@ def _calibration_rows(result: Result) -> list[list[str]]:
     return []
   kinds = {'raw': ('as they are', record.raw)}
   if record.scaled:
-    temperature = (
-      f'temperature {record.temperature:.2f}'
-      if record.temperature
-      else "each fold's temperature"
-    )
+    temperature = "each fold's temperature"
+    if record.temperature:
+      place = 'of this laboratory' if record.local else 'of the training run'
+      temperature = f'temperature {place}, {record.temperature:.2f}'
     kinds['scaled'] = (temperature, record.scaled)
   return [
     [
@@ -271,14 +296,12 @@ def patient_names(rows: Sequence[Row]) -> dict[str, str]:
   return {name: f'P{i:02}' for i, name in enumerate(patients, 1)}
 
 
-def _patient_rows(
-  tested: Sequence[Row], rows: Sequence[Row]
-) -> list[list[str]]:
+def _patient_rows(rows: Sequence[Row]) -> list[list[str]]:
   """The test part's patients, those with the most mistakes first."""
   names = patient_names(rows)
   counts: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
   classes: dict[str, set[str]] = collections.defaultdict(set)
-  for row in tested:
+  for row in predictions.tested(rows):
     if row['patient']:
       counts[row['patient']][0] += 1
       is_correct = row['predicted_class'] == row['true_class']
@@ -296,9 +319,15 @@ def _patient_rows(
   ]
 
 
-def _mistake_rows(tested: Sequence[Row]) -> list[list[str]]:
+def _mistake_rows(rows: Sequence[Row]) -> list[list[str]]:
   """The test images that were predicted incorrectly with most confidence."""
-  incorrect = [r for r in tested if r['true_class'] != r['predicted_class']]
+  names = patient_names(rows)
+  lines = {id(row): line for line, row in enumerate(rows, 2)}
+  incorrect = [
+    row
+    for row in predictions.tested(rows)
+    if row['true_class'] != row['predicted_class']
+  ]
 
   def confidence(row: Row) -> float:
     return float(row[f'p_{row["predicted_class"]}'])
@@ -306,7 +335,7 @@ def _mistake_rows(tested: Sequence[Row]) -> list[list[str]]:
   incorrect.sort(key=lambda row: (-confidence(row), row['path']))
   return [
     [
-      pages.literal(row['path']),
+      where(row, lines[id(row)], names),
       pages.literal(row['true_class']),
       pages.literal(row['predicted_class']),
       pages.percent(confidence(row)),
@@ -335,7 +364,8 @@ def drawn(result: Result, rows: Sequence[Row]) -> dict[str, bytes]:
     for title, probabilities in said.items()
   }
   counts = result.class_scores('test').confusion_matrix
-  return charts.ranking(by_class) | {
+  ranked = result.ranking and result.ranking.by_class
+  return (charts.ranking(by_class) if ranked else {}) | {
     'confusion.svg': charts.confusion(counts, names, whole),
     'reliability.svg': charts.reliability(diagrams),
   }

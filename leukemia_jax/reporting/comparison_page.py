@@ -24,7 +24,7 @@ def verdict(comparison: Comparison) -> str:
   if score.interval_95 is None:
     return (
       f'{first} and {second} differ by {points:+.1f} points of {title}; how '
-      'sure that is cannot be said: a class has a single group.'
+      'sure that is cannot be said with so few groups.'
     )
   low, high = (100 * end for end in score.interval_95)
   interval = f'95 % interval {low:+.1f} to {high:+.1f}'

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from leukemia_jax.data.splits import PARTS
+from leukemia_jax.evaluation import predictions
 from leukemia_jax.evaluation.predictions import Row
 from leukemia_jax.metrics import objects, segmentation
 from leukemia_jax.metrics.segmentation import MaskScores
-from leukemia_jax.reporting import charts, pages
-from leukemia_jax.reporting.class_page import tested_on
+from leukemia_jax.reporting import class_page, pages
 from leukemia_jax.workdir.records import Baselines, Result
 
 COLUMNS = {
@@ -52,7 +50,7 @@ def verdict(result: Result) -> list[str]:
   test, rule = result.mask_scores('test'), result.baselines.colour_rule
   ends = interval(result, 'dice')
   sentences = [
-    f'{tested_on(result)} Dice is {test.dice:.3f}'
+    f'{class_page.tested_on(result)} Dice is {test.dice:.3f}'
     + (f' (95 % interval {ends}).' if ends != '-' else '.')
   ]
   if rule:
@@ -82,8 +80,11 @@ def context(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
     for part in reversed(PARTS)
     if part != 'test' and getattr(result, part) is not None
   ]
-  tested = [row for row in rows if row['part'] not in ('train', 'validation')]
-  worst = sorted(tested, key=lambda row: (float(row['dice']), row['path']))
+  names = class_page.patient_names(rows)
+  lines = {id(row): line for line, row in enumerate(rows, 2)}
+  worst = sorted(
+    predictions.tested(rows), key=lambda row: (float(row['dice']), row['path'])
+  )
   return {
     'verdict': verdict(result),
     'score_header': ['score', *by_title, '95 % interval of the model', *others],
@@ -108,7 +109,7 @@ def context(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
     ],
     'worst_rows': [
       [
-        pages.literal(row['path']),
+        class_page.where(row, lines[id(row)], names),
         pages.number(float(row['dice']), 3),
         row['cells_true'],
         row['cells_predicted'],
@@ -118,8 +119,3 @@ def context(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
     'border_tolerance': segmentation.BORDER_TOLERANCE,
     'cell_iou': objects.CELL_IOU,
   }
-
-
-def threshold_chart(scores: dict[str, np.ndarray], chosen: float) -> bytes:
-  """Scores on validation by threshold, as SVG."""
-  return charts.threshold_curve(segmentation.THRESHOLDS, scores, chosen)

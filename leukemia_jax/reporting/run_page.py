@@ -11,13 +11,14 @@ from leukemia_jax.evaluation import predictions
 from leukemia_jax.evaluation.eval_step import ClassPredictions
 from leukemia_jax.evaluation.predictions import Row
 from leukemia_jax.evaluation.scored import Scored, Subject
-from leukemia_jax.metrics import bootstrap
-from leukemia_jax.reporting import charts, class_page, figures, mask_page, pages
+from leukemia_jax.metrics import bootstrap, segmentation
+from leukemia_jax.reporting import charts, class_page, figures, pages
 from leukemia_jax.workdir import METRICS
 from leukemia_jax.workdir.records import ModelRecord, Result
 
 # Drawn right after scoring, from arrays that are not stored.
 _MISTAKES, _ERRORS, _THRESHOLDS = 'mistakes.png', 'errors.png', 'thresholds.svg'
+SHEETS = _MISTAKES, _ERRORS
 _SHOWN_MISTAKES = 12
 
 
@@ -89,15 +90,16 @@ def mask_sheets(subject: Subject, scored: Scored) -> dict[str, bytes]:
       masks.images, masks.truth, masks.predicted, masks.dice
     )
   if masks.threshold_scores is not None:
-    drawn[_THRESHOLDS] = mask_page.threshold_chart(
-      masks.threshold_scores, scored.threshold or 0.0
+    drawn[_THRESHOLDS] = charts.threshold_curve(
+      segmentation.THRESHOLDS, masks.threshold_scores, scored.threshold or 0.0
     )
   return drawn
 
 
 def next_command(result: Result, workdir: pathlib.Path) -> tuple[str, str]:
   """What a reader would do next: why, and the command."""
-  name = workdir if not workdir.is_absolute() else workdir.name
+  # A path of this machine is nobody's business.
+  name = 'WORKDIR' if workdir.is_absolute() else workdir
   source = ''
   if result.data.source != 'synthetic':
     source = ' --config.data.source=FOLDER_OR_ZIP'
@@ -126,6 +128,7 @@ def write(
   template: str,
   context: Callable[[Result, Sequence[Row]], dict[str, Any]],
   drawn: Callable[[Result, Sequence[Row]], dict[str, bytes]],
+  shows_images: bool,
 ) -> pathlib.Path:
   """Writes report.md, report.html, model_card.md and the charts of a run.
 
@@ -136,6 +139,7 @@ def write(
     template: name of the page's template.
     context: maps the result and its predictions to the page's tables.
     drawn: likewise to its charts, by file name.
+    shows_images: whether images may be shown; else sheets of them are removed.
 
   Returns:
     The path of report.md.
@@ -145,17 +149,23 @@ def write(
   history = files.read_json_lines(workdir / METRICS)
   if history:
     charted['curves.svg'] = charts.curves(history, result.best_epoch or 0)
-  for name in (_MISTAKES, _ERRORS, _THRESHOLDS):
+  for name in SHEETS:
+    if not shows_images:
+      (workdir / name).unlink(missing_ok=True)
+  for name in (*SHEETS, _THRESHOLDS):
     if (workdir / name).exists():
       charted[name] = (workdir / name).read_bytes()
   why, command = next_command(result, workdir)
-  groups = result.intervals.groups if result.intervals else 0
+  record = result.intervals
+  coverage = None
+  if record and record.smallest:
+    coverage = bootstrap.coverage(record.groups, record.smallest)
   values = context(result, rows) | {
     'result': result,
     'model_title': model_title(result.model),
     'part_rows': class_page.parts_table(result, rows),
-    'coverage': bootstrap.coverage(groups),
-    'has_intervals': bool(result.intervals and result.intervals.ends),
+    'coverage': coverage,
+    'has_intervals': bool(record and record.ends),
     'drawn': set(charted),
     'predictions': predictions.NAME,
     'next_why': why,

@@ -164,11 +164,13 @@ class Intervals:
     group: what such a group is.
     ends: by where the score stands, as 'test.accuracy'; without scores that
       have none.
+    smallest: number of groups of the class that has fewest.
   """
 
   groups: int
   group: str
   ends: dict[str, list[float]]
+  smallest: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,12 +195,14 @@ class Calibration:
     scaled: of those with a temperature.
     temperature: fitted to the validation part; None if each fold has its own.
     fitted_to: number of images that it was fitted to.
+    local: whether these were of a new laboratory, and not the validation part.
   """
 
   raw: CalibrationScores
   scaled: CalibrationScores | None = None
   temperature: float | None = None
   fitted_to: int | None = None
+  local: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,6 +51,7 @@ def test_evaluation_on_other_data(trained, cache, tmp_path):
     assert 'lies in --checkpoint' in refused(run(where, *flags, source))
 
 
+@pytest.mark.full
 def test_recalibration_at_another_laboratory(trained, cache, tmp_path):
   conftest.save_images(
     tmp_path / 'set', dict.fromkeys(('Benign', 'Pre', 'Pro'), 9), size=90

@@ -8,6 +8,7 @@ import conftest
 import numpy as np
 import pytest
 from command import SMALL, check_kills, refused, result, run
+from PIL import Image
 
 
 def test_result_says_everything(trained):
@@ -67,6 +68,22 @@ def test_report_shows_it(trained):
   before = text
   assert run('--mode=report', f'--workdir={trained}').returncode == 0
   assert (trained / 'report.md').read_text() == before
+
+
+def test_images_that_may_not_be_shown_are_taken_away(trained, tmp_path):
+  workdir = shutil.copytree(trained, tmp_path / 'w')
+  Image.new('RGB', (60, 60)).save(workdir / 'mistakes.png')
+  assert run('--mode=report', f'--workdir={workdir}').returncode == 0
+  assert '](mistakes.png)' in (workdir / 'report.md').read_text()
+  config = json.loads((workdir / 'config.json').read_text())
+  config['report']['include_images'] = 'no'
+  (workdir / 'config.json').write_text(json.dumps(config))
+  assert run('--mode=report', f'--workdir={workdir}').returncode == 0
+  assert '](mistakes.png)' not in (workdir / 'report.md').read_text()
+  assert not (workdir / 'mistakes.png').exists()
+  (workdir / 'result.json').unlink()
+  unfinished = run('--mode=report', f'--workdir={workdir}')
+  assert 'no finished training run' in refused(unfinished)
 
 
 def test_predictions_name_each_image(trained):

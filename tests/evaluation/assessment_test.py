@@ -55,11 +55,15 @@ def test_every_score_of_classes_has_an_interval_that_holds_it():
 
   walk(record, '')
   assert flat.pop('calibration.temperature') == 1.5
-  assert set(flat) == set(ends)
+  # Where no sample differs, nothing is known.
+  assert set(ends) <= set(flat)
+  assert set(flat) - set(ends) <= {'calibration.scaled.confident_accuracy'}
   assert len(flat) > 30
-  for name, value in flat.items():
-    low, high = ends[name]
-    assert low <= value <= high, name
+  for name, (low, high) in ends.items():
+    value = flat[name]
+    # A calibration error is too high, of few images most.
+    is_moved = name.endswith('.error')
+    assert low <= high if is_moved else low <= value <= high, name
     # Scores that can't leave 0..1 don't.
     if 'loss' not in name and 'brier' not in name:
       assert low >= 0 and high <= 1, name
@@ -90,6 +94,13 @@ def test_without_benign_class_temperature_or_confidence():
   assert got.ranking.by_class['Early'].roc_auc == pytest.approx(0.5)
 
 
+def test_names_with_dots():
+  outcomes, over = drawn()
+  got = assessment.of_classes(outcomes, over, ('a', 'a.b', '|'), '|')
+  assert set(got.ranking.by_class) == {'a', 'a.b', '|'}
+  assert 'ranking.by_class.a.b.roc_auc' in got.intervals.ends
+
+
 def test_a_class_that_the_test_part_lacks():
   outcomes, over = drawn()
   kept = outcomes.truth < 2
@@ -103,6 +114,8 @@ def test_a_class_that_the_test_part_lacks():
   )
   assert set(got.ranking.by_class) == {'Benign', 'Early'}
   assert 'test.balanced_accuracy' in got.intervals.ends
+  assert 'test.by_class.Early.recall' in got.intervals.ends
+  assert 'test.by_class.Pre.recall' not in got.intervals.ends
 
 
 def test_masks():
@@ -124,6 +137,7 @@ def test_masks():
     for name, value in summary.items()
     if isinstance(value, float)
   }
-  assert set(scores) == set(ends)
-  for name, value in scores.items():
-    assert ends[name][0] <= value <= ends[name][1], name
+  # Distances of one pixel in every image do not vary.
+  assert set(scores) - set(ends) == {'test.hausdorff_95'}
+  for name in scores.keys() & ends.keys():
+    assert ends[name][0] <= scores[name] <= ends[name][1], name

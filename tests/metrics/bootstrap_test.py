@@ -28,12 +28,12 @@ def recall_score(groups, truth, predicted):
   return score
 
 
-def test_samples_are_those_of_drawing_groups():
+def test_the_deviation_is_that_of_drawing_groups():
   truth, predicted, group = drawn()
   groups = bootstrap.make_groups(group, truth)
   score = recall_score(groups, truth, predicted)
-  samples = bootstrap.sample(np.random.default_rng(0), groups.strata, score)
-  # By brute force: draw groups of each class, take their images, score.
+  spread = bootstrap.spreads(np.random.default_rng(0), groups.strata, score)
+  # By brute force: draw groups of all classes, take their images, score.
   rng = np.random.default_rng(1)
   scores = []
   for _ in range(1000):
@@ -44,15 +44,15 @@ def test_samples_are_those_of_drawing_groups():
     scores.append(
       metrics.balanced_accuracy_score(truth[taken], predicted[taken])
     )
-  got = samples['balanced']
-  assert got.mean() == pytest.approx(np.mean(scores), abs=0.005)
-  assert got.std() == pytest.approx(np.std(scores), rel=0.1)
+  # Widened from ten groups of a class to nine.
+  got = np.sqrt(spread['balanced'].variance.sum() * 9 / 10)
+  assert got == pytest.approx(np.std(scores), rel=0.1)
+  assert abs(spread['balanced'].bias) < 0.01
   # In pieces, as many groups need, they are the same.
-  pieces = bootstrap.sample(
+  pieces = bootstrap.spreads(
     np.random.default_rng(0), groups.strata, score, width=1_000_000
   )['balanced']
-  assert len(pieces) == bootstrap.DRAWS
-  assert pieces.std() == pytest.approx(got.std(), rel=0.1)
+  assert np.sqrt(pieces.variance.sum() * 9 / 10) == pytest.approx(got, rel=0.1)
 
 
 def test_groups_widen_the_interval():
@@ -73,29 +73,65 @@ def test_groups_widen_the_interval():
 
 
 def test_perfect_and_hopeless_scores_have_wilsons_interval():
-  strata = np.zeros(12, int)
-  ends = bootstrap.interval(np.array([1.0, 0.0]), np.ones((9, 2)), strata)
-  low, high = statistics.wilson_interval(12, 12)
+  strata = np.array([0] * 12 + [1] * 5)
+  flat = bootstrap.Spread(np.zeros((2, 3)), np.zeros(3))
+  ends = bootstrap.interval(np.array([1.0, 0.0, 0.5]), flat, strata)
+  # Of the smallest class: nobody knows its sixth group.
+  low, high = statistics.wilson_interval(5, 5)
   assert ends[:, 0] == pytest.approx([low, high])
   assert ends[:, 1] == pytest.approx([1 - high, 1 - low])
+  # What never varies is not certain.
+  assert np.isnan(ends[:, 2]).all()
 
 
-def test_a_class_of_one_group_has_no_interval():
-  groups = bootstrap.make_groups(np.array([0, 0, 1, 2]), np.array([0, 0, 1, 1]))
+def test_what_depends_on_a_single_group_has_no_interval():
+  truth = np.array([0, 0, 1, 1, 1, 1])
+  groups = bootstrap.make_groups(np.array([0, 0, 1, 2, 3, 3]), truth)
+  correct = groups.sum(np.array([1, 0, 1, 0, 1, 0]))
+  sizes = groups.sum(np.ones(6))
+
+  def score(times):
+    correct_drawn, count = times * correct, times * sizes
+    of_second = groups.strata == 1
+    return {
+      'second': correct_drawn[:, of_second].sum(1) / count[:, of_second].sum(1),
+      'all': correct_drawn.sum(1) / count.sum(1),
+      'first': correct_drawn[:, 0] ** 2 / count[:, 0],
+    }
+
   scores, ends = bootstrap.score_with_intervals(
-    np.random.default_rng(0),
-    groups,
-    lambda times: {'groups': times.sum(1) / 3},
+    np.random.default_rng(0), groups, score
   )
-  assert scores == {'groups': 1.0}
-  assert ends == {}
+  assert scores['second'] == pytest.approx(0.5)
+  assert 'second' in ends and 'first' not in ends
 
 
-def covered(count, num_classes, recall, concentration, sets=1000):
+def test_a_biased_score_is_moved_down():
+  rng = np.random.default_rng(0)
+  values = rng.normal(0, 1, 40)
+  groups = bootstrap.make_groups(np.arange(40), np.zeros(40, int))
+
+  def score(times):
+    return {'distance': np.abs(times @ values / times.sum(1))}
+
+  ends = {
+    bool(biased): bootstrap.score_with_intervals(
+      np.random.default_rng(1),
+      groups,
+      score,
+      not_shares=['distance'],
+      biased=biased,
+    )[1]['distance']
+    for biased in ([], ['distance'])
+  }
+  assert ends[True][0] == 0 and ends[True][1] < ends[False][1]
+
+
+def covered(sizes_of_classes, recall, concentration, sets=1000):
   """Share of simulated sets whose interval holds their balanced accuracy."""
-  rng = np.random.default_rng([count, num_classes])
-  strata = np.arange(count) % num_classes
-  of_class = np.eye(num_classes)[strata]
+  rng = np.random.default_rng(sizes_of_classes)
+  strata = np.repeat(np.arange(len(sizes_of_classes)), sizes_of_classes)
+  count, of_class = len(strata), np.eye(len(sizes_of_classes))[strata]
   hits = 0
   for _ in range(sets):
     sizes = rng.integers(5, 41, count)
@@ -108,28 +144,27 @@ def covered(count, num_classes, recall, concentration, sets=1000):
       recalls = (times * correct @ of_class) / (times * sizes @ of_class)
       return {'balanced': recalls.mean(1)}
 
-    samples = bootstrap.sample(rng, strata, score, draws=300)['balanced']
+    spread = bootstrap.spreads(rng, strata, score, draws=200)['balanced']
     estimate = score(np.ones((1, count)))['balanced'][0]
-    low, high = bootstrap.interval(estimate, samples, strata)
+    low, high = bootstrap.interval(estimate, spread, strata)
     hits += low <= recall <= high
   return hits / sets
 
 
 @pytest.mark.parametrize('recall', [0.85, 0.95])
-@pytest.mark.parametrize(('count', 'num_classes'), [(20, 2), (20, 4), (50, 4)])
-def test_intervals_hold_the_truth(count, num_classes, recall):
-  share = covered(count, num_classes, recall, 10)
-  assert 0.92 <= share <= 0.98
-  assert bootstrap.coverage(count) is None
+@pytest.mark.parametrize('sizes', [(10, 10), (5, 5, 5, 5), (15, 15, 15, 15)])
+def test_intervals_hold_the_truth(sizes, recall):
+  assert 0.92 <= covered(sizes, recall, 10) <= 0.98
+  assert bootstrap.coverage(sum(sizes), min(sizes)) is None
 
 
-@pytest.mark.parametrize('count', [5, 10])
-def test_few_groups_cover_what_is_said(count):
-  # Groups that differ much, the harder case.
-  shares = [
-    covered(count, num_classes, recall, 5)
-    for num_classes in (2, 4)
-    for recall in (0.85, 0.95)
-    if count >= 2 * num_classes or num_classes == 2
-  ]
-  assert min(shares) == pytest.approx(bootstrap.coverage(count), abs=0.02)
+# Groups that differ much, the harder case; five groups in all, then ten.
+@pytest.mark.parametrize(
+  'sizes', [(2, 3), (5, 5), (2, 18), (3, 40), (4, 16)], ids=str
+)
+def test_few_groups_cover_what_is_said_or_more(sizes):
+  share = min(covered(sizes, recall, 5) for recall in (0.85, 0.95))
+  said = bootstrap.coverage(sum(sizes), min(sizes))
+  assert share > said - 0.02
+  if max(sizes) > 2 * min(sizes):
+    assert share == pytest.approx(said, abs=0.03)

@@ -72,6 +72,12 @@ def test_the_temperature_is_that_of_the_drawing(too_sure):
     assert scores(probabilities, truth)['error'] > 0.1
 
 
+def test_images_that_are_all_correct_do_not_make_it_sure():
+  probabilities = np.array([[0.7, 0.3], [0.4, 0.6]])
+  temperature = calibration.fit_temperature(probabilities, np.array([0, 1]))
+  assert 0.5 < temperature < 1
+
+
 def test_certain_probabilities_have_a_temperature():
   probabilities = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], np.float32)
   temperature = calibration.fit_temperature(probabilities, np.array([0, 1, 1]))

@@ -103,6 +103,7 @@ def test_heads_together_are_heads_alone(config):
     jax.tree.map(np.testing.assert_array_equal, alone.params, outcome.params)
 
 
+@pytest.mark.full
 def test_heads_side_by_side_are_heads_one_after_the_other(config):
   config, study_set, data = loaded_with_features(config)
   parts = heads.parts_of(study_set.indices[1], config.train.batch_size)
