@@ -1,7 +1,7 @@
 """What a test part says of a model: intervals, ranking and calibration."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -161,27 +161,36 @@ def of_classes(
     ends.update({f'{prefix}.{name}': value for name, value in own.items()})
     return values
 
-  def rank(prefix: str, truth: np.ndarray, said: np.ndarray) -> RankingScores:
-    return RankingScores(**add(prefix, _ranking_score(truth, said, over)))
-
-  def calibrate(prefix: str, temperature: Temperature) -> CalibrationScores:
-    said = calibration.with_temperature(outcomes.probabilities, temperature)
-    score = _calibration_score(said, outcomes.truth, over)
-    values: dict[str, float | None] = dict(
-      add(prefix, score, not_shares=['brier', 'loss'], biased=['error'])
-    )
-    if values['confident'] == 0:
-      values['confident_accuracy'] = None
-    return CalibrationScores(**values)  # type: ignore[arg-type]
-
   add(
     'test',
     _confusion_score(outcomes, over, class_names, benign),
     not_shares=['loss'],
   )
+  return Assessment(
+    over.record(ends),
+    _rank(outcomes, over, class_names, benign, add),
+    _calibrate(outcomes, over, add),
+  )
+
+
+# Scores, whose intervals are kept under a prefix.
+Add = Callable[..., dict[str, float]]
+
+
+def _rank(
+  outcomes: Outcomes,
+  over: IntervalGroups,
+  class_names: Sequence[str],
+  benign: int | None,
+  add: Add,
+) -> Ranking:
   of_class = np.eye(len(class_names), dtype=bool)[outcomes.truth]
   # One class alone is told from nothing.
   is_told = [0 < own.sum() < len(own) for own in of_class.T]
+
+  def rank(prefix: str, truth: np.ndarray, said: np.ndarray) -> RankingScores:
+    return RankingScores(**add(prefix, _ranking_score(truth, said, over)))
+
   by_class = {
     name: rank(
       f'ranking.by_class.{name}', of_class[:, i], outcomes.probabilities[:, i]
@@ -189,21 +198,38 @@ def of_classes(
     for i, name in enumerate(class_names)
     if is_told[i]
   }
-  malignant = None
-  if benign is not None and is_told[benign]:
-    said = -outcomes.probabilities[:, benign]
-    malignant = rank('ranking.malignant', ~of_class[:, benign], said)
+  if benign is None or not is_told[benign]:
+    return Ranking(by_class)
+  said = -outcomes.probabilities[:, benign]
+  return Ranking(
+    by_class, rank('ranking.malignant', ~of_class[:, benign], said)
+  )
+
+
+def _calibrate(
+  outcomes: Outcomes, over: IntervalGroups, add: Add
+) -> Calibration:
+  def calibrate(prefix: str, temperature: Temperature) -> CalibrationScores:
+    said = calibration.with_temperature(outcomes.probabilities, temperature)
+    score = _calibration_score(said, outcomes.truth, over)
+    values: dict[str, Any] = dict(
+      add(prefix, score, not_shares=['brier', 'loss'], biased=['error'])
+    )
+    if values['confident'] == 0:
+      values['confident_accuracy'] = None
+    return CalibrationScores(**values)
+
   temperature = outcomes.temperature
-  calibrated = Calibration(
+  scaled = None
+  if temperature is not None:
+    scaled = calibrate('calibration.scaled', temperature)
+  return Calibration(
     raw=calibrate('calibration.raw', 1.0),
-    scaled=None
-    if temperature is None
-    else calibrate('calibration.scaled', temperature),
+    scaled=scaled,
     temperature=temperature if isinstance(temperature, float) else None,
     fitted_to=outcomes.fitted_to or None,
     local=outcomes.is_local,
   )
-  return Assessment(over.record(ends), Ranking(by_class, malignant), calibrated)
 
 
 def _confusion_score(
