@@ -166,11 +166,9 @@ def of_classes(
     _confusion_score(outcomes, over, class_names, benign),
     not_shares=['loss'],
   )
-  return Assessment(
-    over.record(ends),
-    _rank(outcomes, over, class_names, benign, add),
-    _calibrate(outcomes, over, add),
-  )
+  ranked = _rank(outcomes, over, class_names, benign, add)
+  calibrated = _calibrate(outcomes, over, add)
+  return Assessment(over.record(ends), ranked, calibrated)
 
 
 # Scores, whose intervals are kept under a prefix.
