@@ -190,6 +190,9 @@ OUTSIDE_CELLS = tuple(
 )
 
 
+OF_CELLS = tuple(own.name for own in OF_PIXELS if own.looks_at == 'cells')
+
+
 @jax.jit
 def _measure(images: jax.Array) -> list[jax.Array]:
   return [own.measure(images) for own in OF_PIXELS]

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
+from leukemia_jax.audit import properties
 from leukemia_jax.audit.duplicates import Duplicates, Pair
 from leukemia_jax.audit.leaks import Leaks
 from leukemia_jax.audit.probes import ProbeScore
@@ -44,6 +45,7 @@ def judge(
   titles: Mapping[str, str],
   *,
   group: str,
+  cells_alone: bool,
   from_source: bool,
   mask_warnings: Sequence[str],
   problems: Sequence[str],
@@ -57,6 +59,8 @@ def judge(
     probes: by name, the best first; none without classes.
     titles: of the probes, by name.
     group: what folds of the probes keep together, in words.
+    cells_alone: whether an image shows one cell, whose colour and size are no
+      shortcut.
     from_source: whether the split is the source's own.
     mask_warnings: see `data.masks.warnings`.
     problems: why the set can't be split, or probed.
@@ -67,7 +71,7 @@ def judge(
   every = [
     *_labels(catalogue, duplicates),
     *(_leaks(leaks, from_source) if leaks else ()),
-    *_shortcuts(probes, titles, len(catalogue.class_names), group),
+    *_shortcuts(probes, titles, len(catalogue.class_names), group, cells_alone),
     *_duplicates(duplicates),
     *(Finding('split', False, text) for text in problems),
     *_files(catalogue),
@@ -188,6 +192,7 @@ def _shortcuts(
   titles: Mapping[str, str],
   num_classes: int,
   group: str,
+  cells_alone: bool,
 ) -> Iterator[Finding]:
   chance = 1 / num_classes
   above = {
@@ -200,6 +205,7 @@ def _shortcuts(
     name
     for name, score in above.items()
     if score.balanced_accuracy > chance + _SERIOUS_SHORTCUT
+    and not (cells_alone and name in properties.OF_CELLS)
   ]
   weak = [name for name in above if name not in strong]
   remembered = (

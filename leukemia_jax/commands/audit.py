@@ -28,6 +28,7 @@ from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
 from leukemia_jax.reporting import audit_page
 from leukemia_jax.training import initial_weights
+from leukemia_jax.transforms.colour import Removal
 from leukemia_jax.workdir import audited, claim, result
 from leukemia_jax.workdir.audited import Audit, FileRecord
 
@@ -83,7 +84,12 @@ def run(
   inputs = build.inputs(config, 'classes')
   everything = input_pipeline.load_everything(inputs.spec)
   catalogue = everything.catalogue
-  images = np.asarray(everything.dataset.images)
+  # What is taken out of all images makes them more alike.
+  as_they_are = everything
+  if inputs.spec.removal != Removal():
+    spec = inputs.spec._replace(removal=Removal())
+    as_they_are = input_pipeline.load_everything(spec)
+  images = np.asarray(as_they_are.dataset.images)
   pairs = duplicates.find_duplicates(
     images, catalogue.pixel_hashes, seed=config.seed
   )
@@ -96,7 +102,10 @@ def run(
   if catalogue.has_classes and len(catalogue.class_names) > 1:
     probed = _probe(inputs, everything, traits, config.seed)
     split = _split(inputs, catalogue)
-  audit = _describe(inputs, catalogue, pairs, split, probed, traits)
+  audit = _describe(
+    *(inputs, catalogue, pairs, split, probed, traits),
+    cells_alone=config.data.unit == 'cell',
+  )
   audited.write(workdir, audit, pairs, catalogue)
   page_images = images if build.shows_images(config) else None
   path = audit_page.write(workdir, audit, pairs, catalogue, page_images)
@@ -144,6 +153,8 @@ def _describe(
   split: _Splits,
   probed: _Probed,
   traits: list[FileTraits],
+  *,
+  cells_alone: bool,
 ) -> Audit:
   """Puts an audit together."""
   names = catalogue.class_names
@@ -154,6 +165,7 @@ def _describe(
   findings = verdict.judge(
     *(catalogue, pairs, counted, probed.scores, audit_page.TITLES),
     group=probed.folds.group if probed.folds else '',
+    cells_alone=cells_alone,
     from_source=split.from_source,
     mask_warnings=masks.warnings if masks else [],
     problems=[text for text in (split.problem, probed.problem) if text],

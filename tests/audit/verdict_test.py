@@ -10,17 +10,27 @@ from leukemia_jax.audit.leaks import Leaks
 from leukemia_jax.audit.probes import ProbeScore
 
 NOTHING = Duplicates([], [], [], 0.55)
-TITLES = {'colour': 'colour of the image', 'file': 'file size'}
+TITLES = {
+  'cell_colour': 'colour of cells',
+  'colour': 'colour of the image',
+  'file': 'file size',
+}
 NO_LEAK = Leaks(400, 0, 0, 0, 0, 0.0, 0)
 
 
 def judge(
-  duplicates=NOTHING, leaks=NO_LEAK, probes=None, problems=(), **changes
+  duplicates=NOTHING,
+  leaks=NO_LEAK,
+  probes=None,
+  problems=(),
+  cells_alone=False,
+  **changes,
 ) -> list[verdict.Finding]:
   catalogue = dataclasses.replace(conftest.catalogue([0, 0, 1, 1]), **changes)
   return verdict.judge(
     *(catalogue, duplicates, leaks, probes or {}, TITLES),
     group='patient',
+    cells_alone=cells_alone,
     from_source=False,
     mask_warnings=[],
     problems=problems,
@@ -72,3 +82,10 @@ def test_chance_is_no_finding():
 def test_conflicts_are_listed():
   (finding,) = judge(conflicts=('a.png (x) = b.png (y)',))
   assert finding.serious and 'a.png (x) = b.png (y)' in finding.text
+
+
+def test_the_colour_of_a_cell_is_no_shortcut_where_an_image_is_a_cell():
+  probes = {'cell_colour': ProbeScore(0.9, [0.8, 0.95], 0.001, 2)}
+  (of_fields,) = judge(probes=probes)
+  (of_cells,) = judge(probes=probes, cells_alone=True)
+  assert of_fields.serious and not of_cells.serious
