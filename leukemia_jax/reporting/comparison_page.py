@@ -21,6 +21,8 @@ def verdict(comparison: Comparison) -> str:
   title = _TITLES[name]
   first, second = comparison.runs
   points = 100 * score.difference
+  if not any(own.difference for own in comparison.scores.values()):
+    return f'{first} and {second} cannot be told apart: no score differs.'
   if score.interval_95 is None:
     return (
       f'{first} and {second} differ by {points:+.1f} points of {title}; how '

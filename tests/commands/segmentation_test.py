@@ -31,6 +31,7 @@ def drawn(tmp_path_factory) -> pathlib.Path:
   return save_pairs(tmp_path_factory.mktemp('drawn') / 'set')
 
 
+@pytest.mark.full
 def test_a_run_learns_and_shows_it(segmenter):
   got = result(segmenter)
   test = got['test']
@@ -145,6 +146,7 @@ def test_a_kill_changes_nothing(tmp_path, cache):
   check_kills(tmp_path, 2, *SMALL_UNET, cache)
 
 
+@pytest.mark.full
 def test_prepare_counts_what_masks_cover(cache, tmp_path):
   done = run(f'--workdir={tmp_path}/p', '--mode=prepare', *SMALL_UNET, cache)
   assert done.returncode == 0, done.stderr
@@ -166,6 +168,7 @@ def refusal(source, tmp_path, *flags) -> str:
   )
 
 
+@pytest.mark.full
 def test_missing_and_extra_masks(tmp_path):
   source = save_pairs(tmp_path / 'set')
   (source / 'masks/1.png').rename(source / 'masks/one.png')

@@ -70,6 +70,7 @@ def test_report_shows_it(trained):
   assert (trained / 'report.md').read_text() == before
 
 
+@pytest.mark.full
 def test_images_that_may_not_be_shown_are_taken_away(trained, tmp_path):
   workdir = shutil.copytree(trained, tmp_path / 'w')
   Image.new('RGB', (60, 60)).save(workdir / 'mistakes.png')

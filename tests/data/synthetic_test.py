@@ -62,6 +62,7 @@ def test_other_sizes():
   assert 0 < mask.mean() < 0.5
 
 
+@pytest.mark.full
 def test_fields_look_like_the_published_ones(cast):
   images, masks, _, _ = cast
   ground = np.median(images.reshape(len(images), -1, 3), 1).mean(0)
@@ -76,6 +77,7 @@ def test_fields_look_like_the_published_ones(cast):
   assert 17 < width < 27
 
 
+@pytest.mark.full
 def test_mask_covers_the_dark_cells_alone(cast):
   images, masks, _, _ = cast
   green = images[..., 1].astype(float)
@@ -84,6 +86,7 @@ def test_mask_covers_the_dark_cells_alone(cast):
   assert inside < outside - 60
 
 
+@pytest.mark.full
 def test_coverage_has_one_distribution_in_every_class(cast):
   _, masks, labels, _ = cast
   share = masks.mean((1, 2))
@@ -95,6 +98,7 @@ def test_coverage_has_one_distribution_in_every_class(cast):
     assert test.pvalue > 1e-3
 
 
+@pytest.mark.full
 def test_colour_does_not_tell_the_class(cast):
   images, _, labels, patients = cast
   features = baselines.colour_features(images)
@@ -105,6 +109,7 @@ def test_colour_does_not_tell_the_class(cast):
   assert np.mean(scores) < 0.40
 
 
+@pytest.mark.full
 def test_classes_differ_in_shape(cast):
   _, masks, labels, _ = cast
   sizes = []

@@ -66,7 +66,7 @@ def outputs(model, variables, images):
 
 SMALL = [
   pytest.param('nasnet_large', 48, True, True, marks=full),
-  ('nasnet_mobile', 47, False, True),
+  pytest.param('nasnet_mobile', 47, False, True, marks=full),
   ('unet', 32, True, True),
   ('unet_fpn', 32, True, True),
 ]
