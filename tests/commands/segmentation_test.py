@@ -58,6 +58,7 @@ def test_another_run_gives_the_same_result(segmenter, cache, tmp_path):
   assert one == two
 
 
+@pytest.mark.full
 def test_its_own_set_is_scored_alike(segmenter, cache, tmp_path):
   where = [f'--workdir={tmp_path}/e', '--mode=evaluate']
   done = run(*where, f'--checkpoint={segmenter}', cache)
