@@ -38,7 +38,7 @@ _OVERVIEW = (
   'real_split_then_balance',
   'real_balance_then_split',
   'real_contiguous_folds',
-  'real_hide_corners',
+  'real_all_measures',
   'unet_real',
   'unet_real_cleaned',
 )
