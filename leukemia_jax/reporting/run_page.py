@@ -20,6 +20,8 @@ from leukemia_jax.workdir.records import ModelRecord, Result
 _MISTAKES, _ERRORS, _THRESHOLDS = 'mistakes.png', 'errors.png', 'thresholds.svg'
 SHEETS = _MISTAKES, _ERRORS
 _SHOWN_MISTAKES = 12
+# Scores of the whole test part: without an interval, most have none.
+_HEADLINES = {'test.balanced_accuracy', 'test.dice'}
 
 
 def model_title(model: ModelRecord) -> str:
@@ -165,7 +167,7 @@ def write(
     'model_title': model_title(result.model),
     'part_rows': class_page.parts_table(result, rows),
     'coverage': coverage,
-    'has_intervals': bool(record and record.ends),
+    'has_intervals': bool(record and _HEADLINES & record.ends.keys()),
     'drawn': set(charted),
     'predictions': predictions.NAME,
     'next_why': why,
