@@ -298,10 +298,9 @@ def _over_groups(
   grouped = bootstrap.make_groups(groups, truth)
   classifiers = len(predicted)
   # Shape (groups, classifiers, classes, classes).
-  shape = len(grouped.strata), classifiers, num_classes, num_classes
-  counts = np.zeros(shape)
-  for i, own in enumerate(predicted):
-    np.add.at(counts[:, i], (grouped.of_image, truth, own), 1)
+  counts = np.stack(
+    [grouped.confusions(truth, own, num_classes) for own in predicted], 1
+  )
 
   def score(sums: np.ndarray) -> np.ndarray:
     flat = sums.reshape(-1, num_classes, num_classes)

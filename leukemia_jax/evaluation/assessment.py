@@ -237,9 +237,8 @@ def _confusion_score(
   benign: int | None,
 ) -> Score:
   count, groups = len(class_names), over.groups
-  confusions = np.zeros((len(groups.strata), count, count))
   predicted = outcomes.probabilities.argmax(1)
-  np.add.at(confusions, (groups.of_image, outcomes.truth, predicted), 1)
+  confusions = groups.confusions(outcomes.truth, predicted, count)
   losses = groups.sum(np.asarray(outcomes.losses, float))
 
   def score(times: np.ndarray) -> dict[str, np.ndarray]:

@@ -42,14 +42,15 @@ def score(subject: Subject) -> Scored:
   for part, predicted in predictions.items():
     truth = labels[subject.parts[part]]
     scores[part] = classification.scores(
-      _confusion(truth, predicted.labels, count),
+      classification.count(truth, predicted.labels, count),
       float(predicted.losses.sum(dtype=np.float64)),
       subject.class_names,
       subject.scoring.benign_class,
     )
+  own, over = outcomes(subject, predictions), subject.over_test()
   assessed = assessment.of_classes(
-    outcomes(subject, predictions),
-    subject.over_test(),
+    own,
+    over,
     subject.class_names,
     subject.scoring.benign_class,
   )
@@ -63,9 +64,9 @@ def score(subject: Subject) -> Scored:
       reached = dataclasses.replace(
         reached,
         shortcut=above_shortcut(
-          outcomes(subject, predictions),
+          own,
           shortcut.labels,
-          subject.over_test(),
+          over,
           name=shortcut.name,
           model=shortcut.model,
         ),
@@ -140,14 +141,6 @@ def _temperature(
   return Temperature(fitted, len(indices))
 
 
-def _confusion(
-  truth: np.ndarray, predicted: np.ndarray, count: int
-) -> np.ndarray:
-  confusion = np.zeros((count, count))
-  np.add.at(confusion, (truth, predicted), 1)
-  return confusion
-
-
 def _colour_baselines(subject: Subject) -> Baselines:
   """What colours alone give away, as scores."""
   labels, test = np.asarray(subject.dataset.labels), subject.parts['test']
@@ -157,7 +150,9 @@ def _colour_baselines(subject: Subject) -> Baselines:
     subject.parts['train'],
     test,
   )
-  confusion = _confusion(labels[test], predicted, len(subject.class_names))
+  confusion = classification.count(
+    labels[test], predicted, len(subject.class_names)
+  )
   means = classification.of_confusions(confusion[None])
   return Baselines(
     colour_3_nearest_neighbours=float(means['accuracy'][0]),

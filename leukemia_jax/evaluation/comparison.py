@@ -78,10 +78,7 @@ def compare_labels(
   Returns:
     Each score with its difference.
   """
-  shape = len(groups.strata), num_classes, num_classes
-  confusions = [np.zeros(shape) for _ in predicted]
-  for own, labels in zip(confusions, predicted, strict=True):
-    np.add.at(own, (groups.of_image, truth, labels), 1)
+  confusions = [groups.confusions(truth, own, num_classes) for own in predicted]
 
   def score(times: np.ndarray) -> dict[str, np.ndarray]:
     scored = [

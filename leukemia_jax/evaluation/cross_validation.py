@@ -48,8 +48,7 @@ def classes(
   )
   number = {name: i for i, name in enumerate(names)}
   predicted = np.array([number[row['predicted_class']] for row in rows])
-  confusion = np.zeros((len(names), len(names)))
-  np.add.at(confusion, (outcomes.truth, predicted), 1)
+  confusion = classification.count(outcomes.truth, predicted, len(names))
   loss_sum = float(outcomes.losses.sum())
   shortcut = None
   if 'shortcut_class' in rows[0]:
@@ -70,7 +69,7 @@ def _temperatures(
   known = [value for value in fitted if value is not None]
   if len(known) < len(fitted):
     return None
-  return np.array(known)[[fold_of(row) for row in rows], None]
+  return np.array(known)[[_fold_of(row) for row in rows], None]
 
 
 def masks(
@@ -86,7 +85,7 @@ def masks(
   return segmentation.pooled(counted), assessed, None
 
 
-def fold_of(row: Row) -> int:
+def _fold_of(row: Row) -> int:
   """The fold whose model predicted a row of `predictions.join`."""
   return int(row['part'].rpartition('_')[2])
 

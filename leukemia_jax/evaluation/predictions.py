@@ -40,23 +40,21 @@ def to_csv(subject: Subject, scored: Scored) -> str:
   stream = io.StringIO()
   writer = csv.writer(stream, lineterminator='\n')
   first = next(iter(scored.predictions.values()))
+  by_shortcut = scored.shortcut_labels
   header = ['path', 'part', 'patient', 'group', 'true_class']
   if isinstance(first, ClassPredictions):
     shares = [f'p_{name}' for name in subject.class_names]
     header += ['predicted_class', *shares, 'loss']
-    if scored.shortcut_labels is not None:
+    if by_shortcut is not None:
       header.append('shortcut_class')
   else:
     header += MaskPredictions._fields
   writer.writerow(header)
   for part, predictions in scored.predictions.items():
-    more: list[list[str]] = [[]] * len(subject.parts[part])
-    if scored.shortcut_labels is not None:
-      more = [['']] * len(more)
-      if part == 'test':
-        names = subject.class_names
-        more = [[names[label]] for label in scored.shortcut_labels]
-    for own, last in zip(_rows(subject, part, predictions), more, strict=True):
+    for i, own in enumerate(_rows(subject, part, predictions)):
+      last = []
+      if by_shortcut is not None:
+        last = [subject.class_names[by_shortcut[i]] if part == 'test' else '']
       writer.writerow([*own, *last])
   return stream.getvalue()
 

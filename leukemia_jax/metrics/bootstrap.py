@@ -45,6 +45,23 @@ class Groups(NamedTuple):
     """The same groups, whose classes don't matter."""
     return self._replace(strata=np.zeros_like(self.strata))
 
+  def confusions(
+    self, truth: np.ndarray, predicted: np.ndarray, num_classes: int
+  ) -> np.ndarray:
+    """Each group's counts by true and predicted class.
+
+    Args:
+      truth: int, shape (images,).
+      predicted: likewise.
+      num_classes: number of classes.
+
+    Returns:
+      float64, shape (groups, classes, classes).
+    """
+    counts = np.zeros((len(self.strata), num_classes, num_classes))
+    np.add.at(counts, (self.of_image, truth, predicted), 1)
+    return counts
+
   def sum(self, values: np.ndarray) -> np.ndarray:
     """Sums over each group's images.
 

@@ -37,6 +37,24 @@ def confusion_matrix(
   return truth.T @ jax.nn.one_hot(logits.argmax(-1), classes)
 
 
+def count(
+  truth: np.ndarray, predicted: np.ndarray, num_classes: int
+) -> np.ndarray:
+  """Counts images by true class (row) and predicted class (column).
+
+  Args:
+    truth: int, shape (n,).
+    predicted: likewise.
+    num_classes: number of classes.
+
+  Returns:
+    float64, shape (classes, classes).
+  """
+  confusion = np.zeros((num_classes, num_classes))
+  np.add.at(confusion, (truth, predicted), 1)
+  return confusion
+
+
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
   """Part / whole, and 0 where whole is 0 (scikit-learn's zero_division=0)."""
   return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)

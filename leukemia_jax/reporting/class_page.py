@@ -15,7 +15,7 @@ from leukemia_jax.metrics import calibration, ranking
 from leukemia_jax.reporting import charts, pages
 from leukemia_jax.workdir.records import Result, Shortcut
 
-HEADINGS = {
+_HEADINGS = {
   'macro_f1': 'macro F1',
   'mean_dice': 'mean Dice',
   'loss': 'loss, nats',
@@ -30,17 +30,17 @@ _COLUMNS = (
   'specificity',
   'loss',
 )
-_SHOWN_MISTAKES = 12
+SHOWN_MISTAKES = 12
 _SHOWN_PATIENTS = 20
 _CONFIDENT = round(100 * calibration.CONFIDENT)
 
 
-def interval(result: Result, name: str, digits: int = 1) -> str:
+def interval(result: Result, name: str) -> str:
   """The interval of a share as percents; '' if it has none."""
   ends = result.intervals and result.intervals.ends.get(name)
   if not ends:
     return ''
-  return ' to '.join(pages.percent(end, digits) for end in ends)
+  return ' to '.join(map(pages.percent, ends))
 
 
 def with_interval(result: Result, value: float | None, name: str) -> str:
@@ -51,7 +51,7 @@ def with_interval(result: Result, value: float | None, name: str) -> str:
 
 def heading(name: str) -> str:
   """A score's name as a person writes it."""
-  return HEADINGS.get(name, name.replace('_', ' '))
+  return _HEADINGS.get(name, name.replace('_', ' '))
 
 
 def tested_on(result: Result) -> str:
@@ -340,7 +340,7 @@ def _mistake_rows(rows: Sequence[Row]) -> list[list[str]]:
       pages.literal(row['predicted_class']),
       pages.percent(confidence(row)),
     ]
-    for row in incorrect[:_SHOWN_MISTAKES]
+    for row in incorrect[:SHOWN_MISTAKES]
   ]
 
 

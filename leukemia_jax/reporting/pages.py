@@ -1,11 +1,11 @@
 """Pages from templates: Markdown, and the same as one HTML file."""
 
 import base64
-import html
 import itertools
 import pathlib
 import re
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import jinja2
@@ -132,18 +132,22 @@ def write(
   path = workdir / f'{name}.md'
   fold = f'<details>\n<summary>Details</summary>\n\n{details}\n\n</details>'
   files.write(path, f'{heading}\n\n{body}\n\n{fold}\n')
-  whole = _to_html(body + f'\n\n{_DETAILS}\n\n' + details, figures)
-  # HTML in Markdown is shown as text, this too.
-  body, details = whole.split(html.escape(_DETAILS))
+  numbers = itertools.count(1)
   page = _environment().get_template('page.html')
   files.write(
     workdir / f'{name}.html',
-    page.render(title=title, body=body, details=details),
+    page.render(
+      title=title,
+      body=_to_html(body, figures, numbers),
+      details=_to_html(details, figures, numbers),
+    ),
   )
   return path
 
 
-def _to_html(markdown: str, figures: dict[str, bytes]) -> str:
+def _to_html(
+  markdown: str, figures: dict[str, bytes], numbers: Iterator[int]
+) -> str:
   """Markdown as HTML with its figures in it; HTML in it is shown as text.
 
   What may be wider than a phone scrolls in a box of its own, by keyboard too.
@@ -161,12 +165,11 @@ def _to_html(markdown: str, figures: dict[str, bytes]) -> str:
     )
   text = text.replace('<th>', '<th scope="col">')
   text = text.replace('<pre>', '<pre tabindex="0">')
-  number = itertools.count(1)
   text = re.sub(
     '<table>',
     lambda _: (
       '<div class="scroll" role="region" tabindex="0" '
-      f'aria-label="Table {next(number)}">\n<table>'
+      f'aria-label="Table {next(numbers)}">\n<table>'
     ),
     text,
   )

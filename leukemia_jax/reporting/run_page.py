@@ -19,7 +19,6 @@ from leukemia_jax.workdir.records import ModelRecord, Result
 # Drawn right after scoring, from arrays that are not stored.
 _MISTAKES, _ERRORS, _THRESHOLDS = 'mistakes.png', 'errors.png', 'thresholds.svg'
 SHEETS = _MISTAKES, _ERRORS
-_SHOWN_MISTAKES = 12
 # Scores of the whole test part: without an interval, most have none.
 _HEADLINES = {'test.balanced_accuracy', 'test.dice'}
 
@@ -58,7 +57,7 @@ def class_sheets(subject: Subject, scored: Scored) -> dict[str, bytes]:
   confidence = predicted.probabilities.max(-1)
   incorrect = np.flatnonzero(predicted.labels != truth)
   ordered = incorrect[np.argsort(-confidence[incorrect], kind='stable')]
-  chosen = ordered[:_SHOWN_MISTAKES]
+  chosen = ordered[: class_page.SHOWN_MISTAKES]
   if not len(chosen) or not subject.scoring.shows_images:
     return {}
   names = subject.class_names
@@ -151,8 +150,8 @@ def write(
   history = files.read_json_lines(workdir / METRICS)
   if history:
     charted['curves.svg'] = charts.curves(history, result.best_epoch or 0)
-  for name in SHEETS:
-    if not shows_images:
+  if not shows_images:
+    for name in SHEETS:
       (workdir / name).unlink(missing_ok=True)
   for name in (*SHEETS, _THRESHOLDS):
     if (workdir / name).exists():

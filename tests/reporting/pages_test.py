@@ -1,6 +1,7 @@
 """Pages: what a template's values become in Markdown and in HTML."""
 
 import base64
+import itertools
 
 import markdown_it
 import pytest
@@ -44,6 +45,8 @@ def test_a_page_is_whole_in_itself(tmp_path, monkeypatch):
     'iVBORw0KGgoAAAANSUhEUgAAAAUAAAADCAIAAADUVFKvAAAADElEQVR4nGNgIA0AAAAwAAEW'
     'iZrRAAAAAElFTkSuQmCC'
   )
-  html = pages._to_html(f'{text}\n![T](x.png)', {'x.png': image})
+  html = pages._to_html(
+    f'{text}\n![T](x.png)', {'x.png': image}, itertools.count(1)
+  )
   assert html.count('<td>') + html.count('<td><strong>') == 6
   assert 'width="5" height="3" src="data:image/png;base64,iVBORw' in html
