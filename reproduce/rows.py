@@ -59,6 +59,12 @@ _STAIN = '--config.augment.stain=0.2'
 COUNTER_MEASURES: dict[str, tuple[str, tuple[str, ...]]] = {
   'real_hide_corners': ('corners hidden', (*_CONTIGUOUS, _HIDE_CORNERS)),
   'real_stain': ('stain augmentation', (*_CONTIGUOUS, _STAIN)),
+  'real_white_balance': ('white balance', (*_CONTIGUOUS, _WHITE_BALANCE)),
+  'real_neutral_background': (
+    'neutral background',
+    (*_CONTIGUOUS, _NEUTRAL),
+  ),
+  'real_grey': ('grey', (*_CONTIGUOUS, _GREY)),
   'real_all_measures': (
     'all measures but grey',
     (*_CONTIGUOUS, _HIDE_CORNERS, _WHITE_BALANCE, _NEUTRAL, _STAIN),
