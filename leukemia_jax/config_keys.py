@@ -243,6 +243,7 @@ def _model_keys() -> dict[str, Key]:
     'train.loss': Key(_one_of(*losses.CLASS_LOSSES)),
     'train.mask_loss': Key(_one_of(*losses.MASK_LOSSES)),
     'train.freeze_backbone': Key(_FLAG),
+    'train.decay': Key(_one_of('plateau', 'cosine')),
     'train.plateau_factor': Key(_at_most(1)),
     'train.plateau_patience': Key(_whole(1, 10**6)),
     'train.stop_patience': Key(_whole(1, 10**6)),

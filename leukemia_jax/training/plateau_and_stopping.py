@@ -1,5 +1,6 @@
-"""Keras' rules for lowering the learning rate and for stopping."""
+"""Rules for lowering the learning rate and for stopping; most are Keras'."""
 
+import math
 from typing import NamedTuple
 
 # Absolute improvement that the plateau rule asks for, Keras' default.
@@ -13,11 +14,15 @@ class Rules(NamedTuple):
     plateau_factor: what the learning rate is multiplied by.
     plateau_patience: epochs without improvement before that.
     stop_patience: epochs without a new best before training stops.
+    cosine_epochs: epochs in which the rate falls to zero along half a cosine
+      (Loshchilov and Hutter, arXiv:1608.03983, without restarts), in place of
+      the plateau rule; 0 for that rule.
   """
 
   plateau_factor: float
   plateau_patience: int
   stop_patience: int
+  cosine_epochs: int = 0
 
 
 class Progress(NamedTuple):
@@ -72,6 +77,12 @@ def after_epoch(
     if wait >= rules.plateau_patience:
       wait, rate_factor = 0, rules.plateau_factor
     progress = progress._replace(plateau_wait=wait)
+  if rules.cosine_epochs:
+    before, after = (
+      1 + math.cos(math.pi * min(done / rules.cosine_epochs, 1))
+      for done in (epoch, epoch + 1)
+    )
+    rate_factor = after / before if before else 0.0
   is_best = loss < progress.best
   if is_best:
     progress = progress._replace(best=loss, best_epoch=epoch, stop_wait=0)

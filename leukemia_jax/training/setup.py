@@ -21,7 +21,10 @@ from leukemia_jax.workdir import LATEST, checkpoint
 def schedule(train: ConfigDict) -> Schedule:
   """Takes how long to train from `config.train`."""
   rules = Rules(
-    train.plateau_factor, train.plateau_patience, train.stop_patience
+    train.plateau_factor,
+    train.plateau_patience,
+    train.stop_patience,
+    train.epochs if train.decay == 'cosine' else 0,
   )
   return Schedule(
     train.epochs,

@@ -16,7 +16,7 @@ class TrainState(flax.struct.PyTreeNode):
     params: the model's parameters, float32.
     batch_stats: the batch norms' moving statistics, float32.
     opt_state: the optimizer's moments.
-    learning_rate: float32; the plateau rule lowers it.
+    learning_rate: float32; it falls between epochs.
     sums: float32 (3,): loss, correct answers and images of this epoch so
       far.
   """

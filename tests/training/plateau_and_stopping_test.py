@@ -56,3 +56,18 @@ def test_rules_are_keras(seed):
       break
   early.on_train_end()
   assert progress.best_epoch == model.weights
+
+
+def test_a_cosine_is_optax_s_whatever_the_losses():
+  import optax
+
+  epochs, rate = 7, 0.1
+  schedule = optax.cosine_decay_schedule(rate, epochs)
+  rules = RULES._replace(cosine_epochs=epochs)
+  progress = Progress()
+  for epoch in range(epochs):
+    assert rate == pytest.approx(float(schedule(epoch)), rel=1e-5)
+    progress, decision = after_epoch(progress, epoch, 1.0, rules)
+    rate *= decision.rate_factor
+  assert rate == pytest.approx(0, abs=1e-12)
+  assert after_epoch(progress, epochs, 1.0, rules)[1].rate_factor == 0
