@@ -211,8 +211,8 @@ def _train() -> ml_collections.ConfigDict:
   train.mask_loss = 'bce'
   # Train the head alone, on a backbone in inference mode.
   train.freeze_backbone = False
-  # How the rate falls: by the 'plateau' rule below, the study's, or along half a
-  # 'cosine' to zero in the last epoch.
+  # How the rate falls: by the 'plateau' rule below, the study's, or along half
+  # a 'cosine' to zero in the last epoch.
   train.decay = 'plateau'
   # The rate is multiplied by `plateau_factor` after `plateau_patience` epochs
   # without a lower validation loss; training ends after `stop_patience`.
