@@ -236,6 +236,17 @@ def _evaluate() -> ml_collections.ConfigDict:
   return evaluate
 
 
+def _predict() -> ml_collections.ConfigDict:
+  """What --mode=predict says of new images."""
+  predict = ml_collections.ConfigDict()
+  # Share of images like the training images that may be flagged as unlike them.
+  predict.false_alarms = 0.05
+  # Share of images whose set of possible classes shall hold the true one; an
+  # image whose set has several is flagged as uncertain.
+  predict.coverage = 0.95
+  return predict
+
+
 def _report() -> ml_collections.ConfigDict:
   """What pages show."""
   report = ml_collections.ConfigDict()
@@ -261,5 +272,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.study = _study()
   config.train = _train()
   config.evaluate = _evaluate()
+  config.predict = _predict()
   config.report = _report()
   return config

@@ -2,7 +2,7 @@
 
 import pathlib
 
-__version__ = '0.4.0'
+__version__ = '0.5.0'
 
 # In a checkout `leukemia_jax.configs` is the folder beside the package.
 _CHECKOUT = pathlib.Path(__file__).parents[1]

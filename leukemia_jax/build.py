@@ -19,6 +19,7 @@ from leukemia_jax.data.builder import SourceSpec
 from leukemia_jax.data.dataset import AugmentFn
 from leukemia_jax.data.input_pipeline import InputSpec
 from leukemia_jax.errors import InputError
+from leukemia_jax.metrics.conformal import Rates
 from leukemia_jax.metrics.losses import Objective
 from leukemia_jax.transforms.augment import augment
 from leukemia_jax.transforms.colour import Removal
@@ -232,6 +233,7 @@ class Scoring(NamedTuple):
     mask_reading: how the set's masks are read.
     probes_shortcuts: whether a classifier is compared with shortcuts.
     shows_images: whether pages may show images of the set.
+    rates: that thresholds of a classifier's flags are chosen by.
   """
 
   batch_size: int
@@ -241,6 +243,7 @@ class Scoring(NamedTuple):
   mask_reading: masks.Reading
   probes_shortcuts: bool
   shows_images: bool
+  rates: Rates
 
 
 def scoring(config: ConfigDict, inputs: Inputs) -> Scoring:
@@ -253,6 +256,7 @@ def scoring(config: ConfigDict, inputs: Inputs) -> Scoring:
     mask_reading=inputs.spec.mask_reading,
     probes_shortcuts=config.report.shortcuts,
     shows_images=shows_images(config),
+    rates=Rates(config.predict.false_alarms, config.predict.coverage),
   )
 
 

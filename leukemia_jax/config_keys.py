@@ -113,6 +113,7 @@ def _all(what: str, rule: Rule) -> Rule:
 
 
 _BELOW_ONE = Rule('from 0 to below 1', lambda v: 0 <= v < 1)
+_SHARE = Rule('above 0, below 1', lambda v: 0 < v < 1)
 _POSITIVE = Rule('above 0, finite', lambda v: 0 < v < float('inf'))
 _TEXT = Rule(
   'a text that is not empty', lambda v: isinstance(v, str) and v != ''
@@ -182,6 +183,8 @@ def _data_keys() -> dict[str, Key]:
     ),
     'report.shortcuts': Key(_FLAG, evaluation=True),
     'evaluate.recalibrate': Key(_whole(0, 10**6), evaluation=True),
+    'predict.false_alarms': Key(_SHARE, evaluation=True),
+    'predict.coverage': Key(_SHARE, evaluation=True),
     'synthetic.scale': Key(_at_most(20), evaluation=True),
     'synthetic.seed': Key(_whole(0, 2**32 - 1), evaluation=True),
   }

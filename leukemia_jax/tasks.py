@@ -29,7 +29,7 @@ from leukemia_jax.evaluation.scored import Scored, Subject
 from leukemia_jax.metrics import classification, losses, segmentation
 from leukemia_jax.metrics.losses import Objective
 from leukemia_jax.reporting import class_page, mask_page, run_page
-from leukemia_jax.workdir import checkpoint, result
+from leukemia_jax.workdir import checkpoint, limits_file, result
 from leukemia_jax.workdir.records import (
   DataRecord,
   ModelRecord,
@@ -240,6 +240,7 @@ def describe(
     intervals=scored.assessment.intervals,
     ranking=scored.assessment.ranking,
     calibration=scored.assessment.calibration,
+    limits=scored.assessment.limits,
     threshold=scored.threshold,
     **vars(result.environment()),
     **more,
@@ -315,6 +316,8 @@ def finish(
 ) -> None:
   """Writes a run's results, and prints the score that counts."""
   files.write(workdir / predictions.NAME, predictions.to_csv(subject, scored))
+  if scored.limits:
+    limits_file.write(workdir, scored.limits)
   for name in run_page.SHEETS:
     (workdir / name).unlink(missing_ok=True)
   for name, sheet in task.page.sheets(subject, scored).items():

@@ -18,9 +18,15 @@ from leukemia_jax.metrics import (
 )
 from leukemia_jax.metrics.bootstrap import Groups, Score
 from leukemia_jax.metrics.calibration import CalibrationScores
+from leukemia_jax.metrics.conformal import Rates
 from leukemia_jax.metrics.ranking import RankingScores
 from leukemia_jax.metrics.segmentation import ImageScores
-from leukemia_jax.workdir.records import Calibration, Intervals, Ranking
+from leukemia_jax.workdir.records import (
+  Calibration,
+  Intervals,
+  LimitScores,
+  Ranking,
+)
 
 # One for all images, or each image's: shape (n, 1).
 Temperature = float | np.ndarray
@@ -96,6 +102,22 @@ def set_groups(
   )
 
 
+class LimitOutcomes(NamedTuple):
+  """What a classifier's limits say of each image of a test part.
+
+  Attributes:
+    rates: that were asked for.
+    unlike: bool, shape (n,): flagged as unlike the training images.
+    covered: bool, shape (n,): the true class is in the image's set.
+    uncertain: bool, shape (n,): the set has several classes.
+  """
+
+  rates: Rates
+  unlike: np.ndarray
+  covered: np.ndarray
+  uncertain: np.ndarray
+
+
 class Outcomes(NamedTuple):
   """What a classifier said of each image of a test part.
 
@@ -106,6 +128,7 @@ class Outcomes(NamedTuple):
     temperature: None if unknown.
     fitted_to: number of images that it was fitted to.
     is_local: whether these were of a new laboratory.
+    limits: what else was said of them; None if unknown.
   """
 
   truth: np.ndarray
@@ -114,6 +137,7 @@ class Outcomes(NamedTuple):
   temperature: Temperature | None = None
   fitted_to: int = 0
   is_local: bool = False
+  limits: LimitOutcomes | None = None
 
 
 class Assessment(NamedTuple):
@@ -123,11 +147,13 @@ class Assessment(NamedTuple):
     intervals: of all scores, those of `ranking` and `calibration` too.
     ranking: of a classifier.
     calibration: of a classifier.
+    limits: of a classifier.
   """
 
   intervals: Intervals
   ranking: Ranking | None = None
   calibration: Calibration | None = None
+  limits: LimitScores | None = None
 
 
 def of_classes(
@@ -168,7 +194,11 @@ def of_classes(
   )
   ranked = _rank(outcomes, over, class_names, benign, add)
   calibrated = _calibrate(outcomes, over, add)
-  return Assessment(over.record(ends), ranked, calibrated)
+  limits = None
+  if outcomes.limits:
+    shares = add('limits', _limit_score(outcomes.limits, over))
+    limits = LimitScores(outcomes.limits.rates, **shares)
+  return Assessment(over.record(ends), ranked, calibrated, limits)
 
 
 # Scores, whose intervals are kept under a prefix.
@@ -270,6 +300,18 @@ def _calibration_score(
 ) -> Score:
   sums = over.groups.sum(calibration.sums(probabilities, truth))
   return lambda times: calibration.of_sums(times @ sums)
+
+
+def _limit_score(limits: LimitOutcomes, over: IntervalGroups) -> Score:
+  names = ('false_alarms', 'coverage', 'uncertain')
+  columns = (limits.unlike, limits.covered, limits.uncertain)
+  sums = over.groups.sum(np.stack([np.ones(len(limits.unlike)), *columns], 1))
+
+  def score(times: np.ndarray) -> dict[str, np.ndarray]:
+    images, *flagged = (times @ sums).T
+    return {n: f / images for n, f in zip(names, flagged, strict=True)}
+
+  return score
 
 
 def of_masks(

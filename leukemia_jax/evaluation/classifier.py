@@ -7,8 +7,12 @@ import numpy as np
 
 from leukemia_jax.audit import baselines, shortcuts
 from leukemia_jax.data.splits import PARTS
-from leukemia_jax.evaluation import assessment, comparison, eval_step
-from leukemia_jax.evaluation.assessment import IntervalGroups, Outcomes
+from leukemia_jax.evaluation import assessment, comparison, eval_step, limits
+from leukemia_jax.evaluation.assessment import (
+  IntervalGroups,
+  LimitOutcomes,
+  Outcomes,
+)
 from leukemia_jax.evaluation.eval_step import ClassPredictions
 from leukemia_jax.evaluation.scored import (
   MaskPredictions,
@@ -17,6 +21,7 @@ from leukemia_jax.evaluation.scored import (
   Temperature,
 )
 from leukemia_jax.metrics import calibration, classification
+from leukemia_jax.workdir.limits_file import Limits
 from leukemia_jax.workdir.records import Baselines, Shortcut
 
 
@@ -48,6 +53,10 @@ def score(subject: Subject) -> Scored:
       subject.scoring.benign_class,
     )
   own, over = outcomes(subject, predictions), subject.over_test()
+  learnt = None
+  if subject.fitted is None:
+    learnt, flagged = _limits(subject, predictions, own.temperature)
+    own = own._replace(limits=flagged)
   assessed = assessment.of_classes(
     own,
     over,
@@ -77,6 +86,7 @@ def score(subject: Subject) -> Scored:
     predictions,
     assessed,
     shortcut_labels=shortcut.labels if shortcut else None,
+    limits=learnt,
   )
 
 
@@ -139,6 +149,25 @@ def _temperature(
     np.asarray(subject.dataset.labels)[indices],
   )
   return Temperature(fitted, len(indices))
+
+
+def _limits(
+  subject: Subject,
+  predictions: Mapping[str, ClassPredictions | MaskPredictions],
+  temperature: assessment.Temperature | None,
+) -> tuple[Limits, LimitOutcomes]:
+  """What a run's images look like to its classifier."""
+  labels = np.asarray(subject.dataset.labels)
+  parts = []
+  for part in PARTS:
+    predicted = predictions[part]
+    assert isinstance(predicted, ClassPredictions)
+    parts.append((predicted, labels[subject.parts[part]]))
+  assert isinstance(temperature, float)
+  learnt = limits.fit(*parts[0], *parts[1])
+  return learnt, limits.apply(
+    learnt, *parts[2], temperature=temperature, rates=subject.scoring.rates
+  )
 
 
 def _colour_baselines(subject: Subject) -> Baselines:

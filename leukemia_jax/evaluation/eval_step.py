@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from leukemia_jax import progress
+from leukemia_jax import models, progress
 from leukemia_jax.build import Network
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.transforms.preprocess import preprocess
@@ -66,11 +66,13 @@ class ClassPredictions(NamedTuple):
     labels: int32, shape (n,), the predicted ones.
     losses: float32, shape (n,), nats.
     probabilities: float32, shape (n, classes).
+    features: float32, shape (n, channels), after the backbone's first stage.
   """
 
   labels: np.ndarray
   losses: np.ndarray
   probabilities: np.ndarray
+  features: np.ndarray
 
 
 def predict(
@@ -97,12 +99,14 @@ def predict(
   @jax.jit
   def step(
     variables: Any, dataset: Dataset, indices: jax.Array
-  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+  ) -> tuple[jax.Array, ...]:
     batch = dataset.take(indices)
     images = preprocess(batch.images, network.preprocessing)
-    logits, _ = network.model.apply(variables, images, train=False)
+    logits, features = models.apply_with_features(
+      network.model, variables, images
+    )
     losses, _ = network.objective(logits, batch.targets)
-    return logits.argmax(-1), losses, jax.nn.softmax(logits)
+    return logits.argmax(-1), losses, jax.nn.softmax(logits), features
 
   predicted = {}
   for part, indices in parts.items():

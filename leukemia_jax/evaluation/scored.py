@@ -14,6 +14,7 @@ from leukemia_jax.evaluation.assessment import (
   SetGroups,
 )
 from leukemia_jax.evaluation.eval_step import ClassPredictions
+from leukemia_jax.workdir.limits_file import Limits
 from leukemia_jax.workdir.records import Baselines, Scores
 
 
@@ -131,6 +132,7 @@ class Scored(NamedTuple):
     shortcut_labels: int, shape (test images,): what the best shortcut predicts.
     threshold: of a segmenter.
     masks: of a segmenter, for its figures.
+    limits: of a classifier that was trained on the training part.
   """
 
   parts: Mapping[str, Scores]
@@ -140,3 +142,4 @@ class Scored(NamedTuple):
   shortcut_labels: np.ndarray | None = None
   threshold: float | None = None
   masks: MaskArrays | None = None
+  limits: Limits | None = None

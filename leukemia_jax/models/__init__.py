@@ -4,8 +4,11 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+
 from leukemia_jax.models.classifier import Classifier, Head, pool
 from leukemia_jax.models.inception_resnet_v2 import InceptionResNetV2
+from leukemia_jax.models.layers import FIRST_STAGE
 from leukemia_jax.models.nasnet import NASNet
 from leukemia_jax.models.unet import UNet
 
@@ -18,6 +21,7 @@ __all__ = [
   'Head',
   'Size',
   'UNet',
+  'apply_with_features',
   'create',
   'minimum_size',
   'pool',
@@ -84,6 +88,27 @@ def create(name: str, *, num_classes: int, **fields: Any) -> Classifier | UNet:
     return Classifier(BACKBONES[name](**fields), num_classes, **head)
   except TypeError as error:
     raise ValueError(f'{name}: {error}') from error
+
+
+def apply_with_features(
+  model: Classifier, variables: Any, images: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Class scores, and what an image looks like to a backbone early on.
+
+  Args:
+    model: a classifier.
+    variables: its own.
+    images: float, shape (batch, height, width, 3).
+
+  Returns:
+    Logits, and the mean over pixels of the feature map after the backbone's
+    first stage, float32 (batch, channels).
+  """
+  (logits, _), taps = model.apply(
+    variables, images, train=False, mutable=['intermediates']
+  )
+  (features,) = taps['intermediates']['backbone'][FIRST_STAGE]
+  return logits, pool(features)
 
 
 def minimum_size(name: str) -> int:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from leukemia_jax.models import layers
+from leukemia_jax.models.layers import FIRST_STAGE
 
 Dtype = Any
 
@@ -163,6 +164,7 @@ class InceptionResNetV2(nn.Module):
     x = jnp.concatenate(parts, -1)
     for i in range(self.blocks[0]):
       x = self._residual(x, BLOCK35, train, f'block35_{i + 1}', 0.17)
+    x = layers.tap(self, FIRST_STAGE, x)
     pooled = layers.max_pool(x, 3)
     parts = self._branches(x, MIXED_6A, train, 'mixed_6a', reduce=True)
     x = jnp.concatenate([*parts, pooled], -1)

@@ -19,6 +19,27 @@ Dtype = Any
 Initializer = jax.nn.initializers.Initializer
 # Keras' default.
 GLOROT_UNIFORM = nn.initializers.glorot_uniform()
+# The tap of a backbone where an image is an eighth of its size: after the
+# first of the three stages of blocks.
+FIRST_STAGE = 'first_stage'
+
+
+def tap(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
+  """Lets a caller of `apply` read an intermediate, and change it.
+
+  Args:
+    module: that computes it.
+    name: of the intermediate.
+    x: its value.
+
+  Returns:
+    The value, plus the variable of that name in the collection 'perturbations'
+    if there is one: the gradient by that zero is the gradient by the value. It
+    is stored where the collection 'intermediates' is mutable.
+  """
+  module.sow('intermediates', name, x)
+  # A new model gets no such variable.
+  return x if module.is_initializing() else module.perturb(name, x)
 
 
 class PointwiseConv(nn.Module):

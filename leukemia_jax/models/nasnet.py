@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from leukemia_jax.models import layers
+from leukemia_jax.models.layers import FIRST_STAGE
 
 Dtype = Any
 
@@ -248,6 +249,8 @@ class NASNet(nn.Module):
     )(x.astype(self.dtype))
     last, before = norm(name='stem_norm')(x), None
     for name, cell, factor in cells(self.blocks):
+      if name == 'reduction_1':
+        last = layers.tap(self, FIRST_STAGE, last)
       output = NASNetCell(
         cell, int(filters * factor), norm, self.dtype, name=name
       )(last, before)

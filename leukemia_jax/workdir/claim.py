@@ -15,8 +15,8 @@ from leukemia_jax.workdir import CONFIG, RESULT
 
 # Of config.json, split.json, result.json and a study's rows; and the releases
 # that read earlier formats.
-FORMAT = 4
-_READERS = {1: '0.1.0', 2: '0.2.0', 3: '0.3.0'}
+FORMAT = 5
+_READERS = {1: '0.1.0', 2: '0.2.0', 3: '0.3.0', 4: '0.4.0'}
 
 
 def check_format(content: Any, path: pathlib.Path) -> None:

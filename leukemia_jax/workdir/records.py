@@ -6,6 +6,7 @@ from leukemia_jax.audit.baselines import ColourRule
 from leukemia_jax.data.masks import ClassCoverage
 from leukemia_jax.metrics.calibration import CalibrationScores
 from leukemia_jax.metrics.classification import ClassificationScores
+from leukemia_jax.metrics.conformal import Rates
 from leukemia_jax.metrics.ranking import RankingScores
 from leukemia_jax.metrics.segmentation import MaskScores
 
@@ -206,6 +207,24 @@ class Calibration:
 
 
 @dataclasses.dataclass(frozen=True)
+class LimitScores:
+  """What the flags of predictions do on the test part.
+
+  Attributes:
+    rates: that were asked for; thresholds come from the validation part.
+    false_alarms: share of the test images that are flagged as unlike the
+      training images.
+    coverage: share of the test images whose set of classes holds the true one.
+    uncertain: share of the test images whose set has several classes.
+  """
+
+  rates: Rates
+  false_alarms: float
+  coverage: float
+  uncertain: float
+
+
+@dataclasses.dataclass(frozen=True)
 class ErrorOverDraws:
   """An expected calibration error over draws of images.
 
@@ -286,6 +305,7 @@ class Result:
     intervals: of the scores of the test part.
     ranking: of a classifier, on the test part.
     calibration: of a classifier, on the test part.
+    limits: of a classifier's training run, on the test part.
     recalibration: of an evaluation that fitted a temperature of its own.
   """
 
@@ -308,6 +328,7 @@ class Result:
   intervals: Intervals | None = None
   ranking: Ranking | None = None
   calibration: Calibration | None = None
+  limits: LimitScores | None = None
   recalibration: Recalibration | None = None
 
   def class_scores(self, part: str) -> ClassificationScores:

@@ -98,7 +98,7 @@ def test_evaluate_needs_a_trained_run(tmp_path, cache):
 
 def test_a_study_is_no_model(tmp_path):
   (tmp_path / 'study').mkdir()
-  config = '{"format": 4, "mode": "study"}'
+  config = '{"format": 5, "mode": "study"}'
   (tmp_path / 'study/config.json').write_text(config)
   flags = ['--mode=evaluate', f'--checkpoint={tmp_path}/study']
   error = refused(run(f'--workdir={tmp_path}/out', *flags))
@@ -155,9 +155,9 @@ def test_evaluation_takes_no_key_of_the_model(trained, cache, tmp_path):
   ('name', 'content'),
   [
     ('config.json', 'null'),
-    ('config.json', '{"format": 4, "mode": "train"}'),
-    ('result.json', '{"format": 4, "data": {"classes": []}}'),
-    ('split.json', '{"format": 4, "fingerprint": "", "parts": {}}'),
+    ('config.json', '{"format": 5, "mode": "train"}'),
+    ('result.json', '{"format": 5, "data": {"classes": []}}'),
+    ('split.json', '{"format": 5, "fingerprint": "", "parts": {}}'),
   ],
 )
 def test_damaged_files_of_a_run(trained, tmp_path, name, content):

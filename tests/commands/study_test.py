@@ -69,7 +69,7 @@ def test_finished_rows_are_left_and_damaged_ones_named(
 
   assert numbers((finished / 'results.csv').read_text()) == numbers(before)
   whole = lost.read_text()
-  lost.write_text('{"format": 4, "model": "inception_resnet_v2"}')
+  lost.write_text('{"format": 5, "model": "inception_resnet_v2"}')
   with pytest.raises(InputError, match='damaged'):
     study.run(config, finished)
   lost.write_text(whole)
@@ -172,7 +172,7 @@ def test_segmentation_runs_are_joined(finished_study, tmp_path):
   with pytest.raises(InputError, match='no run that makes masks'):
     study_page.read_segmenters(map(str, runs))
   files.write_json(
-    runs[0] / 'result.json', {'format': 4, 'task': 'segmentation'}
+    runs[0] / 'result.json', {'format': 5, 'task': 'segmentation'}
   )
   with pytest.raises(InputError, match='unet_real/result.json is damaged'):
     study_page.read_segmenters(map(str, runs))

@@ -11,6 +11,7 @@ from sklearn import metrics
 from leukemia_jax.evaluation import assessment
 from leukemia_jax.evaluation.assessment import IntervalGroups, Outcomes
 from leukemia_jax.metrics import bootstrap, classification, segmentation
+from leukemia_jax.metrics.conformal import Rates
 from leukemia_jax.workdir import result
 
 NAMES = ('Benign', 'Early', 'Pre')
@@ -31,6 +32,10 @@ def drawn(count=300, num_groups=30):
 
 def test_every_score_of_classes_has_an_interval_that_holds_it():
   outcomes, over = drawn()
+  rng, count = np.random.default_rng(3), len(outcomes.truth)
+  flags = rng.random((3, count)) < np.array([0.1, 0.9, 0.2])[:, None]
+  limits = assessment.LimitOutcomes(Rates(0.05, 0.95), *flags)
+  outcomes = outcomes._replace(limits=limits)
   got = assessment.of_classes(outcomes, over, NAMES, 'Benign')
   truth, predicted = outcomes.truth, outcomes.probabilities.argmax(1)
   scores = classification.scores(
@@ -43,7 +48,10 @@ def test_every_score_of_classes_has_an_interval_that_holds_it():
     'test': dataclasses.asdict(scores),
     'ranking': dataclasses.asdict(got.ranking),
     'calibration': dataclasses.asdict(got.calibration),
+    'limits': dataclasses.asdict(got.limits),
   }
+  assert record['limits'].pop('rates') == dataclasses.asdict(limits.rates)
+  assert list(record['limits'].values()) == pytest.approx(flags.mean(1))
   flat, ends = {}, got.intervals.ends
 
   def walk(content, prefix):

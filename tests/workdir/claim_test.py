@@ -39,7 +39,8 @@ def test_a_check_makes_no_folder(tmp_path):
     (1, '0.1.0'),
     (2, '0.2.0'),
     (3, '0.3.0'),
-    (5, 'of a later version'),
+    (4, '0.4.0'),
+    (6, 'of a later version'),
     ('x', 'later'),
   ],
 )

@@ -22,7 +22,7 @@ def test_a_result_comes_back(tmp_path, name, kind):
   content = json.loads((ROOT / f'results/{name}.json').read_text())
   record = result.from_json(content, result.Result, PATH)
   assert type(record.test) is type(record.train) is kind
-  again = json.loads(json.dumps({'format': 4} | result.to_json(record)))
+  again = json.loads(json.dumps({'format': 5} | result.to_json(record)))
   assert result.from_json(again, result.Result, PATH) == record
   # Everything that was in the file is in the record.
   for key in ('model', 'data', 'test', 'validation', 'train', 'baselines'):
