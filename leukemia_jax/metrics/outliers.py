@@ -41,7 +41,8 @@ def fit(features: np.ndarray, labels: np.ndarray) -> Detector:
   means = np.stack([own[labels == label].mean(0) for label in classes])
   # Channels differ in size, and shrinkage takes them for alike.
   size = own.std(0)
-  size = np.where(size > 1e-6 * size.max(initial=0), size, np.inf)
+  # Some never fire, or always alike.
+  size = np.where(size > 1e-6 * np.abs(own).mean(0), size, np.inf)
   within = covariance.LedoitWolf(assume_centered=True)
   within.fit((own - means[index]) / size)
   precision = within.precision_ / np.outer(size, size)
