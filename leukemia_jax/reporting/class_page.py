@@ -176,6 +176,7 @@ def context(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
     ],
     'ranking_rows': _ranking_rows(result),
     'calibration_rows': _calibration_rows(result),
+    'limit_rows': _limit_rows(result),
     'class_header': ['class', 'images', 'recall, %', 'precision, %', 'F1, %'],
     'class_rows': [
       [
@@ -285,6 +286,26 @@ def _calibration_rows(result: Result) -> list[list[str]]:
       ),
     ]
     for key, (title, own) in kinds.items()
+  ]
+
+
+def _limit_rows(result: Result) -> list[list[str]]:
+  record = result.limits
+  if record is None:
+    return []
+  rows = (
+    ('flagged as unlike the training images', 'false_alarms'),
+    ('true class among the possible ones', 'coverage'),
+    ('flagged as uncertain: several possible classes', 'uncertain'),
+  )
+  return [
+    [
+      words,
+      pages.percent(getattr(record.rates, name, None)),
+      pages.percent(getattr(record, name)),
+      interval(result, f'limits.{name}') or '-',
+    ]
+    for words, name in rows
   ]
 
 
