@@ -69,9 +69,7 @@ def inputs(config: ConfigDict, targets: str) -> Inputs:
       source=data.source,
       reading=_reading(data),
       cache_dir=data.cache_dir,
-      decoding=decode.Options(
-        data.max_pixels, data.turn_by_exif, data.white_level
-      ),
+      decoding=decoding(data),
       synthetic_scale=config.synthetic.scale,
       synthetic_seed=config.synthetic.seed,
     ),
@@ -82,7 +80,7 @@ def inputs(config: ConfigDict, targets: str) -> Inputs:
       data.mask_rule, data.clean_masks, data.clean_minimum_area
     ),
     drop_empty_masks=data.drop_empty_masks,
-    removal=Removal(*(data[field] for field in Removal._fields)),
+    removal=removal(data),
     protocol=protocols.Protocol(
       data.protocol,
       *(data[field] for field in protocols.Protocol._fields[1:]),
@@ -90,6 +88,16 @@ def inputs(config: ConfigDict, targets: str) -> Inputs:
   )
   augmentation = functools.partial(augment, **config.augment.to_dict())
   return Inputs(make_keys(config.seed), spec, augmentation)
+
+
+def removal(data: ConfigDict) -> Removal:
+  """What `config.data` says that is taken out of every image."""
+  return Removal(*(data[field] for field in Removal._fields))
+
+
+def decoding(data: ConfigDict) -> decode.Options:
+  """How `config.data` says that files are decoded."""
+  return decode.Options(data.max_pixels, data.turn_by_exif, data.white_level)
 
 
 def _reading(data: ConfigDict) -> source.Options:

@@ -14,6 +14,8 @@ COMMAND --workdir=runs/audit --mode=audit --config.data.source=...
     says how much of a score on them can be believed: twins, leaks, shortcuts
 COMMAND --workdir=runs/scored --mode=evaluate --checkpoint=runs/mine
     scores a trained model, on its own data or another config.data.source
+COMMAND --workdir=runs/new --mode=predict --checkpoint=runs/mine --input=...
+    says what new images are, and which of its answers not to believe
 COMMAND --workdir=runs/compared --mode=compare --runs=runs/mine,runs/other
     says whether two runs on one set can be told apart
 COMMAND --workdir=runs/mine --mode=report
@@ -31,6 +33,7 @@ import importlib.util
 import io
 import logging as python_logging
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -39,7 +42,8 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from leukemia_jax import __version__, files
-from leukemia_jax.config_keys import check_config, check_paths, nearest_keys
+from leukemia_jax.config_check import check_config, check_paths
+from leukemia_jax.config_keys import nearest_keys
 from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import CONFIG, RESULT
 
@@ -49,6 +53,7 @@ MODES = (
   'audit',
   'train',
   'evaluate',
+  'predict',
   'compare',
   'study',
   'report',
@@ -58,6 +63,8 @@ _FLAGS = (
   'mode',
   'config',
   'checkpoint',
+  'input',
+  'shard',
   'calibration',
   'runs',
   'strict',
@@ -170,8 +177,17 @@ def _parse(argv: Sequence[str]) -> list[str]:
   flags.DEFINE_enum(
     'mode', 'train', MODES, f'{", ".join(MODES)}; train if left away'
   )
+  flags.DEFINE_multi_string(
+    'checkpoint',
+    [],
+    'workdir of the run that --mode=evaluate scores or --mode=predict uses; '
+    'predictions of several are averaged',
+  )
   flags.DEFINE_string(
-    'checkpoint', None, 'workdir of the run that --mode=evaluate scores'
+    'input', None, 'image, folder or .zip that --mode=predict reads'
+  )
+  flags.DEFINE_string(
+    'shard', '0/1', 'i/n: every n-th image from i on, for --mode=predict'
   )
   flags.DEFINE_string(
     'calibration',
@@ -224,12 +240,23 @@ def _check_flags() -> None:
       '--workdir is missing: a folder for what this makes, as in '
       '--workdir=runs/first'
     )
-  if (parsed.mode == 'evaluate') != bool(parsed.checkpoint):
+  uses_run = parsed.mode in ('evaluate', 'predict')
+  if uses_run != bool(parsed.checkpoint):
+    mode = parsed.mode if uses_run else 'evaluate, or predict,'
     raise InputError(
-      '--mode=evaluate and --checkpoint=<workdir of a training run> go together'
+      f'--mode={mode} and --checkpoint=<workdir of a training run> go together'
     )
-  if parsed.calibration and parsed.mode != 'evaluate':
-    raise InputError('--calibration goes together with --mode=evaluate')
+  if parsed.calibration and not uses_run:
+    raise InputError(
+      '--calibration goes together with --mode=evaluate or --mode=predict'
+    )
+  if parsed.mode == 'evaluate' and len(parsed.checkpoint) > 1:
+    raise InputError(
+      '--mode=evaluate scores one run; the runs of folds are scored together '
+      'while they are trained'
+    )
+  if (parsed.mode == 'predict') != bool(parsed.input):
+    raise InputError('--mode=predict and --input=<image, folder> go together')
   if (parsed.mode == 'compare') != bool(parsed.runs):
     raise InputError(
       '--mode=compare and --runs=<workdir>,<workdir> go together'
@@ -240,14 +267,25 @@ def _check_flags() -> None:
     _check_comparison()
   if parsed.strict and parsed.mode != 'audit':
     raise InputError('--strict goes together with --mode=audit')
-  if parsed.mode == 'evaluate':
-    # Said before anything heavy is imported.
-    files.read_json(files.expand(parsed.checkpoint) / CONFIG)
-  if parsed.mode == 'evaluate' and parsed['config'].present:
+  # Said before anything heavy is imported.
+  for folder in parsed.checkpoint:
+    files.read_json(files.expand(folder) / CONFIG)
+  if uses_run and parsed['config'].present:
     raise InputError(
-      "--mode=evaluate takes the trained model's own config; leave --config "
-      'away, single keys can be given as --config.key=value'
+      f"--mode={parsed.mode} takes the trained model's own config; leave "
+      '--config away, single keys can be given as --config.key=value'
     )
+
+
+def _shard() -> tuple[int, int]:
+  """The shard that the flags name."""
+  match = re.fullmatch(r'(\d{1,6})/(\d{1,6})', flags.FLAGS.shard)
+  index, count = map(int, match.groups()) if match else (0, 0)
+  if not index < count:
+    raise InputError(
+      f'--shard={flags.FLAGS.shard} must be i/n, i from 0 to n - 1, as 0/4'
+    )
+  return index, count
 
 
 def _check_without_config() -> None:
@@ -284,11 +322,13 @@ def _dispatch() -> None:
     args = (workdir,)
   elif parsed.mode == 'compare':
     args = (workdir, [files.expand(folder) for folder in parsed.runs])
-  elif parsed.mode == 'evaluate':
+  elif parsed.checkpoint:
     overrides = config_flags.get_override_values(parsed['config'])
-    args = (overrides, workdir, files.expand(parsed.checkpoint))
-    if parsed.calibration:
-      args += (files.expand(parsed.calibration),)
+    runs = [files.expand(folder) for folder in parsed.checkpoint]
+    local = parsed.calibration and files.expand(parsed.calibration)
+    args = (overrides, workdir, runs[0], local)
+    if parsed.mode == 'predict':
+      args = (overrides, workdir, runs, parsed.input, _shard(), local)
   else:
     check_config(config)
     if config.evaluate.recalibrate:

@@ -6,23 +6,16 @@ others may be is imported only when they are checked.
 
 import difflib
 import functools
-import pathlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
-
-from ml_collections import ConfigDict
-
-from leukemia_jax import files
-from leukemia_jax.data import listing
-from leukemia_jax.errors import InputError
 
 # Values of `config.model.weights` that are no path.
 RANDOM, IMAGENET = 'none', 'imagenet'
 
 
 # Keys of `config.model` that a study has for each backbone.
-_SECTION = ('weights', 'preprocess', 'width', 'blocks')
+SECTION = ('weights', 'preprocess', 'width', 'blocks')
 
 
 class Rule(NamedTuple):
@@ -39,11 +32,13 @@ class Key(NamedTuple):
     rule: what its value may be.
     evaluation: whether an evaluation may change it; all other keys are the
       trained model's own.
+    prediction: whether a prediction may change it.
     identifies: whether another value makes another run.
   """
 
   rule: Rule
   evaluation: bool = False
+  prediction: bool = False
   identifies: bool = True
 
 
@@ -115,7 +110,7 @@ def _all(what: str, rule: Rule) -> Rule:
 _BELOW_ONE = Rule('from 0 to below 1', lambda v: 0 <= v < 1)
 _SHARE = Rule('above 0, below 1', lambda v: 0 < v < 1)
 _POSITIVE = Rule('above 0, finite', lambda v: 0 < v < float('inf'))
-_TEXT = Rule(
+TEXT = Rule(
   'a text that is not empty', lambda v: isinstance(v, str) and v != ''
 )
 _FLAG = Rule('True or False', lambda v: isinstance(v, bool))
@@ -127,7 +122,7 @@ def _data_keys() -> dict[str, Key]:
 
   return {
     'seed': Key(_whole(0, 2**32 - 1)),
-    'data.source': Key(_TEXT, evaluation=True),
+    'data.source': Key(TEXT, evaluation=True),
     'data.unit': Key(_one_of('field', 'cell'), evaluation=True),
     'data.table': Key(Rule('a text', _is_text), evaluation=True),
     'data.columns': Key(
@@ -150,16 +145,16 @@ def _data_keys() -> dict[str, Key]:
       evaluation=True,
     ),
     'data.mask_suffix': Key(Rule('a text', _is_text), evaluation=True),
-    'data.turn_by_exif': Key(_FLAG, evaluation=True),
-    'data.white_level': Key(_whole(0, 65535), evaluation=True),
-    'data.follow_links': Key(_FLAG, evaluation=True),
+    'data.turn_by_exif': Key(_FLAG, evaluation=True, prediction=True),
+    'data.white_level': Key(_whole(0, 65535), evaluation=True, prediction=True),
+    'data.follow_links': Key(_FLAG, evaluation=True, prediction=True),
     'data.split': Key(_one_of(*protocols.SPLITS)),
     'data.image_size': Key(_whole(1, 4096)),
     'data.scale': Key(_at_most(8), evaluation=True),
-    'data.cache_dir': Key(_TEXT, evaluation=True, identifies=False),
+    'data.cache_dir': Key(TEXT, evaluation=True, identifies=False),
     'data.on_bad_image': Key(_one_of('error', 'skip'), evaluation=True),
-    'data.max_pixels': Key(_whole(1, 2**40), evaluation=True),
-    'data.max_bytes': Key(_whole(1, 2**50), evaluation=True),
+    'data.max_pixels': Key(_whole(1, 2**40), evaluation=True, prediction=True),
+    'data.max_bytes': Key(_whole(1, 2**50), evaluation=True, prediction=True),
     'data.option': Key(_one_of(*protocols.OPTIONS)),
     'data.protocol': Key(_one_of(*protocols.PROTOCOLS)),
     'data.grouping': Key(_one_of(*grouping.GROUPINGS)),
@@ -179,12 +174,15 @@ def _data_keys() -> dict[str, Key]:
     'data.smallest_cell': Key(_at_most(1), evaluation=True),
     'data.benign_class': Key(Rule('a text', _is_text), evaluation=True),
     'report.include_images': Key(
-      _one_of('auto', 'yes', 'no'), evaluation=True, identifies=False
+      _one_of('auto', 'yes', 'no'),
+      evaluation=True,
+      prediction=True,
+      identifies=False,
     ),
     'report.shortcuts': Key(_FLAG, evaluation=True),
     'evaluate.recalibrate': Key(_whole(0, 10**6), evaluation=True),
-    'predict.false_alarms': Key(_SHARE, evaluation=True),
-    'predict.coverage': Key(_SHARE, evaluation=True),
+    'predict.false_alarms': Key(_SHARE, evaluation=True, prediction=True),
+    'predict.coverage': Key(_SHARE, evaluation=True, prediction=True),
     'synthetic.scale': Key(_at_most(20), evaluation=True),
     'synthetic.seed': Key(_whole(0, 2**32 - 1), evaluation=True),
   }
@@ -215,7 +213,7 @@ def _model_keys() -> dict[str, Key]:
 
   return {
     'model.name': Key(_one_of(*models.NAMES)),
-    'model.weights': Key(_TEXT),
+    'model.weights': Key(TEXT),
     'model.preprocess': Key(_one_of('auto', *preprocess.PREPROCESSING)),
     'model.dropout_rate': Key(_BELOW_ONE),
     'model.width': Key(_at_most(8)),
@@ -235,13 +233,13 @@ def _model_keys() -> dict[str, Key]:
     'study.segmentation': Key(
       Rule(
         '() or workdirs, each a text that is not empty',
-        lambda v: all(map(_TEXT.allows, v)),
+        lambda v: all(map(TEXT.allows, v)),
       ),
       identifies=False,
     ),
     'train.learning_rate': Key(_POSITIVE),
     'train.epochs': Key(_whole(1, 10**6)),
-    'train.batch_size': Key(_whole(1, 2**16), evaluation=True),
+    'train.batch_size': Key(_whole(1, 2**16), evaluation=True, prediction=True),
     'train.accumulate': Key(_whole(1, 2**16)),
     'train.loss': Key(_one_of(*losses.CLASS_LOSSES)),
     'train.mask_loss': Key(_one_of(*losses.MASK_LOSSES)),
@@ -261,7 +259,8 @@ def keys() -> dict[str, Key]:
   return _data_keys() | _augment_keys() | _model_keys()
 
 
-def _leaf(key: str) -> str:
+def last_part(key: str) -> str:
+  """A key without its sections."""
   return key.rpartition('.')[2]
 
 
@@ -276,171 +275,15 @@ def nearest_keys(key: str, known: list[str]) -> list[str]:
     Six at most, the nearest first: keys of a section of that name, of the same
     last part, of its initials, and of similar spelling.
   """
-  leaf, section = _leaf(key), key.rpartition('.')[0]
+  leaf, section = last_part(key), key.rpartition('.')[0]
   near = [k for k in known if k.startswith(f'{key}.')]
-  near += [k for k in known if _leaf(k) == leaf]
+  near += [k for k in known if last_part(k) == leaf]
   abbreviated = [
-    k for k in known if ''.join(w[:1] for w in _leaf(k).split('_')) == leaf
+    k for k in known if ''.join(w[:1] for w in last_part(k).split('_')) == leaf
   ]
   # A key of the section that was named comes first.
   near += sorted(abbreviated, key=lambda k: k.rpartition('.')[0] != section)
   near += difflib.get_close_matches(key, known, 3, 0.6)
-  similar = difflib.get_close_matches(leaf, map(_leaf, known))
-  near += [k for k in known if _leaf(k) in similar]
+  similar = difflib.get_close_matches(leaf, map(last_part, known))
+  near += [k for k in known if last_part(k) in similar]
   return list(dict.fromkeys(near))[:6]
-
-
-def check_paths(config: ConfigDict, workdir: pathlib.Path) -> None:
-  """Checks the paths of a config, and no more.
-
-  Args:
-    config: with all the keys of configs/default.py.
-    workdir: of the command; its files must not be taken for images next time.
-
-  Raises:
-    InputError: a path leads nowhere, or the workdir lies in the source.
-  """
-  try:
-    name, weights = config.data.source, config.model.weights
-  except AttributeError:
-    return  # `check_config` names what is missing.
-  if not (_TEXT.allows(name) and _TEXT.allows(weights)):
-    return  # It names what is no text, too.
-  folder = listing.locate(name)
-  if folder and workdir.resolve().is_relative_to(folder.resolve()):
-    raise InputError(
-      f'--workdir={workdir} lies in config.data.source={name}; give a folder '
-      'outside the images'
-    )
-  check_weights(weights)
-
-
-def check_weights(weights: str, prefix: str = 'config.model') -> None:
-  """Checks that weights are known by name, or that their path exists.
-
-  Args:
-    weights: `config.model.weights`.
-    prefix: as in `check_config`.
-
-  Raises:
-    InputError: they are not.
-  """
-  if weights not in (RANDOM, IMAGENET) and not files.expand(weights).exists():
-    raise InputError(
-      f'{prefix}.weights={weights}: there is no such file or folder. Give '
-      f'{RANDOM}, {IMAGENET}, a Keras file or the --workdir of a run'
-    )
-
-
-def check_config(config: ConfigDict, prefix: str = 'config.model') -> None:
-  """Checks every value that has a rule.
-
-  Args:
-    config: with all the keys of configs/default.py.
-    prefix: where the user gave the values of `config.model`; a study has a
-      section for each backbone.
-
-  Raises:
-    InputError: names each key that can't be, its value and what it may be.
-  """
-  problems = list(_misfits(config, prefix)) or list(_mismatches(config, prefix))
-  if problems:
-    raise InputError('\n'.join(problems))
-
-
-def _misfits(config: ConfigDict, prefix: str) -> Iterator[str]:
-  """Values that no config may have."""
-  for key, (rule, *_) in keys().items():
-    name = f'config.{key}'
-    if key.startswith('model.') and _leaf(key) in _SECTION:
-      name = f'{prefix}.{_leaf(key)}'
-    value: Any = config
-    try:
-      for part in key.split('.'):
-        value = value[part]
-      fits = rule.allows(value)
-    except (AttributeError, KeyError):
-      yield f'{name} is missing: take it from configs/default.py'
-      continue
-    except TypeError:
-      fits = False
-    if not fits:
-      yield f'{name}={value!r} must be {rule.words}'
-
-
-def _mismatches(config: ConfigDict, prefix: str) -> Iterator[str]:
-  """Values that are fine, except for the model that they are given with."""
-  from leukemia_jax import models
-  from leukemia_jax.data import protocols
-
-  model, data, train = config.model, config.data, config.train
-  fields = (data[field] for field in protocols.Protocol._fields[1:])
-  yield from protocols.problems(protocols.Protocol(data.protocol, *fields))
-  minimum = models.minimum_size(model.name)
-  if round(data.image_size * data.scale) < minimum:
-    scale = f' * config.data.scale={data.scale}' if data.scale != 1 else ''
-    yield (
-      f'config.data.image_size={data.image_size}{scale} must be {minimum} or '
-      f'more for {model.name}'
-    )
-  if data.grey and config.augment.stain:
-    yield (
-      f'config.augment.stain={config.augment.stain} changes colours, and '
-      'config.data.grey=True has taken them out; give one of the two'
-    )
-  if train.batch_size % train.accumulate:
-    yield (
-      f'config.train.batch_size={train.batch_size} must be a multiple of '
-      f'config.train.accumulate={train.accumulate}'
-    )
-  if model.name in models.UNETS:
-    yield from _unet_mismatches(config, prefix)
-  else:
-    yield from _backbone_mismatches(model, prefix)
-
-
-def _unet_mismatches(config: ConfigDict, prefix: str) -> Iterator[str]:
-  model = config.model
-  if model.blocks or not model.depth:
-    yield (
-      f'{prefix}.blocks={model.blocks!r} must be () and '
-      f'config.model.depth={model.depth} 1 or more for {model.name}, as in '
-      f'configs/{model.name}.py'
-    )
-  if model.weights == IMAGENET:
-    yield f'{prefix}.weights=imagenet: {model.name} has none'
-  if config.train.freeze_backbone:
-    yield f'config.train.freeze_backbone=True: {model.name} has no backbone'
-  if config.evaluate.recalibrate:
-    yield (
-      f'config.evaluate.recalibrate={config.evaluate.recalibrate}: '
-      f'{model.name} says no classes; it is for classifiers'
-    )
-  if config.data.neutral_background:
-    yield (
-      'config.data.neutral_background=True shows the masks that '
-      f'{model.name} is to find: it is for classifiers'
-    )
-
-
-def _backbone_mismatches(model: ConfigDict, prefix: str) -> Iterator[str]:
-  from leukemia_jax import models
-
-  if model.depth or not model.blocks:
-    yield (
-      f'config.model.depth={model.depth} must be 0 and {prefix}.blocks='
-      f'{model.blocks!r} three numbers for {model.name}'
-    )
-  if model.batch_norm or model.remat:
-    yield (
-      'config.model.batch_norm and config.model.remat must be False for '
-      f'{model.name}: they are for {", ".join(models.UNETS)}'
-    )
-  size = models.published_size(model.name)[:2]
-  own = model.width, tuple(model.blocks)
-  if model.weights == IMAGENET and size != own:
-    yield (
-      f'{prefix}.weights=imagenet needs {prefix}.width={size[0]} and '
-      f'{prefix}.blocks={size[1]}, as in configs/{model.name}.py, not '
-      f'{own[0]} and {own[1]}'
-    )

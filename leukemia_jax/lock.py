@@ -27,12 +27,13 @@ def lock_folder(folder: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lock_run(workdir: pathlib.Path) -> Iterator[None]:
+def lock_run(workdir: pathlib.Path, part: str = '') -> Iterator[None]:
   """Refuses a second run in a workdir while one is at work there.
 
   Args:
     workdir: of the run; it is made if need be, and goes again if nothing is
       written into it.
+    part: of the run, if others may work on other parts meanwhile.
 
   Yields:
     Nothing.
@@ -42,7 +43,7 @@ def lock_run(workdir: pathlib.Path) -> Iterator[None]:
   """
   missing = [p for p in (workdir, *workdir.parents) if not p.exists()]
   workdir.mkdir(parents=True, exist_ok=True)
-  path = workdir / '.run.lock'
+  path = workdir / f'.run{part}.lock'
   try:
     with filelock.FileLock(path).acquire(timeout=0):
       try:

@@ -3,7 +3,8 @@
 import pytest
 from leukemia_jax.configs import default, unet
 
-from leukemia_jax.config_keys import check_config, keys
+from leukemia_jax.config_check import check_config
+from leukemia_jax.config_keys import keys
 from leukemia_jax.errors import InputError
 
 

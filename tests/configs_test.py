@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from leukemia_jax import build, models, tasks
-from leukemia_jax.config_keys import check_config
+from leukemia_jax.config_check import check_config
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.training import initial_weights
 from leukemia_jax.training.optimizer import make_optimizer

@@ -13,13 +13,14 @@ PACKAGE = ROOT / 'leukemia_jax'
 # A package, or module of the top level, imports what stands on lower floors; no
 # two of one floor import each other.
 FLOORS = [
-  {'errors', 'progress', 'interrupts'},
+  {'errors', 'interrupts', 'parallel', 'progress'},
   {'devices', 'files', 'lock'},
   {'metrics', 'models', 'transforms'},
   {'data'},
   {'audit', 'build', 'pretrained', 'config_keys'},
+  {'config_check'},
   {'workdir'},
-  {'evaluation'},
+  {'evaluation', 'inference'},
   {'training'},
   {'study'},
   {'reporting'},

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import build, tasks
 from leukemia_jax.build import Inputs
-from leukemia_jax.config_keys import check_config, check_paths, keys
+from leukemia_jax.config_check import check_paths, override
 from leukemia_jax.data import input_pipeline, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.errors import InputError
@@ -65,7 +65,7 @@ def run(
   """
   _check_place(workdir, run_folder)
   trained = saved.load_trained(run_folder)
-  config = _evaluation_config(trained.config, overrides)
+  config = override(trained.config, overrides, 'evaluate')
   check_paths(config, workdir)
   named = {'checkpoint': str(run_folder.resolve())}
   local = None
@@ -167,23 +167,6 @@ def _check_place(workdir: pathlib.Path, run_folder: pathlib.Path) -> None:
       f'--workdir={workdir} lies in --checkpoint={run_folder}; give another '
       'folder for the scores'
     )
-
-
-def _evaluation_config(
-  config: ConfigDict, overrides: dict[str, Any]
-) -> ConfigDict:
-  """A trained run's config with the keys that an evaluation may change."""
-  allowed = [name for name, key in keys().items() if key.evaluation]
-  for key in overrides:
-    if key not in allowed:
-      raise InputError(
-        f"config.{key} is the trained model's own and cannot be given with "
-        f'--mode=evaluate; these can: {", ".join(allowed)}'
-      )
-  config = ConfigDict(config.to_dict())
-  config.update_from_flattened_dict(overrides)
-  check_config(config)
-  return config
 
 
 def _without(

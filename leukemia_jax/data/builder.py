@@ -5,7 +5,6 @@ size and loses nothing; `dataset.load` decodes and scales them.
 """
 
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import tensorflow_datasets as tfds
 
-from leukemia_jax import files, progress
+from leukemia_jax import files, parallel, progress
 from leukemia_jax.data import (
   checked,
   decode,
@@ -70,19 +69,6 @@ def _synthetic_jobs(scale: float, seed: int) -> list[Job]:
     return run
 
   return [job(i) for i in range(len(labels))]
-
-
-def _in_order(jobs: list[Job]) -> Iterator[Checked | Bad]:
-  """Runs jobs on all cores; yields in order, few results ahead."""
-  workers = os.cpu_count() or 1
-  ahead = 4 * workers
-  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-    waiting = [pool.submit(job) for job in jobs[:ahead]]
-    for i in range(len(jobs)):
-      yield waiting[i].result()
-      waiting[i] = None  # type: ignore[call-overload]
-      if i + ahead < len(jobs):
-        waiting.append(pool.submit(jobs[i + ahead]))
 
 
 class _Place(NamedTuple):
@@ -198,8 +184,11 @@ class Smears(tfds.core.GeneratorBasedBuilder):
     looks = _Looks(self._white_level)
     twins: dict[str, list[_Place]] = collections.defaultdict(list)
     count = 0
+    workers = os.cpu_count() or 1
     results = progress.track(
-      _in_order(self._jobs), 'Preparing images', len(self._jobs)
+      parallel.in_order(self._jobs, workers, 4 * workers),
+      'Preparing images',
+      len(self._jobs),
     )
     for item in results:
       if isinstance(item, Bad):

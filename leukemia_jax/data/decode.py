@@ -213,3 +213,33 @@ def to_size(image: Image.Image, size: int) -> np.ndarray:
   if image.size != (size, size):
     image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
   return np.asarray(image)
+
+
+class Square(NamedTuple):
+  """An image as models take it.
+
+  Attributes:
+    pixels: uint8, shape (size, size, 3).
+    decoded: what it was made of.
+  """
+
+  pixels: np.ndarray
+  decoded: Decoded
+
+
+def read(data: bytes, size: int, options: Options = DEFAULT) -> Square:
+  """Decodes a file and scales it: what training and prediction share.
+
+  Args:
+    data: the file's bytes.
+    size: side of the result, px.
+    options: see `decode`.
+
+  Returns:
+    The image.
+
+  Raises:
+    BadImageError: see `decode`.
+  """
+  decoded = decode(data, options)
+  return Square(to_size(decoded.image, size), decoded)

@@ -22,7 +22,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from leukemia_jax import files, models, pretrained, progress, transforms
+from leukemia_jax import (
+  devices,
+  files,
+  models,
+  pretrained,
+  progress,
+  transforms,
+)
 from leukemia_jax.errors import InputError
 from leukemia_jax.lock import lock_folder
 from leukemia_jax.study import calibration
@@ -32,8 +39,6 @@ from leukemia_jax.transforms.preprocess import preprocess
 # Images a shard: 17 s of the largest backbone on two cores.
 SHARD = 128
 _DIGEST = 32  # bytes of a SHA-256
-# Of a CPU's steps; each stores its own feature maps.
-_MOST_AT_ONCE = 4
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 
 
@@ -87,18 +92,6 @@ def make_step(
     return models.pool(features)
 
   return step
-
-
-def step_batching(batch_size: int) -> tuple[int, int]:
-  """Images a step, and steps at once.
-
-  A CPU's cores share the matrix products of one step well, but not what lies
-  between them. With a small step for each of two cores InceptionResNetV2 runs
-  1.5 times as fast as with one step of 32.
-  """
-  if jax.default_backend() == 'cpu':
-    return min(batch_size, 2), min(os.cpu_count() or 1, _MOST_AT_ONCE)
-  return batch_size, 2
 
 
 def _code(path: pathlib.Path) -> str:
@@ -208,7 +201,7 @@ def extract(
   Raises:
     InputError: a feature is not finite.
   """
-  batch_size, at_once = step_batching(batch_size)
+  batch_size, at_once = devices.step_batching(batch_size)
   paths = _shard_paths(backbone, images, cache, batch_size)
   shards: dict[int, np.ndarray] = {}
   for first, path in paths.items():

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from leukemia_jax.config_keys import check_config
+from leukemia_jax.config_check import check_config
 from leukemia_jax.training import initial_weights
 
 # The axes of the grid, in `config.study`.

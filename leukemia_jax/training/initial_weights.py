@@ -10,7 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from leukemia_jax import build, files
-from leukemia_jax.config_keys import IMAGENET, RANDOM, check_weights
+from leukemia_jax.config_check import check_weights
+from leukemia_jax.config_keys import IMAGENET, RANDOM
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
@@ -36,7 +37,7 @@ def resolve_preprocess(
     config: the config. `config.model.preprocess='auto'` becomes 'unit' for
       random weights, 'backbone' for ImageNet's, and that of the run for a
       workdir.
-    prefix: see `config_keys.check_config`.
+    prefix: see `config_check.check_config`.
 
   Returns:
     A config whose scale is named.

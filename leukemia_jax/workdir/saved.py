@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from leukemia_jax import build, files
-from leukemia_jax.config_keys import check_config
+from leukemia_jax.config_check import check_config
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import PARTS, Split
 from leukemia_jax.errors import InputError

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from small_study import MODEL, loaded_with_features, make_heads, small_config
 
-from leukemia_jax import files, models
+from leukemia_jax import devices, files, models
 from leukemia_jax.build import Network
 from leukemia_jax.commands import train
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.metrics import classification, losses
 from leukemia_jax.pretrained import keras_weights
-from leukemia_jax.study import features, heads, runner
+from leukemia_jax.study import heads, runner
 from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.state import TrainState
 from leukemia_jax.training.step import make_train_step
@@ -46,7 +46,7 @@ def test_a_row_is_a_training_run_with_a_frozen_backbone(
     # gradient is near Adam's epsilon then differs by 1 % of the rate, which is
     # 1e-6 at the lower rate. In training's own batches there is no such thing.
     monkeypatch.setattr(
-      features, 'step_batching', lambda batch_size: (batch_size, 1)
+      devices, 'step_batching', lambda batch_size: (batch_size, 1)
     )
   # Weights that tell images apart, in a file that both can start from.
   of_model, study_set, _ = loaded_with_features(config)

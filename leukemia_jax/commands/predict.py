@@ -1,0 +1,235 @@
+"""--mode=predict: what trained models say of images without labels."""
+
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from leukemia_jax import build, models, progress
+from leukemia_jax.config_check import override
+from leukemia_jax.errors import InputError
+from leukemia_jax.inference import classifier, inputs, prediction, segmenter
+from leukemia_jax.inference.classifier import Answers
+from leukemia_jax.inference.inputs import Image
+from leukemia_jax.inference.prediction import Predicted
+from leukemia_jax.inference.segmenter import Cell
+from leukemia_jax.lock import lock_run
+from leukemia_jax.metrics.conformal import Rates
+from leukemia_jax.workdir import claim, outputs, saved
+from leukemia_jax.workdir.outputs import Outputs, Progress
+
+# Images between two commits of what was written.
+_COMMIT = 256
+UNLIKE, UNCERTAIN, OK = 'unlike the training images', 'uncertain', 'ok'
+
+
+def run(
+  overrides: dict[str, Any],
+  workdir: pathlib.Path,
+  run_folders: Sequence[pathlib.Path],
+  source: str,
+  shard: tuple[int, int],
+  calibration: pathlib.Path | None = None,
+) -> None:
+  """Predicts images, and says which of its answers not to believe.
+
+  Args:
+    overrides: values by config key; only keys that leave the models as they are
+      are taken.
+    workdir: where everything goes; a command that was cut off goes on there.
+    run_folders: workdirs of the training runs; the answers of several
+      classifiers are averaged.
+    source: an image, a folder or a .zip.
+    shard: (i, n): every n-th image of it from the i-th on.
+    calibration: workdir of an evaluation that fitted a temperature.
+
+  Raises:
+    InputError: something can't be used.
+    SystemExit: some images can't be read; the others are done.
+  """
+  path = inputs.check(source)
+  if path.is_dir() and workdir.resolve().is_relative_to(path.resolve()):
+    raise InputError(
+      f'--workdir={workdir} lies in --input={source}; give a folder outside '
+      'the images'
+    )
+  trained = [saved.load_trained(folder) for folder in run_folders]
+  config = override(trained[0].config, overrides, 'predict')
+  named = {
+    'models': [own.result.parameters_sha256 for own in trained],
+    'input': str(path.resolve()),
+    'shards': shard[1],
+    'calibration': str(calibration.resolve()) if calibration else '',
+  }
+  claim.check(workdir, 'predict', config, **named)
+  loaded = _load(trained, run_folders, config, calibration)
+  with lock_run(workdir, _suffix(shard)):
+    claim.claim(workdir, 'predict', config, **named)
+    _predict(config, workdir, path, loaded, shard)
+
+
+def _suffix(shard: tuple[int, int]) -> str:
+  """What names of a shard's files have more; '' if it is the only one."""
+  index, count = shard
+  return f'-{index}-of-{count}' if count > 1 else ''
+
+
+def _load(
+  trained: Sequence[saved.Trained],
+  run_folders: Sequence[pathlib.Path],
+  config: ConfigDict,
+  calibration: pathlib.Path | None,
+) -> prediction.Models:
+  """The models of runs."""
+  rates = Rates(config.predict.false_alarms, config.predict.coverage)
+  classifiers, segmenters, names = [], [], []
+  for own, folder in zip(trained, run_folders, strict=True):
+    if own.config.model.name in models.UNETS:
+      segmenters.append(segmenter.make(own, folder))
+    else:
+      classifiers.append(classifier.make(own, folder, rates, calibration))
+      names.append(str(folder))
+  if len(segmenters) > 1:
+    raise InputError('--checkpoint names several segmenters: give one')
+  if calibration and len(classifiers) != 1:
+    raise InputError('--calibration is of one classifier: give it alone')
+  classifier.check_alike(classifiers, names)
+  only = segmenters[0] if segmenters else None
+  return prediction.Models(classifiers, only, build.decoding(config.data))
+
+
+class _Tables(NamedTuple):
+  """Names of what a shard writes; '' for what it doesn't."""
+
+  flaws: str
+  classes: str
+  cells: str
+  counts: str
+
+  def headers(self, class_names: Sequence[str]) -> dict[str, list[str]]:
+    """Columns by name."""
+    shares = [f'p_{name}' for name in class_names]
+    columns = {
+      self.flaws: ['path', 'reason'],
+      self.classes: ['path', 'predicted_class', *shares, 'entropy', 'flags'],
+      self.cells: ['path', *Cell._fields],
+      self.counts: ['path', 'cells', 'cell_share', 'median_diameter'],
+    }
+    return {name: header for name, header in columns.items() if name}
+
+
+def _predict(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  path: pathlib.Path,
+  loaded: prediction.Models,
+  shard: tuple[int, int],
+) -> None:
+  """Predicts what is left to do, and writes it."""
+  options = inputs.Options(config.data.max_bytes, config.data.follow_links)
+  suffix = _suffix(shard)
+  class_names = loaded.classifiers[0].class_names if loaded.classifiers else ()
+  tables = _Tables(
+    f'unreadable{suffix}.csv',
+    f'predictions{suffix}.csv' if loaded.classifiers else '',
+    f'cells{suffix}.csv' if loaded.segmenter else '',
+    f'counts{suffix}.csv' if loaded.segmenter else '',
+  )
+  total = sum(1 for _ in inputs.images(path, options, shard))
+  if not total:
+    raise InputError(f'--input={path}: no image lies there')
+  journal, headers = f'progress{suffix}.json', tables.headers(class_names)
+  with outputs.opened(workdir, journal, headers) as files:
+    done = files.progress.items
+    if done:
+      print(f'{done} of {total} images are done already')
+    predicted = prediction.predict(
+      loaded,
+      _left(files.progress, inputs.images(path, options, shard), path),
+      batch_size=config.train.batch_size,
+      folder=workdir,
+    )
+    tracked = progress.track(predicted, 'Predicting', total - done)
+    state = _write(files, tracked, tables, class_names)
+  print(
+    f'{state.items - state.flawed} images predicted; see '
+    f'{workdir / (tables.classes or tables.counts)}'
+  )
+  if state.flawed:
+    print(
+      f'error: {state.flawed} of {state.items} images cannot be read: see '
+      f'{workdir / tables.flaws}',
+      file=sys.stderr,
+    )
+    sys.exit(1)
+
+
+def _left(
+  state: Progress, images: Iterator[Image], path: pathlib.Path
+) -> Iterator[Image]:
+  """The images that are not done."""
+  last = ''
+  for _ in range(state.items):
+    image = next(images, None)
+    last = image.path if image else ''
+  if last != state.last:
+    raise InputError(
+      f'--input={path} holds other images than when this began; give another '
+      '--workdir'
+    )
+  return images
+
+
+def _write(
+  files: Outputs,
+  predicted: Iterator[Predicted],
+  tables: _Tables,
+  class_names: Sequence[str],
+) -> Progress:
+  """Writes what is said of images, as it comes."""
+  state = files.progress
+  for own in predicted:
+    if own.flaw:
+      print(f'{own.path}: {own.flaw}', file=sys.stderr)
+      files.append(tables.flaws, [[own.path, own.flaw]])
+    if own.answers:
+      row = _answer_row(own.answers, class_names)
+      files.append(tables.classes, [[own.path, *row]])
+    if own.cells is not None:
+      files.append(tables.cells, [[own.path, *_short(c)] for c in own.cells])
+      diameters = [cell.diameter for cell in own.cells]
+      counted = [own.cell_share, np.median(diameters) if diameters else 0.0]
+      row = [str(len(own.cells)), *_short(counted)]
+      files.append(tables.counts, [[own.path, *row]])
+    flawed = state.flawed + bool(own.flaw)
+    state = Progress(state.items + 1, own.path, flawed)
+    if state.items % _COMMIT == 0:
+      files.commit(state)
+  state = state._replace(is_finished=True)
+  files.commit(state)
+  return state
+
+
+def _answer_row(answers: Answers, class_names: Sequence[str]) -> list[str]:
+  """What predictions.csv says of an image."""
+  shares = answers.probabilities[0]
+  flags = [
+    flag
+    for flag, holds in (
+      (UNLIKE, answers.unlike[0]),
+      (UNCERTAIN, answers.uncertain[0]),
+    )
+    if holds
+  ]
+  return [
+    class_names[int(shares.argmax())],
+    *_short([*shares, answers.entropy[0]]),
+    ';'.join(flags or [OK]),
+  ]
+
+
+def _short(values: Iterable[float]) -> list[str]:
+  return [str(v) if isinstance(v, int) else f'{v:.6g}' for v in values]

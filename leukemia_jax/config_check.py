@@ -1,0 +1,205 @@
+"""Whether a config can be run: each value, and values beside each other."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from leukemia_jax import files
+from leukemia_jax.config_keys import (
+  IMAGENET,
+  RANDOM,
+  SECTION,
+  TEXT,
+  keys,
+  last_part,
+)
+from leukemia_jax.data import listing
+from leukemia_jax.errors import InputError
+
+
+def override(
+  config: ConfigDict, overrides: dict[str, Any], mode: str
+) -> ConfigDict:
+  """A trained run's config with the keys that a later command may change.
+
+  Args:
+    config: of the run.
+    overrides: values by key.
+    mode: of the command: 'evaluate' or 'predict'.
+
+  Returns:
+    A copy, checked.
+
+  Raises:
+    InputError: a key is the model's own, or a value can't be.
+  """
+  field = {'evaluate': 'evaluation', 'predict': 'prediction'}[mode]
+  allowed = [name for name, key in keys().items() if getattr(key, field)]
+  for key in overrides:
+    if key not in allowed:
+      raise InputError(
+        f"config.{key} is the trained model's own and cannot be given with "
+        f'--mode={mode}; these can: {", ".join(allowed)}'
+      )
+  config = ConfigDict(config.to_dict())
+  config.update_from_flattened_dict(overrides)
+  check_config(config)
+  return config
+
+
+def check_paths(config: ConfigDict, workdir: pathlib.Path) -> None:
+  """Checks the paths of a config, and no more.
+
+  Args:
+    config: with all the keys of configs/default.py.
+    workdir: of the command; its files must not be taken for images next time.
+
+  Raises:
+    InputError: a path leads nowhere, or the workdir lies in the source.
+  """
+  try:
+    name, weights = config.data.source, config.model.weights
+  except AttributeError:
+    return  # `check_config` names what is missing.
+  if not (TEXT.allows(name) and TEXT.allows(weights)):
+    return  # It names what is no text, too.
+  folder = listing.locate(name)
+  if folder and workdir.resolve().is_relative_to(folder.resolve()):
+    raise InputError(
+      f'--workdir={workdir} lies in config.data.source={name}; give a folder '
+      'outside the images'
+    )
+  check_weights(weights)
+
+
+def check_weights(weights: str, prefix: str = 'config.model') -> None:
+  """Checks that weights are known by name, or that their path exists.
+
+  Args:
+    weights: `config.model.weights`.
+    prefix: as in `check_config`.
+
+  Raises:
+    InputError: they are not.
+  """
+  if weights not in (RANDOM, IMAGENET) and not files.expand(weights).exists():
+    raise InputError(
+      f'{prefix}.weights={weights}: there is no such file or folder. Give '
+      f'{RANDOM}, {IMAGENET}, a Keras file or the --workdir of a run'
+    )
+
+
+def check_config(config: ConfigDict, prefix: str = 'config.model') -> None:
+  """Checks every value that has a rule.
+
+  Args:
+    config: with all the keys of configs/default.py.
+    prefix: where the user gave the values of `config.model`; a study has a
+      section for each backbone.
+
+  Raises:
+    InputError: names each key that can't be, its value and what it may be.
+  """
+  problems = list(_misfits(config, prefix)) or list(_mismatches(config, prefix))
+  if problems:
+    raise InputError('\n'.join(problems))
+
+
+def _misfits(config: ConfigDict, prefix: str) -> Iterator[str]:
+  """Values that no config may have."""
+  for key, (rule, *_) in keys().items():
+    name = f'config.{key}'
+    if key.startswith('model.') and last_part(key) in SECTION:
+      name = f'{prefix}.{last_part(key)}'
+    value: Any = config
+    try:
+      for part in key.split('.'):
+        value = value[part]
+      fits = rule.allows(value)
+    except (AttributeError, KeyError):
+      yield f'{name} is missing: take it from configs/default.py'
+      continue
+    except TypeError:
+      fits = False
+    if not fits:
+      yield f'{name}={value!r} must be {rule.words}'
+
+
+def _mismatches(config: ConfigDict, prefix: str) -> Iterator[str]:
+  """Values that are fine, except for the model that they are given with."""
+  from leukemia_jax import models
+  from leukemia_jax.data import protocols
+
+  model, data, train = config.model, config.data, config.train
+  fields = (data[field] for field in protocols.Protocol._fields[1:])
+  yield from protocols.problems(protocols.Protocol(data.protocol, *fields))
+  minimum = models.minimum_size(model.name)
+  if round(data.image_size * data.scale) < minimum:
+    scale = f' * config.data.scale={data.scale}' if data.scale != 1 else ''
+    yield (
+      f'config.data.image_size={data.image_size}{scale} must be {minimum} or '
+      f'more for {model.name}'
+    )
+  if data.grey and config.augment.stain:
+    yield (
+      f'config.augment.stain={config.augment.stain} changes colours, and '
+      'config.data.grey=True has taken them out; give one of the two'
+    )
+  if train.batch_size % train.accumulate:
+    yield (
+      f'config.train.batch_size={train.batch_size} must be a multiple of '
+      f'config.train.accumulate={train.accumulate}'
+    )
+  if model.name in models.UNETS:
+    yield from _unet_mismatches(config, prefix)
+  else:
+    yield from _backbone_mismatches(model, prefix)
+
+
+def _unet_mismatches(config: ConfigDict, prefix: str) -> Iterator[str]:
+  model = config.model
+  if model.blocks or not model.depth:
+    yield (
+      f'{prefix}.blocks={model.blocks!r} must be () and '
+      f'config.model.depth={model.depth} 1 or more for {model.name}, as in '
+      f'configs/{model.name}.py'
+    )
+  if model.weights == IMAGENET:
+    yield f'{prefix}.weights=imagenet: {model.name} has none'
+  if config.train.freeze_backbone:
+    yield f'config.train.freeze_backbone=True: {model.name} has no backbone'
+  if config.evaluate.recalibrate:
+    yield (
+      f'config.evaluate.recalibrate={config.evaluate.recalibrate}: '
+      f'{model.name} says no classes; it is for classifiers'
+    )
+  if config.data.neutral_background:
+    yield (
+      'config.data.neutral_background=True shows the masks that '
+      f'{model.name} is to find: it is for classifiers'
+    )
+
+
+def _backbone_mismatches(model: ConfigDict, prefix: str) -> Iterator[str]:
+  from leukemia_jax import models
+
+  if model.depth or not model.blocks:
+    yield (
+      f'config.model.depth={model.depth} must be 0 and {prefix}.blocks='
+      f'{model.blocks!r} three numbers for {model.name}'
+    )
+  if model.batch_norm or model.remat:
+    yield (
+      'config.model.batch_norm and config.model.remat must be False for '
+      f'{model.name}: they are for {", ".join(models.UNETS)}'
+    )
+  size = models.published_size(model.name)[:2]
+  own = model.width, tuple(model.blocks)
+  if model.weights == IMAGENET and size != own:
+    yield (
+      f'{prefix}.weights=imagenet needs {prefix}.width={size[0]} and '
+      f'{prefix}.blocks={size[1]}, as in configs/{model.name}.py, not '
+      f'{own[0]} and {own[1]}'
+    )

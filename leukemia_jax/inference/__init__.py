@@ -1,0 +1,1 @@
+"""Trained models at work on images that nobody has labelled."""

@@ -1,0 +1,174 @@
+"""A trained classifier, or several, and what they say of new images."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from leukemia_jax import build, models
+from leukemia_jax.errors import InputError
+from leukemia_jax.metrics import calibration, conformal, outliers
+from leukemia_jax.metrics.conformal import Rates
+from leukemia_jax.metrics.outliers import Detector
+from leukemia_jax.transforms import colour
+from leukemia_jax.transforms.preprocess import preprocess
+from leukemia_jax.workdir import calibration_file, limits_file
+from leukemia_jax.workdir.saved import Trained
+
+
+class Classifier(NamedTuple):
+  """A trained classifier at work.
+
+  Attributes:
+    class_names: of its classes.
+    image_size: side of the images that it takes, px.
+    variables: its weights.
+    step: maps (variables, uint8 images) to softmax probabilities, float32
+      (batch, classes), and features, float32 (batch, channels); compiled.
+    temperature: what logits are divided by.
+    detector: says how far an image is from the training images.
+    farthest: distance above which an image is unlike them.
+    least: probability from which on a class is possible.
+  """
+
+  class_names: tuple[str, ...]
+  image_size: int
+  variables: Any
+  step: Callable[[Any, Any], tuple[jax.Array, jax.Array]]
+  temperature: float
+  detector: Detector
+  farthest: float
+  least: float
+
+
+class Answers(NamedTuple):
+  """What classifiers say of n images.
+
+  Attributes:
+    probabilities: float64, shape (n, classes), calibrated.
+    entropy: float64, shape (n,), of these, nats.
+    unlike: bool, shape (n,): unlike the training images.
+    uncertain: bool, shape (n,): several classes are possible.
+  """
+
+  probabilities: np.ndarray
+  entropy: np.ndarray
+  unlike: np.ndarray
+  uncertain: np.ndarray
+
+
+def make(
+  trained: Trained,
+  workdir: pathlib.Path,
+  rates: Rates,
+  calibrated_in: pathlib.Path | None = None,
+) -> Classifier:
+  """Makes a classifier of a finished run.
+
+  Args:
+    trained: the run.
+    workdir: of the run.
+    rates: that thresholds are chosen by.
+    calibrated_in: workdir of an evaluation whose temperature takes the place of
+      the run's.
+
+  Returns:
+    The classifier.
+
+  Raises:
+    InputError: its limits or the calibration can't be read, or it needs masks.
+  """
+  config, finished = trained.config, trained.result
+  removal = build.removal(config.data)
+  if removal.neutral_background:
+    raise InputError(
+      f'{workdir} was trained with config.data.neutral_background=True, on '
+      'images whose masks are known; new images have none'
+    )
+  record = finished.calibration
+  temperature = (record and record.temperature) or 1.0
+  if calibrated_in:
+    local = calibration_file.read(calibrated_in, finished.parameters_sha256)
+    temperature = local.temperature
+  limits = limits_file.read(workdir)
+  held_out = limits.validation
+  known = calibration.with_temperature(held_out.probabilities, temperature)
+  model = build.create_model(config, finished.model.num_outputs)
+  assert isinstance(model, models.Classifier)
+  kind = config.model.preprocess
+
+  @jax.jit
+  def step(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    images = jax.vmap(lambda image: colour.remove(image, None, removal))(images)
+    logits, features = models.apply_with_features(
+      model, variables, preprocess(images, kind)
+    )
+    return jax.nn.softmax(logits), features
+
+  return Classifier(
+    tuple(finished.data.classes),
+    config.data.image_size,
+    trained.variables,
+    step,
+    temperature,
+    limits.detector,
+    conformal.upper_quantile(held_out.distances, 1 - rates.false_alarms),
+    conformal.least_probability(known, held_out.labels, rates.coverage),
+  )
+
+
+def check_alike(
+  classifiers: Sequence[Classifier], names: Sequence[str]
+) -> None:
+  """Refuses classifiers whose answers can't be averaged.
+
+  Args:
+    classifiers: of an ensemble.
+    names: of their workdirs.
+
+  Raises:
+    InputError: their classes differ.
+  """
+  for own, name in zip(classifiers, names, strict=True):
+    if own.class_names != classifiers[0].class_names:
+      raise InputError(
+        f'--checkpoint={name} knows the classes {", ".join(own.class_names)}, '
+        f'and {names[0]} {", ".join(classifiers[0].class_names)}: models of '
+        'other classes cannot be averaged'
+      )
+
+
+def answer(
+  classifiers: Sequence[Classifier],
+  outputs: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> Answers:
+  """Joins what classifiers say of n images.
+
+  Args:
+    classifiers: one or more, of the same classes.
+    outputs: of their steps: probabilities and features.
+
+  Returns:
+    The mean of their calibrated probabilities. An image is unlike the training
+    images if, on average, its distances are beyond the classifiers' limits; a
+    class is possible from the mean of their least probabilities on.
+  """
+  said = [
+    calibration.with_temperature(probabilities, own.temperature)
+    for own, (probabilities, _) in zip(classifiers, outputs, strict=True)
+  ]
+  beyond = [
+    outliers.distances(own.detector, features) / own.farthest
+    for own, (_, features) in zip(classifiers, outputs, strict=True)
+  ]
+  mean = np.mean(said, 0)
+  least = float(np.mean([own.least for own in classifiers]))
+  positive = np.where(mean > 0, mean, 1)
+  return Answers(
+    mean,
+    -(mean * np.log(positive)).sum(1),
+    np.mean(beyond, 0) > 1,
+    conformal.sets(mean, least).sum(1) > 1,
+  )

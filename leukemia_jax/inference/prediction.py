@@ -1,0 +1,195 @@
+"""Images through models: in threads, and given out in their order."""
+
+import functools
+import itertools
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+
+from leukemia_jax import devices, files, parallel
+from leukemia_jax.data import decode, names
+from leukemia_jax.inference import classifier, segmenter
+from leukemia_jax.inference.classifier import Answers, Classifier
+from leukemia_jax.inference.inputs import Image, RefusedError
+from leukemia_jax.inference.segmenter import Cell, Segmenter
+
+# Batches that are under way, for each thread.
+_AHEAD = 2
+MASKS, INSTANCES, OVERLAYS = 'masks', 'instances', 'overlays'
+
+
+class Models(NamedTuple):
+  """What images are given to.
+
+  Attributes:
+    classifiers: none, one, or an ensemble.
+    segmenter: if there is one.
+    decoding: how files are decoded.
+  """
+
+  classifiers: Sequence[Classifier]
+  segmenter: Segmenter | None
+  decoding: decode.Options
+
+
+class Predicted(NamedTuple):
+  """What is said of an image.
+
+  Attributes:
+    path: of the image in its input.
+    flaw: why it can't be read; '' if it can. Then the rest is known.
+    answers: of classifiers, on this image alone; None without one.
+    cells: of a segmenter; None without one.
+    cell_share: share of the image that cells cover.
+  """
+
+  path: str
+  flaw: str = ''
+  answers: Answers | None = None
+  cells: Sequence[Cell] | None = None
+  cell_share: float = 0.0
+
+
+def predict(
+  models: Models,
+  images: Iterable[Image],
+  *,
+  batch_size: int,
+  folder: pathlib.Path | None = None,
+) -> Iterator[Predicted]:
+  """Predicts images.
+
+  Args:
+    models: what says something of them.
+    images: of any number; they are read as they are needed.
+    batch_size: images a step of a classifier, on a GPU.
+    folder: where masks, instances and overlays of a segmenter go, each under
+      the path of its image and .png; None for nowhere.
+
+  Yields:
+    What is said of each, in their order.
+  """
+  size, _ = devices.step_batching(batch_size)
+  _compile(models, size)
+  threads = os.cpu_count() or 1
+  jobs = (
+    functools.partial(_predict_batch, models, batch, size, folder)
+    for batch in _batched(images, size)
+  )
+  for batch in parallel.in_order(jobs, threads, _AHEAD * threads):
+    yield from batch
+
+
+def _compile(models: Models, size: int) -> None:
+  """Compiles steps once, and not in each thread."""
+  for own in models.classifiers:
+    side = own.image_size
+    own.step(own.variables, np.zeros((size, side, side, 3), np.uint8))
+  if models.segmenter:
+    side = models.segmenter.image_size
+    black = np.zeros((1, side, side, 3), np.uint8)
+    models.segmenter.step(models.segmenter.variables, black)
+
+
+def _batched(images: Iterable[Image], size: int) -> Iterator[list[Image]]:
+  iterator = iter(images)
+  while batch := list(itertools.islice(iterator, size)):
+    yield batch
+
+
+def _predict_batch(
+  models: Models,
+  images: Sequence[Image],
+  size: int,
+  folder: pathlib.Path | None,
+) -> list[Predicted]:
+  """Predicts `size` images or less."""
+  predicted: list[Predicted] = []
+  # Places of those that can be read, and their pixels.
+  readable, pixels = [], []
+  for image in images:
+    try:
+      own, squares = _predict_one(models, image, folder)
+      readable.append(len(predicted))
+      pixels.append(squares)
+    except (decode.BadImageError, RefusedError) as error:
+      own = Predicted(image.path, str(error))
+    predicted.append(own)
+  if models.classifiers and pixels:
+    answers = _answer(models.classifiers, pixels, size)
+    for i, place in enumerate(readable):
+      own_answers = Answers(*(column[i : i + 1] for column in answers))
+      predicted[place] = predicted[place]._replace(answers=own_answers)
+  return predicted
+
+
+def _predict_one(
+  models: Models, image: Image, folder: pathlib.Path | None
+) -> tuple[Predicted, dict[int, np.ndarray]]:
+  """What needs an image as it is: its cells; and it at classifiers' sizes."""
+  if way_out := names.foreign_format(image.path):
+    raise decode.BadImageError(way_out)
+  try:
+    data = image.read()
+  except RefusedError:
+    raise
+  except Exception as error:
+    # zipfile and zlib raise many kinds on a damaged entry; OSError otherwise.
+    raise decode.BadImageError(f'cannot be read: {error!r}') from None
+  whole = decode.decode(data, models.decoding).image
+  sizes = {own.image_size for own in models.classifiers}
+  squares = {size: decode.to_size(whole, size) for size in sizes}
+  predicted = Predicted(image.path)
+  if models.segmenter:
+    instances = segmenter.separate(models.segmenter, whole)
+    cells = segmenter.measure(whole, instances)
+    predicted = predicted._replace(
+      cells=cells, cell_share=float((instances > 0).mean())
+    )
+    if folder:
+      drawn = segmenter.overlay(whole, instances)
+      _write_pictures(folder, image.path, instances, drawn)
+  return predicted, squares
+
+
+def _write_pictures(
+  folder: pathlib.Path,
+  path: str,
+  instances: np.ndarray,
+  overlay: PIL.Image.Image,
+) -> None:
+  mask = np.where(instances > 0, 255, 0).astype(np.uint8)
+  pictures: dict[str, np.ndarray | PIL.Image.Image] = {
+    MASKS: mask,
+    INSTANCES: instances.astype(np.uint16),
+    OVERLAYS: overlay,
+  }
+  try:
+    for kind, picture in pictures.items():
+      target = folder / kind / f'{path}.png'
+      files.write(target, segmenter.to_png(picture))
+  except OSError as error:
+    raise decode.BadImageError(
+      f'its mask cannot be written: {error.strerror}'
+    ) from None
+
+
+def _answer(
+  classifiers: Sequence[Classifier],
+  pixels: Sequence[dict[int, np.ndarray]],
+  size: int,
+) -> Answers:
+  """What classifiers say of some images; one shape for all batches."""
+  count = len(pixels)
+  outputs = []
+  for own in classifiers:
+    batch = np.stack([image[own.image_size] for image in pixels])
+    filled = np.resize(batch, (size, *batch.shape[1:]))
+    probabilities, features = own.step(own.variables, filled)
+    said = np.asarray(probabilities)[:count], np.asarray(features)[:count]
+    outputs.append(said)
+  return classifier.answer(classifiers, outputs)

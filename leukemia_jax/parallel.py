@@ -1,0 +1,36 @@
+"""Jobs on several threads, whose results come in order."""
+
+import collections
+import concurrent.futures
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar('T')
+
+
+def in_order(
+  jobs: Iterable[Callable[[], T]], workers: int, ahead: int
+) -> Iterator[T]:
+  """Runs jobs, few of them ahead of what is taken: memory stays flat.
+
+  Args:
+    jobs: taken as they are needed.
+    workers: number of threads.
+    ahead: jobs that may be under way or done and not yet taken.
+
+  Yields:
+    Their results, in the order of the jobs.
+  """
+  waiting: collections.deque[concurrent.futures.Future[T]] = collections.deque()
+  with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+    try:
+      for job in jobs:
+        waiting.append(pool.submit(job))
+        if len(waiting) >= ahead:
+          yield waiting.popleft().result()
+      while waiting:
+        yield waiting.popleft().result()
+    finally:
+      # Nobody takes them: after an error, or where a caller has enough.
+      for future in waiting:
+        future.cancel()

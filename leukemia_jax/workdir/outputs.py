@@ -1,0 +1,120 @@
+"""Files that grow while a command works, and go on after a kill.
+
+A journal says how long each of them was when all were known to be whole; what
+a kill left behind that is cut off.
+"""
+
+import contextlib
+import csv
+import io
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple
+
+from leukemia_jax import files
+from leukemia_jax.errors import InputError
+from leukemia_jax.workdir.claim import FORMAT, check_format
+
+
+class Progress(NamedTuple):
+  """How far a command came.
+
+  Attributes:
+    items: number that are done.
+    last: name of the last one.
+    flawed: number that could not be done.
+    is_finished: whether nothing is left to do.
+  """
+
+  items: int = 0
+  last: str = ''
+  flawed: int = 0
+  is_finished: bool = False
+
+
+class Outputs:
+  """CSV files that are appended to.
+
+  Attributes:
+    progress: of the command.
+  """
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    journal: str,
+    headers: Mapping[str, Sequence[str]],
+  ):
+    """Opens files, as they were when the journal was last written.
+
+    Args:
+      folder: where they lie.
+      journal: name of the journal.
+      headers: columns by the files' names.
+
+    Raises:
+      InputError: the journal is damaged, or a file is shorter than it says.
+    """
+    self._journal = folder / journal
+    self.progress, sizes = _read(self._journal)
+    self._streams: dict[str, BinaryIO] = {}
+    for name, header in headers.items():
+      path = folder / name
+      if not sizes:
+        path.write_bytes(_lines([header]))
+      elif not path.exists() or path.stat().st_size < sizes[name]:
+        raise InputError(
+          f'{path} is missing or was cut; remove {folder}, or give another '
+          '--workdir'
+        )
+      else:
+        os.truncate(path, sizes[name])
+      self._streams[name] = path.open('ab')
+
+  def append(self, name: str, rows: Iterable[Sequence[Any]]) -> None:
+    """Appends rows to a file."""
+    self._streams[name].write(_lines(rows))
+
+  def commit(self, progress: Progress) -> None:
+    """Makes what was appended last, whatever happens next."""
+    sizes = {}
+    for name, stream in self._streams.items():
+      stream.flush()
+      os.fsync(stream.fileno())
+      sizes[name] = stream.tell()
+    self.progress = progress
+    content = {'format': FORMAT, **progress._asdict(), 'sizes': sizes}
+    files.write_json(self._journal, content)
+
+  def close(self) -> None:
+    """Closes the files."""
+    for stream in self._streams.values():
+      stream.close()
+
+
+@contextlib.contextmanager
+def opened(
+  folder: pathlib.Path, journal: str, headers: Mapping[str, Sequence[str]]
+) -> Iterator[Outputs]:
+  """`Outputs` that are closed in the end."""
+  with contextlib.closing(Outputs(folder, journal, headers)) as outputs:
+    yield outputs
+
+
+def _read(path: pathlib.Path) -> tuple[Progress, dict[str, int]]:
+  if not path.exists():
+    return Progress(), {}
+  content = files.read_json(path)
+  check_format(content, path)
+  try:
+    progress = Progress(*(content[name] for name in Progress._fields))
+    return progress, {str(k): int(v) for k, v in content['sizes'].items()}
+  except (AttributeError, LookupError, TypeError, ValueError) as error:
+    raise InputError(f'{path} is damaged: {error!r}') from None
+
+
+def _lines(rows: Iterable[Sequence[Any]]) -> bytes:
+  stream = io.StringIO()
+  csv.writer(stream, lineterminator='\n').writerows(rows)
+  return stream.getvalue().encode()

@@ -1,0 +1,49 @@
+"""Jobs in threads: their order, and how far they run ahead."""
+
+import threading
+import time
+
+import pytest
+
+from leukemia_jax import parallel
+
+
+def test_results_come_in_order():
+  def job(i):
+    def run():
+      time.sleep(0.001 * (i % 7))
+      return i
+
+    return run
+
+  got = list(parallel.in_order(map(job, range(50)), workers=4, ahead=8))
+  assert got == list(range(50))
+  assert list(parallel.in_order([], workers=2, ahead=4)) == []
+
+
+def test_no_more_jobs_are_taken_than_may_wait():
+  taken = []
+
+  def jobs():
+    for i in range(100):
+      taken.append(i)
+      yield lambda i=i: i
+
+  results = parallel.in_order(jobs(), workers=2, ahead=5)
+  for i in range(10):
+    assert next(results) == i
+    assert len(taken) <= i + 5
+  results.close()
+  assert len(taken) < 20
+
+
+def test_an_error_ends_it():
+  done = threading.Event()
+
+  def fail():
+    raise ValueError('this one')
+
+  results = parallel.in_order([lambda: 1, fail, done.set], 1, 2)
+  assert next(results) == 1
+  with pytest.raises(ValueError, match='this one'):
+    list(results)
