@@ -244,6 +244,9 @@ def _predict() -> ml_collections.ConfigDict:
   # Share of images whose set of possible classes shall hold the true one; an
   # image whose set has several is flagged as uncertain.
   predict.coverage = 0.95
+  # Factor on the size of new images, as 0.5 where cells are twice as large as
+  # in training; 'auto' measures it.
+  predict.scale = 'auto'
   return predict
 
 

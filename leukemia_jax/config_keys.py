@@ -100,6 +100,13 @@ def _is_patient(value: Any) -> bool:
   return _is_pattern(value) and re.compile(value).groups == 1
 
 
+def _is_scale(value: Any) -> bool:
+  try:
+    return value == 'auto' or 0 < float(value) <= 8
+  except ValueError:
+    return False
+
+
 def _all(what: str, rule: Rule) -> Rule:
   return Rule(
     f'() of one or more different {what}, each {rule.words}',
@@ -173,6 +180,13 @@ def _data_keys() -> dict[str, Key]:
     **{f'data.{name}': Key(_FLAG) for name in Removal._fields},
     'data.smallest_cell': Key(_at_most(1), evaluation=True),
     'data.benign_class': Key(Rule('a text', _is_text), evaluation=True),
+    'synthetic.scale': Key(_at_most(20), evaluation=True),
+    'synthetic.seed': Key(_whole(0, 2**32 - 1), evaluation=True),
+  }
+
+
+def _use_keys() -> dict[str, Key]:
+  return {
     'report.include_images': Key(
       _one_of('auto', 'yes', 'no'),
       evaluation=True,
@@ -181,10 +195,11 @@ def _data_keys() -> dict[str, Key]:
     ),
     'report.shortcuts': Key(_FLAG, evaluation=True),
     'evaluate.recalibrate': Key(_whole(0, 10**6), evaluation=True),
+    'predict.scale': Key(
+      Rule("'auto', or above 0, at most 8", _is_scale), prediction=True
+    ),
     'predict.false_alarms': Key(_SHARE, evaluation=True, prediction=True),
     'predict.coverage': Key(_SHARE, evaluation=True, prediction=True),
-    'synthetic.scale': Key(_at_most(20), evaluation=True),
-    'synthetic.seed': Key(_whole(0, 2**32 - 1), evaluation=True),
   }
 
 
@@ -256,7 +271,7 @@ def _model_keys() -> dict[str, Key]:
 @functools.cache
 def keys() -> dict[str, Key]:
   """The table of all keys that have a rule."""
-  return _data_keys() | _augment_keys() | _model_keys()
+  return _data_keys() | _use_keys() | _augment_keys() | _model_keys()
 
 
 def last_part(key: str) -> str:

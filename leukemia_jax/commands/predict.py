@@ -11,7 +11,13 @@ from ml_collections import ConfigDict
 from leukemia_jax import build, models, progress
 from leukemia_jax.config_check import override
 from leukemia_jax.errors import InputError
-from leukemia_jax.inference import classifier, inputs, prediction, segmenter
+from leukemia_jax.inference import (
+  classifier,
+  inputs,
+  prediction,
+  scale,
+  segmenter,
+)
 from leukemia_jax.inference.classifier import Answers
 from leukemia_jax.inference.inputs import Image
 from leukemia_jax.inference.prediction import Predicted
@@ -23,6 +29,8 @@ from leukemia_jax.workdir.outputs import Outputs, Progress
 
 # Images between two commits of what was written.
 _COMMIT = 256
+# Images that say how large cells are.
+_MEASURED = 32
 UNLIKE, UNCERTAIN, OK = 'unlike the training images', 'uncertain', 'ok'
 
 
@@ -65,7 +73,18 @@ def run(
     'calibration': str(calibration.resolve()) if calibration else '',
   }
   claim.check(workdir, 'predict', config, **named)
-  loaded = _load(trained, run_folders, config, calibration)
+  options = inputs.Options(config.data.max_bytes, config.data.follow_links)
+  total = sum(1 for _ in inputs.images(path, options))
+  if not total:
+    raise InputError(f'--input={path}: no image lies there')
+  some = inputs.images(path, options, (0, -(-total // _MEASURED)))
+  loaded = _load(
+    trained,
+    run_folders,
+    config,
+    calibration,
+    factor=_scale(config, trained[0], some),
+  )
   with lock_run(workdir, _suffix(shard)):
     claim.claim(workdir, 'predict', config, **named)
     _predict(config, workdir, path, loaded, shard)
@@ -82,6 +101,7 @@ def _load(
   run_folders: Sequence[pathlib.Path],
   config: ConfigDict,
   calibration: pathlib.Path | None,
+  factor: float,
 ) -> prediction.Models:
   """The models of runs."""
   rates = Rates(config.predict.false_alarms, config.predict.coverage)
@@ -98,7 +118,37 @@ def _load(
     raise InputError('--calibration is of one classifier: give it alone')
   classifier.check_alike(classifiers, names)
   only = segmenters[0] if segmenters else None
-  return prediction.Models(classifiers, only, build.decoding(config.data))
+  decoding = build.decoding(config.data)
+  return prediction.Models(classifiers, only, decoding, factor)
+
+
+def _scale(
+  config: ConfigDict, trained: saved.Trained, images: Iterator[Image]
+) -> float:
+  """The factor on the size of images that the config names, or measured."""
+  if config.predict.scale != 'auto':
+    return float(config.predict.scale)
+  reference = trained.result.data.spectrum
+  assert reference is not None
+  measured = scale.measure(
+    images,
+    reference,
+    size=trained.config.data.image_size,
+    removal=build.removal(trained.config.data),
+    decoding=build.decoding(config.data),
+  )
+  if not measured.is_known:
+    print(
+      'warning: these images are too unlike the training images to tell how '
+      'large cells are; they are not scaled (config.predict.scale=auto)'
+    )
+  elif measured.scale != 1:
+    print(
+      f'cells are {1 / measured.scale:.2g} times as large as in training, by '
+      f'{measured.images} images: all are scaled by {measured.scale:.2g} '
+      '(config.predict.scale=auto)'
+    )
+  return measured.scale
 
 
 class _Tables(NamedTuple):
@@ -139,8 +189,6 @@ def _predict(
     f'counts{suffix}.csv' if loaded.segmenter else '',
   )
   total = sum(1 for _ in inputs.images(path, options, shard))
-  if not total:
-    raise InputError(f'--input={path}: no image lies there')
   journal, headers = f'progress{suffix}.json', tables.headers(class_names)
   with outputs.opened(workdir, journal, headers) as files:
     done = files.progress.items

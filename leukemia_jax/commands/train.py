@@ -17,10 +17,14 @@ from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation import assessment
 from leukemia_jax.evaluation.scored import Subject
 from leukemia_jax.lock import lock_run
+from leukemia_jax.metrics import magnification
 from leukemia_jax.tasks import Task
 from leukemia_jax.training import initial_weights, loop, setup
 from leukemia_jax.workdir import RESULT, SPLIT, claim, result, saved
-from leukemia_jax.workdir.records import MaskRecord, SplitRecord
+from leukemia_jax.workdir.records import DataRecord, MaskRecord, SplitRecord
+
+# Training images that tell how large cells are.
+_MEASURED = 64
 
 
 def run(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -128,13 +132,10 @@ def _train(
   )
   scored = task.score(subject)
   data = dataclasses.replace(
-    result.data_record(config, catalogue),
-    split=_split_record(inputs, catalogue),
-    counts=splits.part_counts(split, catalogue),
-    patients_by_part=_patient_counts(split, catalogue),
-    test_copies_in_training=_copies(split, catalogue),
+    _data_record(config, inputs, split, catalogue),
     held_out_seen_by_weights=learnt,
     masks=masks,
+    spectrum=_spectrum(dataset, parts['train']),
   )
   finished = tasks.describe(
     task,
@@ -147,6 +148,19 @@ def _train(
     cost=result.cost(started, **_training_cost(prepared, outcome.cost)),
   )
   tasks.finish(task, workdir, finished, subject, scored)
+
+
+def _data_record(
+  config: ConfigDict, inputs: Inputs, split: Split, catalogue: Catalogue
+) -> DataRecord:
+  """What is said of the set and its split."""
+  return dataclasses.replace(
+    result.data_record(config, catalogue),
+    split=_split_record(inputs, catalogue),
+    counts=splits.part_counts(split, catalogue),
+    patients_by_part=_patient_counts(split, catalogue),
+    test_copies_in_training=_copies(split, catalogue),
+  )
 
 
 def _resume_split(
@@ -195,6 +209,13 @@ def _split_record(inputs: Inputs, catalogue: Catalogue) -> SplitRecord:
     fold=protocol.fold if by_folds else None,
     embargo=protocol.embargo if protocol.grouping == 'contiguous' else None,
   )
+
+
+def _spectrum(dataset: Dataset, indices: np.ndarray) -> list[float]:
+  """How large what training images show is."""
+  places = np.linspace(0, len(indices) - 1, _MEASURED).astype(int)
+  images = np.asarray(dataset.images[indices[places]])
+  return [round(v, 4) for v in magnification.mean_spectrum(images).tolist()]
 
 
 def _copies(split: Split, catalogue: Catalogue) -> int:

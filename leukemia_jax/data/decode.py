@@ -215,6 +215,25 @@ def to_size(image: Image.Image, size: int) -> np.ndarray:
   return np.asarray(image)
 
 
+def to_scale(image: Image.Image, size: int, scale: float) -> np.ndarray:
+  """`to_size` for an image whose cells have another size than a model's.
+
+  Args:
+    image: a Pillow image in mode RGB.
+    size: side of the images that the model was trained on, px.
+    scale: factor on that, such as 0.5 where cells are twice as large.
+
+  Returns:
+    uint8, shape (side, side, 3), of the scaled size; or, where that is smaller
+    than `size`, of `size`, with the image in the middle and mirrored around.
+  """
+  inner = max(1, round(size * scale))
+  pixels = to_size(image, inner)
+  room = max(0, size - inner)
+  around = (room // 2, room - room // 2)
+  return np.pad(pixels, (around, around, (0, 0)), 'symmetric')
+
+
 class Square(NamedTuple):
   """An image as models take it.
 

@@ -29,11 +29,13 @@ class Models(NamedTuple):
     classifiers: none, one, or an ensemble.
     segmenter: if there is one.
     decoding: how files are decoded.
+    scale: factor on the size of images; see `decode.to_scale`.
   """
 
   classifiers: Sequence[Classifier]
   segmenter: Segmenter | None
   decoding: decode.Options
+  scale: float
 
 
 class Predicted(NamedTuple):
@@ -87,10 +89,11 @@ def predict(
 def _compile(models: Models, size: int) -> None:
   """Compiles steps once, and not in each thread."""
   for own in models.classifiers:
-    side = own.image_size
+    side = max(own.image_size, round(own.image_size * models.scale))
     own.step(own.variables, np.zeros((size, side, side, 3), np.uint8))
   if models.segmenter:
     side = models.segmenter.image_size
+    side = max(side, round(side * models.scale))
     black = np.zeros((1, side, side, 3), np.uint8)
     models.segmenter.step(models.segmenter.variables, black)
 
@@ -142,10 +145,10 @@ def _predict_one(
     raise decode.BadImageError(f'cannot be read: {error!r}') from None
   whole = decode.decode(data, models.decoding).image
   sizes = {own.image_size for own in models.classifiers}
-  squares = {size: decode.to_size(whole, size) for size in sizes}
+  squares = {size: decode.to_scale(whole, size, models.scale) for size in sizes}
   predicted = Predicted(image.path)
   if models.segmenter:
-    instances = segmenter.separate(models.segmenter, whole)
+    instances = segmenter.separate(models.segmenter, whole, models.scale)
     cells = segmenter.measure(whole, instances)
     predicted = predicted._replace(
       cells=cells, cell_share=float((instances > 0).mean())

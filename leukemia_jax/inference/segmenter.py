@@ -34,8 +34,8 @@ class Segmenter(NamedTuple):
     step: maps (variables, uint8 images) to the probability of cells, float32
       (batch, height, width); compiled.
     threshold: probability above which a pixel is predicted a cell.
-    smallest: diameter of the smallest cell, as a share of an image's shorter
-      side.
+    smallest: diameter of the smallest cell, as a share of the shorter side of
+      a training image.
   """
 
   image_size: int
@@ -105,12 +105,15 @@ def squares(width: int, height: int) -> list[tuple[int, int, int, int]]:
   return [(0, at, side, at + side) for at in starts]
 
 
-def probability(segmenter: Segmenter, image: Image.Image) -> np.ndarray:
+def probability(
+  segmenter: Segmenter, image: Image.Image, scale: float
+) -> np.ndarray:
   """How likely each pixel of an image shows a white cell.
 
   Args:
     segmenter: the model.
     image: in mode RGB, of any size.
+    scale: factor on its size; see `decode.to_scale`.
 
   Returns:
     float32, shape (height, width). Each square is scaled as in training; where
@@ -125,8 +128,13 @@ def probability(segmenter: Segmenter, image: Image.Image) -> np.ndarray:
   for box in squares(width, height):
     left, top, right, bottom = box
     side = right - left
-    pixels = decode.to_size(image.crop(box), segmenter.image_size)
+    size = segmenter.image_size
+    pixels = decode.to_scale(image.crop(box), size, scale)
     own = np.asarray(segmenter.step(segmenter.variables, pixels[None]))[0]
+    inner = max(1, round(size * scale))
+    # What was mirrored around it goes.
+    at = (len(own) - inner) // 2
+    own = own[at : at + inner, at : at + inner]
     scaled = Image.fromarray(own).resize(
       (side, side), Image.Resampling.BILINEAR
     )
@@ -167,12 +175,15 @@ class Cell(NamedTuple):
   nucleus: float
 
 
-def separate(segmenter: Segmenter, image: Image.Image) -> np.ndarray:
+def separate(
+  segmenter: Segmenter, image: Image.Image, scale: float
+) -> np.ndarray:
   """The cells of an image.
 
   Args:
     segmenter: the model.
     image: in mode RGB, of any size.
+    scale: factor on its size; see `decode.to_scale`.
 
   Returns:
     int32, shape (height, width): 0 for background, cells from 1 on.
@@ -180,8 +191,8 @@ def separate(segmenter: Segmenter, image: Image.Image) -> np.ndarray:
   Raises:
     BadImageError: the image is too long for its width.
   """
-  mask = probability(segmenter, image) > segmenter.threshold
-  smallest = segmenter.smallest * min(image.size)
+  mask = probability(segmenter, image, scale) > segmenter.threshold
+  smallest = segmenter.smallest * min(image.size) / scale
   return objects.separate_cells(mask, smallest=smallest)
 
 

@@ -78,6 +78,7 @@ class DataRecord:
       learnt from, by part.
     masks: if they were read.
     left_out_as_trained_on: of an evaluation, images that were not scored.
+    spectrum: of a training run's images; see `metrics.magnification`.
   """
 
   source: str
@@ -96,6 +97,7 @@ class DataRecord:
   held_out_seen_by_weights: dict[str, int] | None = None
   masks: MaskRecord | None = None
   left_out_as_trained_on: int | None = None
+  spectrum: list[float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

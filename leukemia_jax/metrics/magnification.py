@@ -1,0 +1,83 @@
+"""How large what an image shows is, without knowing what it shows.
+
+A blob answers most to a Laplacian of Gaussian as wide as itself (Lindeberg,
+International Journal of Computer Vision 30, 1998). How strongly all that is
+stained in an image answers at each width is its spectrum; twice as large cells
+move it by a factor of two, whatever they are.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from scipy import fft
+
+# Steps of a factor of two in width.
+STEPS = 4
+# Standard deviations of the Gaussians, as shares of the image's side.
+WIDTHS = 2.0 ** (np.arange(6 * STEPS + 1) / STEPS) / 512
+# Factors that are tried, as steps: from 1/3 to 3.
+_MOST_STEPS = 6
+# Factors nearer to 1 than this many steps are taken for 1.
+_NEAR = 1
+# Narrower widths show the grid of pixels, which no magnification moves.
+_PIXELS = 1.0
+# Mean squared difference of two spectra of the same kind, natural logarithms:
+# of many images, and how much more of a single one.
+_SAME, _SAME_OF_ONE = 0.01, 0.09
+
+
+def spectrum(pixels: np.ndarray) -> np.ndarray:
+  """How strongly an image answers at each of `WIDTHS`.
+
+  Args:
+    pixels: uint8, shape (size, size, 3).
+
+  Returns:
+    float64, shape (widths,): natural logarithms of the mean squared response of
+    the optical density, mirrored at the borders.
+  """
+  light = np.percentile(pixels, 90, (0, 1))
+  density = np.log10((light + 1) / (pixels.astype(float) + 1)).sum(-1)
+  power = fft.dctn(density, norm='ortho') ** 2
+  side = len(pixels)
+  frequency = np.pi * np.arange(side) / side
+  squared = frequency[:, None] ** 2 + frequency[None] ** 2
+  energies = []
+  for width in WIDTHS * side:
+    response = width**2 * squared * np.exp(-(width**2) * squared / 2)
+    energies.append((power * response**2).mean())
+  return np.log(np.array(energies) + 1e-12)
+
+
+def mean_spectrum(images: Iterable[np.ndarray]) -> np.ndarray:
+  """The mean of `spectrum` over one or more images."""
+  return np.mean([spectrum(image) for image in images], 0)
+
+
+def factor(
+  own: np.ndarray, reference: np.ndarray, *, side: int, images: int
+) -> float | None:
+  """How many times larger what some images show is than in others.
+
+  Args:
+    own: mean spectrum of the images.
+    reference: mean spectrum of the others.
+    side: of all images, px.
+    images: number of images that `own` is the mean of.
+
+  Returns:
+    A power of two, in steps of a quarter, from 1/3 to 3; 1 where they are about
+    as large. None where the spectra differ in form, so that they do not show
+    the same kind of thing.
+  """
+  first, count = int((WIDTHS * side < _PIXELS).sum()), len(WIDTHS)
+  misfits = {}
+  for step in range(-_MOST_STEPS, _MOST_STEPS + 1):
+    low, high = max(first, first + step), min(count, count + step)
+    difference = own[low:high] - reference[low - step : high - step]
+    # A fainter stain answers less at every width.
+    misfits[step] = float(np.var(difference))
+  best = min(misfits, key=lambda step: misfits[step])
+  if misfits[best] > _SAME + _SAME_OF_ONE / images:
+    return None
+  return 1.0 if abs(best) <= _NEAR else 2.0 ** (best / STEPS)
