@@ -247,6 +247,8 @@ def _predict() -> ml_collections.ConfigDict:
   # Factor on the size of new images, as 0.5 where cells are twice as large as
   # in training; 'auto' measures it.
   predict.scale = 'auto'
+  # Images on the page of a prediction; the tables hold all.
+  predict.sheet = 500
   return predict
 
 

@@ -198,6 +198,7 @@ def _use_keys() -> dict[str, Key]:
     'predict.scale': Key(
       Rule("'auto', or above 0, at most 8", _is_scale), prediction=True
     ),
+    'predict.sheet': Key(_whole(0, 10**4), prediction=True, identifies=False),
     'predict.false_alarms': Key(_SHARE, evaluation=True, prediction=True),
     'predict.coverage': Key(_SHARE, evaluation=True, prediction=True),
   }

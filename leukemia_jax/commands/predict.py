@@ -1,15 +1,18 @@
 """--mode=predict: what trained models say of images without labels."""
 
+import itertools
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import PIL.Image
 from ml_collections import ConfigDict
 
 from leukemia_jax import build, models, progress
 from leukemia_jax.config_check import override
+from leukemia_jax.data import decode
 from leukemia_jax.errors import InputError
 from leukemia_jax.inference import (
   classifier,
@@ -24,6 +27,7 @@ from leukemia_jax.inference.prediction import Predicted
 from leukemia_jax.inference.segmenter import Cell
 from leukemia_jax.lock import lock_run
 from leukemia_jax.metrics.conformal import Rates
+from leukemia_jax.reporting import predictions_page
 from leukemia_jax.workdir import claim, outputs, saved
 from leukemia_jax.workdir.outputs import Outputs, Progress
 
@@ -87,7 +91,40 @@ def run(
   )
   with lock_run(workdir, _suffix(shard)):
     claim.claim(workdir, 'predict', config, **named)
-    _predict(config, workdir, path, loaded, shard)
+    job = _Job(config, workdir, path, options, shard)
+    state, tables = _predict(job, loaded, -(-(total - shard[0]) // shard[1]))
+    run_names = [folder.name for folder in run_folders]
+    page = _write_page(job, loaded, run_names, state, tables)
+  print(f'{state.items - state.flawed} images predicted; see {page}')
+  if state.flawed:
+    print(
+      f'error: {state.flawed} of {state.items} images cannot be read: see '
+      f'{workdir / tables.flaws}',
+      file=sys.stderr,
+    )
+    sys.exit(1)
+
+
+class _Job(NamedTuple):
+  """What a command works on.
+
+  Attributes:
+    config: of the command.
+    workdir: of the command.
+    path: of the input.
+    options: what may be opened of it.
+    shard: which images of it.
+  """
+
+  config: ConfigDict
+  workdir: pathlib.Path
+  path: pathlib.Path
+  options: inputs.Options
+  shard: tuple[int, int]
+
+  def images(self) -> Iterator[Image]:
+    """The images of the shard."""
+    return inputs.images(self.path, self.options, self.shard)
 
 
 def _suffix(shard: tuple[int, int]) -> str:
@@ -172,15 +209,10 @@ class _Tables(NamedTuple):
 
 
 def _predict(
-  config: ConfigDict,
-  workdir: pathlib.Path,
-  path: pathlib.Path,
-  loaded: prediction.Models,
-  shard: tuple[int, int],
-) -> None:
+  job: _Job, loaded: prediction.Models, total: int
+) -> tuple[Progress, _Tables]:
   """Predicts what is left to do, and writes it."""
-  options = inputs.Options(config.data.max_bytes, config.data.follow_links)
-  suffix = _suffix(shard)
+  suffix = _suffix(job.shard)
   class_names = loaded.classifiers[0].class_names if loaded.classifiers else ()
   tables = _Tables(
     f'unreadable{suffix}.csv',
@@ -188,45 +220,73 @@ def _predict(
     f'cells{suffix}.csv' if loaded.segmenter else '',
     f'counts{suffix}.csv' if loaded.segmenter else '',
   )
-  total = sum(1 for _ in inputs.images(path, options, shard))
   journal, headers = f'progress{suffix}.json', tables.headers(class_names)
-  with outputs.opened(workdir, journal, headers) as files:
+  with outputs.opened(job.workdir, journal, headers) as files:
     done = files.progress.items
     if done:
       print(f'{done} of {total} images are done already')
     predicted = prediction.predict(
       loaded,
-      _left(files.progress, inputs.images(path, options, shard), path),
-      batch_size=config.train.batch_size,
-      folder=workdir,
+      _left(files.progress, job),
+      batch_size=job.config.train.batch_size,
+      folder=job.workdir,
     )
     tracked = progress.track(predicted, 'Predicting', total - done)
-    state = _write(files, tracked, tables, class_names)
-  print(
-    f'{state.items - state.flawed} images predicted; see '
-    f'{workdir / (tables.classes or tables.counts)}'
+    return _write(files, tracked, tables, class_names), tables
+
+
+def _write_page(
+  job: _Job,
+  loaded: prediction.Models,
+  run_names: Sequence[str],
+  state: Progress,
+  tables: _Tables,
+) -> pathlib.Path:
+  """Writes the page of what was predicted."""
+  own = job.config.predict
+  summary = predictions_page.Summary(
+    source=job.path.name,
+    images=state.items - state.flawed,
+    unreadable=state.flawed,
+    models=run_names,
+    scale=loaded.scale,
+    false_alarms=own.false_alarms,
+    coverage=own.coverage,
+    sheet=own.sheet,
+    ok=OK,
   )
-  if state.flawed:
-    print(
-      f'error: {state.flawed} of {state.items} images cannot be read: see '
-      f'{workdir / tables.flaws}',
-      file=sys.stderr,
-    )
-    sys.exit(1)
+  # The sheet's images are among these.
+  first = itertools.islice(job.images(), own.sheet + state.flawed)
+  reads = {image.path: image.read for image in first}
+
+  def picture(name: str) -> PIL.Image.Image:
+    if loaded.segmenter:
+      return PIL.Image.open(job.workdir / prediction.OVERLAYS / f'{name}.png')
+    return decode.decode(reads[name](), loaded.decoding).image
+
+  shows_images = job.config.report.include_images != 'no'
+  return predictions_page.write(
+    job.workdir,
+    f'predictions{_suffix(job.shard)}',
+    summary,
+    predictions_page.Tables(
+      job.workdir / tables.classes if tables.classes else None,
+      job.workdir / tables.counts if tables.counts else None,
+    ),
+    picture if shows_images else None,
+  )
 
 
-def _left(
-  state: Progress, images: Iterator[Image], path: pathlib.Path
-) -> Iterator[Image]:
+def _left(state: Progress, job: _Job) -> Iterator[Image]:
   """The images that are not done."""
-  last = ''
+  images, last = job.images(), ''
   for _ in range(state.items):
     image = next(images, None)
     last = image.path if image else ''
   if last != state.last:
     raise InputError(
-      f'--input={path} holds other images than when this began; give another '
-      '--workdir'
+      f'--input={job.path} holds other images than when this began; give '
+      'another --workdir'
     )
   return images
 

@@ -1,21 +1,23 @@
 """Pages from templates: Markdown, and the same as one HTML file."""
 
 import base64
+import io
 import itertools
 import pathlib
 import re
-import struct
 from collections.abc import Iterator
 from typing import Any
 
 import jinja2
 import markdown_it
+import PIL.Image
 
 from leukemia_jax import files
 
 NOT_A_DEVICE = (
   'Research software; not a medical device, and no basis for a diagnosis.'
 )
+_KINDS = {'svg': 'svg+xml', 'png': 'png', 'jpg': 'jpeg'}
 # What stands between a page and its folded details.
 _DETAILS = '<!-- details -->'
 _SPECIAL = re.compile(r'([\\`*_\[\]<>|#&])')
@@ -154,15 +156,19 @@ def _to_html(
   """
   parser = markdown_it.MarkdownIt('commonmark', {'html': False}).enable('table')
   text = parser.render(markdown)
-  for name, image in figures.items():
+
+  def embed(match: re.Match[str]) -> str:
+    if match[1] not in figures:
+      return match[0]
+    image = figures[match[1]]
     data = base64.b64encode(image).decode()
-    kind = 'svg+xml' if name.endswith('.svg') else 'png'
     width, height = _size_in_pixels(image)
-    text = text.replace(
-      f'src="{name}"',
+    return (
       f'width="{width}" height="{height}" '
-      f'src="data:image/{kind};base64,{data}"',
+      f'src="data:image/{_KINDS[match[1].rpartition(".")[2]]};base64,{data}"'
     )
+
+  text = re.sub('src="([^"]*)"', embed, text)
   text = text.replace('<th>', '<th scope="col">')
   text = text.replace('<pre>', '<pre tabindex="0">')
   text = re.sub(
@@ -177,10 +183,10 @@ def _to_html(
 
 
 def _size_in_pixels(image: bytes) -> tuple[int, int]:
-  """Width and height of a PNG or SVG file, as a page lays it out."""
-  if image.startswith(b'\x89PNG'):
-    width, height = struct.unpack('>II', image[16:24])
-    return width, height
+  """Width and height of a PNG, JPEG or SVG file, as a page lays it out."""
+  if image.startswith((b'\x89PNG', b'\xff\xd8')):
+    with PIL.Image.open(io.BytesIO(image)) as opened:
+      return opened.size
   # Matplotlib writes points, 72 an inch; a page has 96 px an inch.
   edges = [
     re.search(rb'<svg[^>]*? %s="([\d.]+)pt"' % name, image)
