@@ -196,7 +196,12 @@ def of_classes(
   calibrated = _calibrate(outcomes, over, add)
   limits = None
   if outcomes.limits:
-    shares = add('limits', _limit_score(outcomes.limits, over))
+    # Of whatever class: an image is flagged or not.
+    any_class = over._replace(groups=over.groups.of_one_stratum())
+    shares, own = bootstrap.score_with_intervals(
+      over.rng(), any_class.groups, _limit_score(outcomes.limits, any_class)
+    )
+    ends |= {f'limits.{name}': value for name, value in own.items()}
     limits = LimitScores(outcomes.limits.rates, **shares)
   return Assessment(over.record(ends), ranked, calibrated, limits)
 
