@@ -20,6 +20,8 @@ from leukemia_jax.lock import lock_run
 from leukemia_jax.metrics import magnification
 from leukemia_jax.tasks import Task
 from leukemia_jax.training import initial_weights, loop, setup
+from leukemia_jax.transforms import colour
+from leukemia_jax.transforms.colour import Removal
 from leukemia_jax.workdir import RESULT, SPLIT, claim, result, saved
 from leukemia_jax.workdir.records import DataRecord, MaskRecord, SplitRecord
 
@@ -135,7 +137,7 @@ def _train(
     _data_record(config, inputs, split, catalogue),
     held_out_seen_by_weights=learnt,
     masks=masks,
-    spectrum=_spectrum(dataset, parts['train']),
+    spectrum=_spectrum(dataset, parts['train'], inputs.spec.removal),
   )
   finished = tasks.describe(
     task,
@@ -211,10 +213,15 @@ def _split_record(inputs: Inputs, catalogue: Catalogue) -> SplitRecord:
   )
 
 
-def _spectrum(dataset: Dataset, indices: np.ndarray) -> list[float]:
+def _spectrum(
+  dataset: Dataset, indices: np.ndarray, removal: Removal
+) -> list[float]:
   """How large what training images show is."""
   places = np.linspace(0, len(indices) - 1, _MEASURED).astype(int)
-  images = np.asarray(dataset.images[indices[places]])
+  images = (
+    np.asarray(colour.without_corners(image, removal))
+    for image in np.asarray(dataset.images[indices[places]])
+  )
   return [round(v, 4) for v in magnification.mean_spectrum(images).tolist()]
 
 

@@ -49,7 +49,12 @@ def measure(
   """
   # Masks are not known here; cells are.
   removal = removal._replace(neutral_background=False)
-  remove = jax.jit(lambda image: colour.remove(image, None, removal))
+
+  @jax.jit
+  def remove(image: jax.Array) -> jax.Array:
+    removed = colour.remove(image, None, removal)
+    return colour.without_corners(removed, removal)
+
   squares = []
   for image in images:
     try:

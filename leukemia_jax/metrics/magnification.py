@@ -13,7 +13,7 @@ from scipy import fft
 
 # Steps of a factor of two in width.
 STEPS = 4
-# Standard deviations of the Gaussians, as shares of the image's side.
+# Standard deviations of the Gaussians, as shares of the image's width.
 WIDTHS = 2.0 ** (np.arange(6 * STEPS + 1) / STEPS) / 512
 # Factors that are tried, as steps: from 1/3 to 3.
 _MOST_STEPS = 6
@@ -23,14 +23,14 @@ _NEAR = 1
 _PIXELS = 1.0
 # Mean squared difference of two spectra of the same kind, natural logarithms:
 # of many images, and how much more of a single one.
-_SAME, _SAME_OF_ONE = 0.01, 0.09
+_SAME, _SAME_OF_ONE = 0.015, 0.03
 
 
 def spectrum(pixels: np.ndarray) -> np.ndarray:
   """How strongly an image answers at each of `WIDTHS`.
 
   Args:
-    pixels: uint8, shape (size, size, 3).
+    pixels: uint8, shape (height, width, 3).
 
   Returns:
     float64, shape (widths,): natural logarithms of the mean squared response of
@@ -39,11 +39,10 @@ def spectrum(pixels: np.ndarray) -> np.ndarray:
   light = np.percentile(pixels, 90, (0, 1))
   density = np.log10((light + 1) / (pixels.astype(float) + 1)).sum(-1)
   power = fft.dctn(density, norm='ortho') ** 2
-  side = len(pixels)
-  frequency = np.pi * np.arange(side) / side
-  squared = frequency[:, None] ** 2 + frequency[None] ** 2
+  vertical, horizontal = (np.pi * np.arange(n) / n for n in power.shape)
+  squared = vertical[:, None] ** 2 + horizontal[None] ** 2
   energies = []
-  for width in WIDTHS * side:
+  for width in WIDTHS * power.shape[1]:
     response = width**2 * squared * np.exp(-(width**2) * squared / 2)
     energies.append((power * response**2).mean())
   return np.log(np.array(energies) + 1e-12)
@@ -62,7 +61,7 @@ def factor(
   Args:
     own: mean spectrum of the images.
     reference: mean spectrum of the others.
-    side: of all images, px.
+    side: width of all images, px.
     images: number of images that `own` is the mean of.
 
   Returns:

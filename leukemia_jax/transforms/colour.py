@@ -135,6 +135,20 @@ def hide_corners(image: jax.Array) -> jax.Array:
   return jnp.where(hidden[..., None], jnp.uint8(_NEUTRAL), image)
 
 
+def without_corners(image: jax.Array, removal: Removal) -> jax.Array:
+  """An image without the rows in which `remove` hides corners.
+
+  Args:
+    image: shape (height, width, 3).
+    removal: what was taken out of it.
+
+  Returns:
+    Shape (height or less, width, 3).
+  """
+  deep = round(_CORNER[0] * image.shape[0]) if removal.hide_corners else 0
+  return image[deep : image.shape[0] - deep]
+
+
 def neutral_background(image: jax.Array, mask: jax.Array) -> jax.Array:
   """Fills all but cells with grey 240.
 
