@@ -75,6 +75,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'leukemia_jax/transforms/jpeg.py',
     'leukemia_jax/models/layers.py',
     'leukemia_jax/workdir/outputs.py',
+    'leukemia_jax/inference/model.py',
     'reproduce/',
     'results/',
   ),

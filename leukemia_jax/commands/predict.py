@@ -10,23 +10,23 @@ import numpy as np
 import PIL.Image
 from ml_collections import ConfigDict
 
-from leukemia_jax import build, models, progress
+from leukemia_jax import progress
 from leukemia_jax.config_check import override
 from leukemia_jax.data import decode
 from leukemia_jax.errors import InputError
 from leukemia_jax.inference import (
   classifier,
   inputs,
+  loading,
   prediction,
   scale,
-  segmenter,
 )
 from leukemia_jax.inference.classifier import Answers
 from leukemia_jax.inference.inputs import Image
-from leukemia_jax.inference.prediction import Predicted
+from leukemia_jax.inference.loading import Loaded
+from leukemia_jax.inference.prediction import Models, Predicted
 from leukemia_jax.inference.segmenter import Cell
 from leukemia_jax.lock import lock_run
-from leukemia_jax.metrics.conformal import Rates
 from leukemia_jax.reporting import predictions_page
 from leukemia_jax.workdir import claim, outputs, saved
 from leukemia_jax.workdir.outputs import Outputs, Progress
@@ -35,7 +35,6 @@ from leukemia_jax.workdir.outputs import Outputs, Progress
 _COMMIT = 256
 # Images that say how large cells are.
 _MEASURED = 32
-UNLIKE, UNCERTAIN, OK = 'unlike the training images', 'uncertain', 'ok'
 
 
 def run(
@@ -82,19 +81,15 @@ def run(
   if not total:
     raise InputError(f'--input={path}: no image lies there')
   some = inputs.images(path, options, (0, -(-total // _MEASURED)))
-  loaded = _load(
-    trained,
-    run_folders,
-    config,
-    calibration,
-    factor=_scale(config, trained[0], some),
-  )
+  loaded = loading.load(trained, run_folders, config, calibration)
+  factor = _scale(config.predict.scale, some, loaded)
+  models = loaded.models._replace(scale=factor)
   with lock_run(workdir, _suffix(shard)):
     claim.claim(workdir, 'predict', config, **named)
     job = _Job(config, workdir, path, options, shard)
-    state, tables = _predict(job, loaded, -(-(total - shard[0]) // shard[1]))
+    state, tables = _predict(job, models, -(-(total - shard[0]) // shard[1]))
     run_names = [folder.name for folder in run_folders]
-    page = _write_page(job, loaded, run_names, state, tables)
+    page = _write_page(job, models, run_names, state, tables)
   print(f'{state.items - state.flawed} images predicted; see {page}')
   if state.flawed:
     print(
@@ -133,47 +128,11 @@ def _suffix(shard: tuple[int, int]) -> str:
   return f'-{index}-of-{count}' if count > 1 else ''
 
 
-def _load(
-  trained: Sequence[saved.Trained],
-  run_folders: Sequence[pathlib.Path],
-  config: ConfigDict,
-  calibration: pathlib.Path | None,
-  factor: float,
-) -> prediction.Models:
-  """The models of runs."""
-  rates = Rates(config.predict.false_alarms, config.predict.coverage)
-  classifiers, segmenters, names = [], [], []
-  for own, folder in zip(trained, run_folders, strict=True):
-    if own.config.model.name in models.UNETS:
-      segmenters.append(segmenter.make(own, folder))
-    else:
-      classifiers.append(classifier.make(own, folder, rates, calibration))
-      names.append(str(folder))
-  if len(segmenters) > 1:
-    raise InputError('--checkpoint names several segmenters: give one')
-  if calibration and len(classifiers) != 1:
-    raise InputError('--calibration is of one classifier: give it alone')
-  classifier.check_alike(classifiers, names)
-  only = segmenters[0] if segmenters else None
-  decoding = build.decoding(config.data)
-  return prediction.Models(classifiers, only, decoding, factor)
-
-
-def _scale(
-  config: ConfigDict, trained: saved.Trained, images: Iterator[Image]
-) -> float:
+def _scale(asked: str, images: Iterator[Image], loaded: Loaded) -> float:
   """The factor on the size of images that the config names, or measured."""
-  if config.predict.scale != 'auto':
-    return float(config.predict.scale)
-  reference = trained.result.data.spectrum
-  assert reference is not None
-  measured = scale.measure(
-    images,
-    reference,
-    size=trained.config.data.image_size,
-    removal=build.removal(trained.config.data),
-    decoding=build.decoding(config.data),
-  )
+  if asked != 'auto':
+    return float(asked)
+  measured = scale.measure(images, loaded.reference)
   if not measured.is_known:
     print(
       'warning: these images are too unlike the training images to tell how '
@@ -208,17 +167,15 @@ class _Tables(NamedTuple):
     return {name: header for name, header in columns.items() if name}
 
 
-def _predict(
-  job: _Job, loaded: prediction.Models, total: int
-) -> tuple[Progress, _Tables]:
+def _predict(job: _Job, models: Models, total: int) -> tuple[Progress, _Tables]:
   """Predicts what is left to do, and writes it."""
   suffix = _suffix(job.shard)
-  class_names = loaded.classifiers[0].class_names if loaded.classifiers else ()
+  class_names = models.classifiers[0].class_names if models.classifiers else ()
   tables = _Tables(
     f'unreadable{suffix}.csv',
-    f'predictions{suffix}.csv' if loaded.classifiers else '',
-    f'cells{suffix}.csv' if loaded.segmenter else '',
-    f'counts{suffix}.csv' if loaded.segmenter else '',
+    f'predictions{suffix}.csv' if models.classifiers else '',
+    f'cells{suffix}.csv' if models.segmenter else '',
+    f'counts{suffix}.csv' if models.segmenter else '',
   )
   journal, headers = f'progress{suffix}.json', tables.headers(class_names)
   with outputs.opened(job.workdir, journal, headers) as files:
@@ -226,7 +183,7 @@ def _predict(
     if done:
       print(f'{done} of {total} images are done already')
     predicted = prediction.predict(
-      loaded,
+      models,
       _left(files.progress, job),
       batch_size=job.config.train.batch_size,
       folder=job.workdir,
@@ -237,7 +194,7 @@ def _predict(
 
 def _write_page(
   job: _Job,
-  loaded: prediction.Models,
+  models: Models,
   run_names: Sequence[str],
   state: Progress,
   tables: _Tables,
@@ -249,20 +206,20 @@ def _write_page(
     images=state.items - state.flawed,
     unreadable=state.flawed,
     models=run_names,
-    scale=loaded.scale,
+    scale=models.scale,
     false_alarms=own.false_alarms,
     coverage=own.coverage,
     sheet=own.sheet,
-    ok=OK,
+    ok=classifier.OK,
   )
   # The sheet's images are among these.
   first = itertools.islice(job.images(), own.sheet + state.flawed)
   reads = {image.path: image.read for image in first}
 
   def picture(name: str) -> PIL.Image.Image:
-    if loaded.segmenter:
+    if models.segmenter:
       return PIL.Image.open(job.workdir / prediction.OVERLAYS / f'{name}.png')
-    return decode.decode(reads[name](), loaded.decoding).image
+    return decode.decode(reads[name](), models.decoding).image
 
   shows_images = job.config.report.include_images != 'no'
   return predictions_page.write(
@@ -324,18 +281,10 @@ def _write(
 def _answer_row(answers: Answers, class_names: Sequence[str]) -> list[str]:
   """What predictions.csv says of an image."""
   shares = answers.probabilities[0]
-  flags = [
-    flag
-    for flag, holds in (
-      (UNLIKE, answers.unlike[0]),
-      (UNCERTAIN, answers.uncertain[0]),
-    )
-    if holds
-  ]
   return [
     class_names[int(shares.argmax())],
     *_short([*shares, answers.entropy[0]]),
-    ';'.join(flags or [OK]),
+    answers.flags()[0],
   ]
 
 

@@ -17,6 +17,9 @@ from leukemia_jax.transforms.preprocess import preprocess
 from leukemia_jax.workdir import calibration_file, limits_file
 from leukemia_jax.workdir.saved import Trained
 
+# What is said against an answer, and if nothing is.
+UNLIKE, UNCERTAIN, OK = 'unlike the training images', 'uncertain', 'ok'
+
 
 class Classifier(NamedTuple):
   """A trained classifier at work.
@@ -57,6 +60,13 @@ class Answers(NamedTuple):
   entropy: np.ndarray
   unlike: np.ndarray
   uncertain: np.ndarray
+
+  def flags(self) -> list[str]:
+    """What is said against each answer, joined by ';'; OK for nothing."""
+    return [
+      ';'.join([UNLIKE] * bool(a) + [UNCERTAIN] * bool(b)) or OK
+      for a, b in zip(self.unlike, self.uncertain, strict=True)
+    ]
 
 
 def make(

@@ -45,6 +45,8 @@ class Predicted(NamedTuple):
     path: of the image in its input.
     flaw: why it can't be read; '' if it can. Then the rest is known.
     answers: of classifiers, on this image alone; None without one.
+    instances: of a segmenter, int32 of the image's own size, if it has no
+      folder to write to.
     cells: of a segmenter; None without one.
     cell_share: share of the image that cells cover.
   """
@@ -52,6 +54,7 @@ class Predicted(NamedTuple):
   path: str
   flaw: str = ''
   answers: Answers | None = None
+  instances: np.ndarray | None = None
   cells: Sequence[Cell] | None = None
   cell_share: float = 0.0
 
@@ -153,7 +156,9 @@ def _predict_one(
     predicted = predicted._replace(
       cells=cells, cell_share=float((instances > 0).mean())
     )
-    if folder:
+    if folder is None:
+      predicted = predicted._replace(instances=instances)
+    else:
       drawn = segmenter.overlay(whole, instances)
       _write_pictures(folder, image.path, instances, drawn)
   return predicted, squares

@@ -13,6 +13,22 @@ from leukemia_jax.transforms import colour
 from leukemia_jax.transforms.colour import Removal
 
 
+class Reference(NamedTuple):
+  """What new images are compared with.
+
+  Attributes:
+    spectrum: mean of training images; see `metrics.magnification`.
+    size: side of the training images, px.
+    removal: what was taken out of them.
+    decoding: how files are decoded.
+  """
+
+  spectrum: Sequence[float]
+  size: int
+  removal: Removal
+  decoding: decode.Options
+
+
 class Measured(NamedTuple):
   """What a set of new images says.
 
@@ -27,26 +43,17 @@ class Measured(NamedTuple):
   is_known: bool
 
 
-def measure(
-  images: Iterable[Image],
-  reference: Sequence[float],
-  *,
-  size: int,
-  removal: Removal,
-  decoding: decode.Options,
-) -> Measured:
+def measure(images: Iterable[Image], reference: Reference) -> Measured:
   """Compares new images with those of training.
 
   Args:
     images: some; those that can't be read are passed over.
-    reference: mean spectrum of training images; see `metrics.magnification`.
-    size: side of the training images, px.
-    removal: what was taken out of them.
-    decoding: how files are decoded.
+    reference: of the training images.
 
   Returns:
     The scale that makes cells as large as in training.
   """
+  spectrum, size, removal, decoding = reference
   # Masks are not known here; cells are.
   removal = removal._replace(neutral_background=False)
 
@@ -66,6 +73,6 @@ def measure(
     return Measured(1.0, 0, False)
   own = magnification.mean_spectrum(np.asarray(remove(x)) for x in squares)
   factor = magnification.factor(
-    own, np.asarray(reference), side=size, images=len(squares)
+    own, np.asarray(spectrum), side=size, images=len(squares)
   )
   return Measured(1 / (factor or 1.0), len(squares), factor is not None)

@@ -91,23 +91,20 @@ def test_scale_is_measured_of_what_can_be_read(smear, tmp_path):
 
   from leukemia_jax.metrics import magnification
 
-  options = {
-    'size': 96,
-    'removal': Removal(hide_corners=True, neutral_background=True),
-    'decoding': decode.DEFAULT,
-  }
+  removal = Removal(hide_corners=True, neutral_background=True)
   squares = [decode.to_size(Image.fromarray(smear), 96)]
-  reference = magnification.mean_spectrum(squares).tolist()
+  spectrum = magnification.mean_spectrum(squares).tolist()
+  reference = scale.Reference(spectrum, 96, removal, decode.DEFAULT)
   images = [saved(smear, 'a'), Input('b', fail), saved(smear[::-1], 'c')]
-  got = scale.measure(images, reference, **options)
+  got = scale.measure(images, reference)
   assert got == scale.Measured(1.0, 2, True)
   middle = saved(smear[56:168, 56:168], 'd')
-  got = scale.measure([middle], reference, **options)
+  got = scale.measure([middle], reference)
   assert 0.4 <= got.scale <= 0.6 and got.is_known
   noise = np.asarray(
     jax.random.randint(jax.random.key(0), (96, 96, 3), 0, 256), np.uint8
   )
-  got = scale.measure([saved(noise, 'e')], reference, **options)
+  got = scale.measure([saved(noise, 'e')], reference)
   assert got == scale.Measured(1.0, 1, False)
-  got = scale.measure([Input('b', fail)], reference, **options)
+  got = scale.measure([Input('b', fail)], reference)
   assert got == scale.Measured(1.0, 0, False)

@@ -1,0 +1,81 @@
+"""Finished runs as models at work."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from leukemia_jax import build, models
+from leukemia_jax.data import decode
+from leukemia_jax.errors import InputError
+from leukemia_jax.inference import classifier, segmenter
+from leukemia_jax.inference.prediction import Models
+from leukemia_jax.inference.scale import Reference
+from leukemia_jax.metrics.conformal import Rates
+from leukemia_jax.workdir.saved import Trained
+
+
+class Loaded(NamedTuple):
+  """Models, and what is known of the images that they were trained on.
+
+  Attributes:
+    models: at work, at a scale of 1.
+    reference: how large what the training images show is.
+    batch_size: images a step, on a GPU.
+  """
+
+  models: Models
+  reference: Reference
+  batch_size: int
+
+
+def load(
+  trained: Sequence[Trained],
+  run_folders: Sequence[pathlib.Path],
+  config: ConfigDict,
+  calibration: pathlib.Path | None = None,
+) -> Loaded:
+  """Puts finished runs to work.
+
+  Args:
+    trained: of classifiers of the same classes, and one segmenter at most.
+    run_folders: their workdirs.
+    config: that of the first, with what a prediction changes.
+    calibration: workdir of an evaluation that fitted a temperature for the one
+      classifier.
+
+  Returns:
+    The models.
+
+  Raises:
+    InputError: they can't work together, or a file of a run is damaged.
+  """
+  rates = Rates(config.predict.false_alarms, config.predict.coverage)
+  classifiers, segmenters, names = [], [], []
+  for own, folder in zip(trained, run_folders, strict=True):
+    if own.config.model.name in models.UNETS:
+      segmenters.append(segmenter.make(own, folder))
+    else:
+      classifiers.append(classifier.make(own, folder, rates, calibration))
+      names.append(str(folder))
+  if len(segmenters) > 1:
+    raise InputError('--checkpoint names several segmenters: give one')
+  if calibration and len(classifiers) != 1:
+    raise InputError('--calibration is of one classifier: give it alone')
+  classifier.check_alike(classifiers, names)
+  only = segmenters[0] if segmenters else None
+  decoding = build.decoding(config.data)
+  return Loaded(
+    Models(classifiers, only, decoding, scale=1.0),
+    _reference(trained[0], decoding),
+    config.train.batch_size,
+  )
+
+
+def _reference(trained: Trained, decoding: decode.Options) -> Reference:
+  spectrum = trained.result.data.spectrum
+  if spectrum is None:
+    raise InputError('result.json is damaged: data.spectrum is missing')
+  data = trained.config.data
+  return Reference(spectrum, data.image_size, build.removal(data), decoding)
