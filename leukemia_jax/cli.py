@@ -67,6 +67,7 @@ _FLAGS = (
   'shard',
   'calibration',
   'runs',
+  'explain',
   'strict',
 )
 
@@ -199,6 +200,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
     'runs', [], 'workdirs of the two runs that --mode=compare compares'
   )
   flags.DEFINE_bool(
+    'explain',
+    False,
+    'whether --mode=predict draws where classifiers look, in explanations/',
+  )
+  flags.DEFINE_bool(
     'strict',
     False,
     'whether serious findings of --mode=audit end with status 1',
@@ -265,6 +271,8 @@ def _check_flags() -> None:
     _check_without_config()
   if parsed.mode == 'compare':
     _check_comparison()
+  if parsed.explain and parsed.mode != 'predict':
+    raise InputError('--explain goes together with --mode=predict')
   if parsed.strict and parsed.mode != 'audit':
     raise InputError('--strict goes together with --mode=audit')
   # Said before anything heavy is imported.
@@ -329,6 +337,7 @@ def _dispatch() -> None:
     args = (overrides, workdir, runs[0], local)
     if parsed.mode == 'predict':
       args = (overrides, workdir, runs, parsed.input, _shard(), local)
+      args += (parsed.explain,)
   else:
     check_config(config)
     if config.evaluate.recalibrate:

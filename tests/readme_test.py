@@ -63,6 +63,7 @@ def test_it_is_one_page_in_the_order_that_was_promised():
   assert headings == [
     'Two commands',
     'Your own images',
+    'New images',
     'Segmentation',
     'The study: 48 runs from one command',
     'Results',
@@ -92,10 +93,21 @@ def python_lines(page) -> str:
 
 @pytest.mark.full
 def test_the_readmes_python_lines_run(trained):
-  names = {'images': np.zeros((2, 75, 75, 3), np.uint8)}
-  code = python_lines(ROOT / 'README.md').replace('runs/first', str(trained))
-  exec(code.replace('width=0.25', 'width=0.05'), names)
-  assert names['logits'].shape == (2, 4)
+  names = {'images': [np.zeros((75, 75, 3), np.uint8)] * 2}
+  exec(
+    python_lines(ROOT / 'README.md').replace('runs/first', str(trained)), names
+  )
+  assert len(names['table']) == 2
+
+
+@pytest.mark.full
+def test_the_lines_on_predictions_run(trained, segmenter, smear):
+  names = {'images': [smear, smear[::-1]]}
+  code = python_lines(ROOT / 'docs/predict.md')
+  code = code.replace('runs/mine', str(trained))
+  exec(code.replace('runs/cells', str(segmenter)), names)
+  assert len(names['table']) == len(names['instances']) == 2
+  assert 0 < names['scale'] and 'diameter' in names['cells']
 
 
 @pytest.mark.full

@@ -44,6 +44,7 @@ def run(
   source: str,
   shard: tuple[int, int],
   calibration: pathlib.Path | None = None,
+  explains: bool = False,
 ) -> None:
   """Predicts images, and says which of its answers not to believe.
 
@@ -56,6 +57,7 @@ def run(
     source: an image, a folder or a .zip.
     shard: (i, n): every n-th image of it from the i-th on.
     calibration: workdir of an evaluation that fitted a temperature.
+    explains: whether pictures of where classifiers look are written.
 
   Raises:
     InputError: something can't be used.
@@ -73,6 +75,7 @@ def run(
     'models': [own.result.parameters_sha256 for own in trained],
     'input': str(path.resolve()),
     'shards': shard[1],
+    'explain': explains,
     'calibration': str(calibration.resolve()) if calibration else '',
   }
   claim.check(workdir, 'predict', config, **named)
@@ -83,7 +86,7 @@ def run(
   some = inputs.images(path, options, (0, -(-total // _MEASURED)))
   loaded = loading.load(trained, run_folders, config, calibration)
   factor = _scale(config.predict.scale, some, loaded)
-  models = loaded.models._replace(scale=factor)
+  models = loaded.models._replace(scale=factor, explains=explains)
   with lock_run(workdir, _suffix(shard)):
     claim.claim(workdir, 'predict', config, **named)
     job = _Job(config, workdir, path, options, shard)

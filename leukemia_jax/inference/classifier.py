@@ -9,6 +9,7 @@ import numpy as np
 
 from leukemia_jax import build, models
 from leukemia_jax.errors import InputError
+from leukemia_jax.inference import explain
 from leukemia_jax.metrics import calibration, conformal, outliers
 from leukemia_jax.metrics.conformal import Rates
 from leukemia_jax.metrics.outliers import Detector
@@ -30,6 +31,8 @@ class Classifier(NamedTuple):
     variables: its weights.
     step: maps (variables, uint8 images) to softmax probabilities, float32
       (batch, classes), and features, float32 (batch, channels); compiled.
+    heat: maps (variables, uint8 images, int labels) to where the network sees
+      that class, float32 (batch, height, width); see `explain.grad_cam`.
     temperature: what logits are divided by.
     detector: says how far an image is from the training images.
     farthest: distance above which an image is unlike them.
@@ -40,6 +43,7 @@ class Classifier(NamedTuple):
   image_size: int
   variables: Any
   step: Callable[[Any, Any], tuple[jax.Array, jax.Array]]
+  heat: Callable[[Any, Any, Any], jax.Array]
   temperature: float
   detector: Detector
   farthest: float
@@ -117,11 +121,19 @@ def make(
     )
     return jax.nn.softmax(logits), features
 
+  @jax.jit
+  def heat(variables: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+    images = jax.vmap(lambda image: colour.remove(image, None, removal))(images)
+    return explain.grad_cam(
+      model, variables, images, labels, preprocessing=kind
+    )
+
   return Classifier(
     tuple(finished.data.classes),
     config.data.image_size,
     trained.variables,
     step,
+    heat,
     temperature,
     limits.detector,
     conformal.upper_quantile(held_out.distances, 1 - rates.false_alarms),

@@ -12,7 +12,7 @@ import PIL.Image
 
 from leukemia_jax import devices, files, parallel
 from leukemia_jax.data import decode, names
-from leukemia_jax.inference import classifier, segmenter
+from leukemia_jax.inference import classifier, explain, segmenter
 from leukemia_jax.inference.classifier import Answers, Classifier
 from leukemia_jax.inference.inputs import Image, RefusedError
 from leukemia_jax.inference.segmenter import Cell, Segmenter
@@ -20,6 +20,7 @@ from leukemia_jax.inference.segmenter import Cell, Segmenter
 # Batches that are under way, for each thread.
 _AHEAD = 2
 MASKS, INSTANCES, OVERLAYS = 'masks', 'instances', 'overlays'
+EXPLANATIONS = 'explanations'
 
 
 class Models(NamedTuple):
@@ -30,12 +31,14 @@ class Models(NamedTuple):
     segmenter: if there is one.
     decoding: how files are decoded.
     scale: factor on the size of images; see `decode.to_scale`.
+    explains: whether pictures of where classifiers look are written.
   """
 
   classifiers: Sequence[Classifier]
   segmenter: Segmenter | None
   decoding: decode.Options
   scale: float
+  explains: bool = False
 
 
 class Predicted(NamedTuple):
@@ -72,8 +75,8 @@ def predict(
     models: what says something of them.
     images: of any number; they are read as they are needed.
     batch_size: images a step of a classifier, on a GPU.
-    folder: where masks, instances and overlays of a segmenter go, each under
-      the path of its image and .png; None for nowhere.
+    folder: where masks, instances, overlays and explanations go, each under the
+      path of its image and .png; None for nowhere.
 
   Yields:
     What is said of each, in their order.
@@ -127,6 +130,9 @@ def _predict_batch(
     predicted.append(own)
   if models.classifiers and pixels:
     answers = _answer(models.classifiers, pixels, size)
+    if models.explains and folder:
+      names = [predicted[place].path for place in readable]
+      _explain(models.classifiers, names, pixels, answers, size, folder)
     for i, place in enumerate(readable):
       own_answers = Answers(*(column[i : i + 1] for column in answers))
       predicted[place] = predicted[place]._replace(answers=own_answers)
@@ -201,3 +207,30 @@ def _answer(
     said = np.asarray(probabilities)[:count], np.asarray(features)[:count]
     outputs.append(said)
   return classifier.answer(classifiers, outputs)
+
+
+def _explain(
+  classifiers: Sequence[Classifier],
+  paths: Sequence[str],
+  pixels: Sequence[dict[int, np.ndarray]],
+  answers: Answers,
+  size: int,
+  folder: pathlib.Path,
+) -> None:
+  """Draws where classifiers see the predicted class, on average."""
+  labels = np.resize(answers.probabilities.argmax(1), size)
+  heats = []
+  for own in classifiers:
+    batch = np.stack([image[own.image_size] for image in pixels])
+    filled = np.resize(batch, (size, *batch.shape[1:]))
+    heats.append(np.asarray(own.heat(own.variables, filled, labels)))
+  side = classifiers[0].image_size
+  for i, path in enumerate(paths):
+    image = pixels[i][side]
+    own_heats = [
+      np.asarray(PIL.Image.fromarray(heat[i]).resize(image.shape[1::-1]))
+      for heat in heats
+    ]
+    drawn = explain.overlay(image, np.mean(own_heats, 0))
+    target = folder / EXPLANATIONS / f'{path}.png'
+    files.write(target, segmenter.to_png(drawn))

@@ -98,6 +98,8 @@ class InceptionResNetV2(nn.Module):
 
   # Below this side the last stages have no pixel left.
   minimum_size = 75
+  # Where the first pixel of the first stage looks, px: its stem pads nothing.
+  first_centre = 13.0
 
   def filters(self, features: int) -> int:
     """The number of filters after `width`, at least 1."""

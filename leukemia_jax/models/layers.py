@@ -21,7 +21,7 @@ Initializer = jax.nn.initializers.Initializer
 GLOROT_UNIFORM = nn.initializers.glorot_uniform()
 # The tap of a backbone where an image is an eighth of its size: after the
 # first of the three stages of blocks.
-FIRST_STAGE = 'first_stage'
+FIRST_STAGE, FIRST_STAGE_STRIDE = 'first_stage', 8
 
 
 def tap(module: nn.Module, name: str, x: jax.Array) -> jax.Array:

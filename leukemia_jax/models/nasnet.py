@@ -210,6 +210,8 @@ class NASNet(nn.Module):
 
   # Keras' own limit.
   minimum_size = 32
+  # Where the first pixel of the first stage looks, px.
+  first_centre = 3.5
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:

@@ -99,6 +99,7 @@ def test_the_own_images_get_the_own_predictions(trained, tmp_path):
   assert uncertain == pytest.approx(finished['limits']['uncertain'])
 
 
+@pytest.mark.full
 def test_all_images_are_done_and_bad_ones_named(
   trained, segmenter, images, tmp_path, capsys
 ):
@@ -141,6 +142,7 @@ def test_all_images_are_done_and_bad_ones_named(
   assert 'not a medical device' in page
 
 
+@pytest.mark.full
 def test_shards_and_an_ensemble_of_one_model_say_the_same(
   trained, images, tmp_path
 ):
@@ -158,6 +160,7 @@ def test_shards_and_an_ensemble_of_one_model_say_the_same(
   assert all(len(part) >= 7 for part in parts)
 
 
+@pytest.mark.full
 def test_archives_and_single_files(trained, images, tmp_path):
   import shutil
 
@@ -210,6 +213,7 @@ def interrupted(items, count, error):
     yield item
 
 
+@pytest.mark.full
 def test_a_killed_process_loses_nothing(trained, images, tmp_path):
   flags = [
     *('--mode=predict', f'--checkpoint={trained}', f'--input={images}'),
@@ -248,6 +252,7 @@ def test_pages_can_go_without_pictures(trained, images, tmp_path):
   assert not list(tmp_path.rglob('*.jpg'))
 
 
+@pytest.mark.full
 def test_half_scale_is_measured_and_said(trained, tmp_path, capsys):
   (tmp_path / 'set').mkdir()
   for i in range(0, COUNT, 4):
@@ -268,34 +273,35 @@ def test_half_scale_is_measured_and_said(trained, tmp_path, capsys):
 @pytest.mark.parametrize(
   ('flags', 'words'),
   [
-    (['--input=no/such'], '--input=no/such: there is no such file'),
     ([], '--mode=predict and --input'),
-    (['--input={empty}'], 'no image lies there'),
-    (['--input={images}', '--workdir={images}/w'], 'lies in --input'),
-    (['--input={images}', '--shard=2/2'], '--shard=2/2 must be i/n'),
-    (['--input={images}', '--config.model.width=1.0'], "the trained model's"),
-    (['--input={images}', '--config.predict.scale=0'], 'predict.scale'),
-    (
-      [
-        '--input={images}',
-        '--checkpoint={segmenter}',
-        '--checkpoint={segmenter}',
-      ],
-      'several segmenters',
-    ),
-    (['--input={images}', '--config=configs/unet.py'], 'leave --config away'),
+    (['--input=x', '--shard=2/2'], '--shard=2/2 must be i/n'),
+    (['--input=x', '--config=configs/unet.py'], 'leave --config away'),
+    (['--input=x', '--checkpoint=no/such/run'], 'config.json is missing'),
   ],
 )
-def test_what_is_refused(trained, segmenter, images, tmp_path, flags, words):
+def test_flags_that_are_refused(trained, tmp_path, flags, words):
+  flags = [*flags, f'--checkpoint={trained}', f'--workdir={tmp_path}/w']
+  assert words in refused(run('--mode=predict', *flags))
+  assert not (tmp_path / 'w').exists()
+
+
+def test_what_is_refused(trained, images, tmp_path):
   (tmp_path / 'empty').mkdir()
-  places = {
-    'images': images,
-    'segmenter': segmenter,
-    'empty': tmp_path / 'empty',
-  }
-  given = [flag.format(**places) for flag in flags]
-  if not any('--workdir' in flag for flag in given):
-    given.append(f'--workdir={tmp_path}/w')
-  done = run('--mode=predict', f'--checkpoint={trained}', *given)
-  assert words in refused(done)
+
+  def message(source, workdir=tmp_path / 'w', runs=(trained,), **overrides):
+    with pytest.raises(InputError) as error:
+      call(workdir, list(runs), source, **overrides)
+    return str(error.value)
+
+  assert '--input=no/such: there is no such' in message('no/such')
+  assert 'no image lies there' in message(tmp_path / 'empty')
+  assert 'lies in --input' in message(images, images / 'w')
+  assert "trained model's own" in message(images, model__width=1.0)
+  assert 'predict.scale' in message(images, predict__scale='0')
   assert not (tmp_path / 'w').exists() and not (images / 'w').exists()
+
+
+@pytest.mark.full
+def test_several_segmenters_are_refused(segmenter, images, tmp_path):
+  with pytest.raises(InputError, match='several segmenters'):
+    call(tmp_path / 'w', [segmenter, segmenter], images)

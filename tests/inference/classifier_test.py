@@ -18,7 +18,7 @@ NAMES = ('a', 'b', 'c')
 
 def made(**fields):
   detector = Detector(np.zeros((1, 2)), np.eye(2))
-  own = Classifier(NAMES, 8, None, None, 1.0, detector, 2.0, 0.2)
+  own = Classifier(NAMES, 8, None, None, None, 1.0, detector, 2.0, 0.2)
   return own._replace(**fields)
 
 

@@ -18,6 +18,7 @@ def both(trained, segmenter):
   return leukemia_jax.load(trained, segmenter)
 
 
+@pytest.mark.full
 def test_predictions_are_the_command_s(both, trained, smear, tmp_path):
   (tmp_path / 'set').mkdir()
   images = [smear, smear[::-1], smear[:150]]
@@ -42,6 +43,7 @@ def test_predictions_are_the_command_s(both, trained, smear, tmp_path):
       np.testing.assert_allclose(got, np.array(theirs, float), atol=1e-5)
 
 
+@pytest.mark.full
 def test_cells_are_arrays_and_a_table(both, smear):
   images = [smear, smear[:150]]
   instances, cells = both.instances(images), both.cells(images)
@@ -51,6 +53,7 @@ def test_cells_are_arrays_and_a_table(both, smear):
     assert list(numbers) == list(range(1, own.max() + 1))
 
 
+@pytest.mark.full
 def test_scale_is_asked_for_and_used(both, smear):
   middle = smear[56:168, 56:168]
   factor = both.measure_scale([middle])
@@ -61,6 +64,7 @@ def test_scale_is_asked_for_and_used(both, smear):
   assert scaled != plain
 
 
+@pytest.mark.full
 def test_what_is_refused(trained, segmenter, both, smear, tmp_path):
   with pytest.raises(InputError, match='uint8'):
     both.predict([smear.astype(float)])
