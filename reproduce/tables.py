@@ -17,7 +17,7 @@ from leukemia_jax.metrics.segmentation import MaskScores
 from leukemia_jax.reporting import mask_page, pages
 from leukemia_jax.study import published, summary
 from leukemia_jax.workdir.records import Result
-from reproduce import shortcut_tables
+from reproduce import outlier_table, shortcut_tables
 from reproduce.rows import (
   BACKBONES,
   COUNTER_MEASURES,
@@ -270,6 +270,7 @@ TABLES: dict[str, Callable[[pathlib.Path], str]] = {
   'cross-validation': cross_validation,
   'shortcuts': shortcut_tables.shortcuts,
   'counter-measures': shortcut_tables.counter_measures,
+  'outliers': outlier_table.outliers,
   'segmentation': segmentation,
   'segmentation by class': segmentation_classes,
   'study': study,
