@@ -87,6 +87,7 @@ def test_concentration_by_hand():
   assert explain.concentration(heat, mask).tolist() == [2.0, 1.0]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize('name', models.BACKBONES)
 def test_backbones_have_a_first_stage(name):
   model = models.create(name, num_classes=3, width=0.1, blocks=(1, 1, 1))
