@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from leukemia_jax import files
-from leukemia_jax.data import listing, names
+from leukemia_jax.data import decode, listing, names
 from leukemia_jax.errors import InputError
 
 
@@ -27,7 +27,7 @@ class Image(NamedTuple):
   read: Callable[[], bytes]
 
 
-class RefusedError(ValueError):
+class RefusedError(decode.BadImageError):
   """A file that is not opened; the message says why."""
 
 

@@ -1,15 +1,14 @@
 """Trained models as a Python object: images in, tables and arrays out."""
 
-import io
 import itertools
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import PIL.Image
 
 from leukemia_jax import files
+from leukemia_jax.data import checked
 from leukemia_jax.errors import InputError
 from leukemia_jax.inference import prediction, scale
 from leukemia_jax.inference.inputs import Image
@@ -159,6 +158,4 @@ def _to_image(index: int, image: Source) -> Image:
       f'image {index}: an array must be uint8, of shape (height, width, 3) or '
       f'(height, width), not {image.dtype} {image.shape}'
     )
-  stream = io.BytesIO()
-  PIL.Image.fromarray(image).save(stream, 'PNG', compress_level=0)
-  return Image(f'image {index}', stream.getvalue)
+  return Image(f'image {index}', lambda: checked.to_png(image))

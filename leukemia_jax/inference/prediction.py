@@ -11,10 +11,10 @@ import numpy as np
 import PIL.Image
 
 from leukemia_jax import devices, files, parallel
-from leukemia_jax.data import decode, names
+from leukemia_jax.data import checked, decode, names
 from leukemia_jax.inference import classifier, explain, segmenter
 from leukemia_jax.inference.classifier import Answers, Classifier
-from leukemia_jax.inference.inputs import Image, RefusedError
+from leukemia_jax.inference.inputs import Image
 from leukemia_jax.inference.segmenter import Cell, Segmenter
 
 # Batches that are under way, for each thread.
@@ -96,7 +96,10 @@ def _compile(models: Models, size: int) -> None:
   """Compiles steps once, and not in each thread."""
   for own in models.classifiers:
     side = max(own.image_size, round(own.image_size * models.scale))
-    own.step(own.variables, np.zeros((size, side, side, 3), np.uint8))
+    black = np.zeros((size, side, side, 3), np.uint8)
+    own.step(own.variables, black)
+    if models.explains:
+      own.heat(own.variables, black, np.zeros(size, int))
   if models.segmenter:
     side = models.segmenter.image_size
     side = max(side, round(side * models.scale))
@@ -125,7 +128,7 @@ def _predict_batch(
       own, squares = _predict_one(models, image, folder)
       readable.append(len(predicted))
       pixels.append(squares)
-    except (decode.BadImageError, RefusedError) as error:
+    except decode.BadImageError as error:
       own = Predicted(image.path, str(error))
     predicted.append(own)
   if models.classifiers and pixels:
@@ -147,7 +150,7 @@ def _predict_one(
     raise decode.BadImageError(way_out)
   try:
     data = image.read()
-  except RefusedError:
+  except decode.BadImageError:
     raise
   except Exception as error:
     # zipfile and zlib raise many kinds on a damaged entry; OSError otherwise.
@@ -185,11 +188,19 @@ def _write_pictures(
   try:
     for kind, picture in pictures.items():
       target = folder / kind / f'{path}.png'
-      files.write(target, segmenter.to_png(picture))
+      files.write(target, checked.to_png(np.asarray(picture)))
   except OSError as error:
     raise decode.BadImageError(
       f'its mask cannot be written: {error.strerror}'
     ) from None
+
+
+def _batch_for(
+  own: Classifier, pixels: Sequence[dict[int, np.ndarray]], size: int
+) -> np.ndarray:
+  """Images at a classifier's size, filled up to one shape for all batches."""
+  batch = np.stack([image[own.image_size] for image in pixels])
+  return np.resize(batch, (size, *batch.shape[1:]))
 
 
 def _answer(
@@ -197,13 +208,12 @@ def _answer(
   pixels: Sequence[dict[int, np.ndarray]],
   size: int,
 ) -> Answers:
-  """What classifiers say of some images; one shape for all batches."""
+  """What classifiers say of some images."""
   count = len(pixels)
   outputs = []
   for own in classifiers:
-    batch = np.stack([image[own.image_size] for image in pixels])
-    filled = np.resize(batch, (size, *batch.shape[1:]))
-    probabilities, features = own.step(own.variables, filled)
+    batch = _batch_for(own, pixels, size)
+    probabilities, features = own.step(own.variables, batch)
     said = np.asarray(probabilities)[:count], np.asarray(features)[:count]
     outputs.append(said)
   return classifier.answer(classifiers, outputs)
@@ -221,9 +231,8 @@ def _explain(
   labels = np.resize(answers.probabilities.argmax(1), size)
   heats = []
   for own in classifiers:
-    batch = np.stack([image[own.image_size] for image in pixels])
-    filled = np.resize(batch, (size, *batch.shape[1:]))
-    heats.append(np.asarray(own.heat(own.variables, filled, labels)))
+    batch = _batch_for(own, pixels, size)
+    heats.append(np.asarray(own.heat(own.variables, batch, labels)))
   side = classifiers[0].image_size
   for i, path in enumerate(paths):
     image = pixels[i][side]
@@ -233,4 +242,4 @@ def _explain(
     ]
     drawn = explain.overlay(image, np.mean(own_heats, 0))
     target = folder / EXPLANATIONS / f'{path}.png'
-    files.write(target, segmenter.to_png(drawn))
+    files.write(target, checked.to_png(drawn))

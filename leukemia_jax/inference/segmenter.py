@@ -1,6 +1,5 @@
 """A trained segmenter, and the cells that it finds in images of any size."""
 
-import io
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -252,11 +251,3 @@ def overlay(image: Image.Image, instances: np.ndarray) -> Image.Image:
   edges = segmentation.find_boundaries(np.asarray(numbers), mode='outer')
   small[edges] = _OUTLINE
   return Image.fromarray(small)
-
-
-def to_png(pixels: np.ndarray | Image.Image) -> bytes:
-  """A PNG file of 8 or 16 bits."""
-  image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-  stream = io.BytesIO()
-  image.save(stream, 'PNG', compress_level=3)
-  return stream.getvalue()
