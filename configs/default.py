@@ -143,7 +143,8 @@ def _model() -> ml_collections.ConfigDict:
   model.name = 'inception_resnet_v2'
   # 'none' starts from random weights, 'imagenet' from Keras' published ones
   # (fetched once, into data.cache_dir); or a .h5, .weights.h5 or .keras file of
-  # Keras' model; or a workdir, for its best weights.
+  # Keras' model; or a workdir, for its best weights; or the folder of an
+  # export, or one on the Hugging Face hub: hf:OWNER/NAME@REVISION.
   model.weights = 'none'
   # Input scale: 'unit' is [0, 1], the study's; 'backbone' is [-1, 1], what
   # ImageNet's weights expect; 'auto' is what the weights were made with (a

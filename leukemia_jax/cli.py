@@ -16,6 +16,10 @@ COMMAND --workdir=runs/scored --mode=evaluate --checkpoint=runs/mine
     scores a trained model, on its own data or another config.data.source
 COMMAND --workdir=runs/new --mode=predict --checkpoint=runs/mine --input=...
     says what new images are, and which of its answers not to believe
+COMMAND --workdir=runs/exported --mode=export --checkpoint=runs/mine
+    writes a trained model for other programs: StableHLO, ONNX, safetensors
+COMMAND --mode=serve --checkpoint=runs/mine
+    the same on a local page, for images that are dropped on it
 COMMAND --workdir=runs/compared --mode=compare --runs=runs/mine,runs/other
     says whether two runs on one set can be told apart
 COMMAND --workdir=runs/mine --mode=report
@@ -54,10 +58,14 @@ MODES = (
   'train',
   'evaluate',
   'predict',
+  'export',
+  'serve',
   'compare',
   'study',
   'report',
 )
+# Those that use a trained model.
+_OF_A_RUN = ('evaluate', 'predict', 'export', 'serve')
 _FLAGS = (
   'workdir',
   'mode',
@@ -66,6 +74,8 @@ _FLAGS = (
   'input',
   'shard',
   'calibration',
+  'host',
+  'port',
   'runs',
   'explain',
   'strict',
@@ -167,11 +177,8 @@ def _print_help() -> NoReturn:
   sys.exit(0)
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
-  """Parses the command line, or ends with one clear error."""
-  if '--version' in argv:
-    print(f'leukemia_jax {__version__}')
-    sys.exit(0)
+def _define_flags() -> None:
+  """Defines all flags but the config's."""
   flags.DEFINE_string(
     'workdir', None, 'folder for everything that this command makes'
   )
@@ -181,8 +188,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
   flags.DEFINE_multi_string(
     'checkpoint',
     [],
-    'workdir of the run that --mode=evaluate scores or --mode=predict uses; '
-    'predictions of several are averaged',
+    'workdir of the run that --mode=evaluate scores, --mode=export exports or '
+    '--mode=predict and serve use; predictions of several are averaged',
   )
   flags.DEFINE_string(
     'input', None, 'image, folder or .zip that --mode=predict reads'
@@ -195,6 +202,15 @@ def _parse(argv: Sequence[str]) -> list[str]:
     None,
     'workdir of an evaluation with config.evaluate.recalibrate, whose '
     'temperature is used',
+  )
+  flags.DEFINE_string(
+    'host',
+    '127.0.0.1',
+    'address that --mode=serve listens at; for another the environment must '
+    'hold a password in LEUKEMIA_JAX_PASSWORD',
+  )
+  flags.DEFINE_integer(
+    'port', 8080, 'port of --mode=serve; 0 for any', 0, 65535
   )
   flags.DEFINE_list(
     'runs', [], 'workdirs of the two runs that --mode=compare compares'
@@ -209,6 +225,14 @@ def _parse(argv: Sequence[str]) -> list[str]:
     False,
     'whether serious findings of --mode=audit end with status 1',
   )
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  """Parses the command line, or ends with one clear error."""
+  if '--version' in argv:
+    print(f'leukemia_jax {__version__}')
+    sys.exit(0)
+  _define_flags()
   argv = _config_first(argv)
   wants_help = bool({'-h', '--help', '-help', '--helpfull'} & set(argv))
   try:
@@ -241,26 +265,30 @@ def _parse(argv: Sequence[str]) -> list[str]:
 def _check_flags() -> None:
   """Refuses flags that don't go together."""
   parsed = flags.FLAGS
-  if not parsed.workdir:
+  if parsed.mode == 'serve':
+    _check_server()
+  elif not parsed.workdir:
     raise InputError(
       '--workdir is missing: a folder for what this makes, as in '
       '--workdir=runs/first'
     )
-  uses_run = parsed.mode in ('evaluate', 'predict')
+  uses_run = parsed.mode in _OF_A_RUN
   if uses_run != bool(parsed.checkpoint):
-    mode = parsed.mode if uses_run else 'evaluate, or predict,'
+    mode = parsed.mode if uses_run else 'evaluate, predict, export or serve,'
     raise InputError(
       f'--mode={mode} and --checkpoint=<workdir of a training run> go together'
     )
   if parsed.calibration and not uses_run:
     raise InputError(
-      '--calibration goes together with --mode=evaluate or --mode=predict'
+      f'--calibration goes together with --mode={", ".join(_OF_A_RUN)}'
     )
   if parsed.mode == 'evaluate' and len(parsed.checkpoint) > 1:
     raise InputError(
       '--mode=evaluate scores one run; the runs of folds are scored together '
       'while they are trained'
     )
+  if parsed.mode == 'export' and len(parsed.checkpoint) > 1:
+    raise InputError('--mode=export exports one run: give one --checkpoint')
   if (parsed.mode == 'predict') != bool(parsed.input):
     raise InputError('--mode=predict and --input=<image, folder> go together')
   if (parsed.mode == 'compare') != bool(parsed.runs):
@@ -283,6 +311,12 @@ def _check_flags() -> None:
       f"--mode={parsed.mode} takes the trained model's own config; leave "
       '--config away, single keys can be given as --config.key=value'
     )
+
+
+def _check_server() -> None:
+  """Refuses what a page doesn't need."""
+  if flags.FLAGS.workdir:
+    raise InputError('--mode=serve writes nothing: leave --workdir away')
 
 
 def _shard() -> tuple[int, int]:
@@ -322,8 +356,9 @@ def _dispatch() -> None:
   """Runs the mode that the flags name; what it needs is imported only then."""
   _check_flags()
   parsed = flags.FLAGS
-  config, workdir = parsed.config, files.expand(parsed.workdir)
-  check_paths(config, workdir)
+  config, workdir = parsed.config, files.expand(parsed.workdir or '.')
+  if parsed.workdir:
+    check_paths(config, workdir)
   # An evaluation's config is the trained run's, with these overrides.
   args: tuple[Any, ...] = (config, workdir)
   if parsed.mode == 'report':
@@ -338,6 +373,8 @@ def _dispatch() -> None:
     if parsed.mode == 'predict':
       args = (overrides, workdir, runs, parsed.input, _shard(), local)
       args += (parsed.explain,)
+    elif parsed.mode == 'serve':
+      args = (overrides, runs, parsed.host, parsed.port, local)
   else:
     check_config(config)
     if config.evaluate.recalibrate:

@@ -8,6 +8,8 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import files
 from leukemia_jax.config_keys import (
+  HUB,
+  HUB_REFERENCE,
   IMAGENET,
   RANDOM,
   SECTION,
@@ -27,7 +29,7 @@ def override(
   Args:
     config: of the run.
     overrides: values by key.
-    mode: of the command: 'evaluate' or 'predict'.
+    mode: of the command: 'evaluate', or one that predicts new images.
 
   Returns:
     A copy, checked.
@@ -35,7 +37,7 @@ def override(
   Raises:
     InputError: a key is the model's own, or a value can't be.
   """
-  field = {'evaluate': 'evaluation', 'predict': 'prediction'}[mode]
+  field = 'evaluation' if mode == 'evaluate' else 'prediction'
   allowed = [name for name, key in keys().items() if getattr(key, field)]
   for key in overrides:
     if key not in allowed:
@@ -84,10 +86,19 @@ def check_weights(weights: str, prefix: str = 'config.model') -> None:
   Raises:
     InputError: they are not.
   """
-  if weights not in (RANDOM, IMAGENET) and not files.expand(weights).exists():
+  if weights in (RANDOM, IMAGENET):
+    return
+  if weights.startswith(HUB):
+    if not HUB_REFERENCE.fullmatch(weights):
+      raise InputError(
+        f'{prefix}.weights={weights} must be {HUB}OWNER/NAME@REVISION, the '
+        'revision being a commit, a tag or a branch'
+      )
+  elif not files.expand(weights).exists():
     raise InputError(
       f'{prefix}.weights={weights}: there is no such file or folder. Give '
-      f'{RANDOM}, {IMAGENET}, a Keras file or the --workdir of a run'
+      f'{RANDOM}, {IMAGENET}, a Keras file, the --workdir of a run or of an '
+      f'export, or {HUB}OWNER/NAME@REVISION'
     )
 
 

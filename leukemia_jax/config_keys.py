@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 # Values of `config.model.weights` that are no path.
 RANDOM, IMAGENET = 'none', 'imagenet'
+# And those of an exported model on the Hugging Face hub.
+HUB = 'hf:'
+HUB_REFERENCE = re.compile(r'hf:(\w[\w.-]*/\w[\w.-]*)@(\w[\w.-]*)')
 
 
 # Keys of `config.model` that a study has for each backbone.

@@ -64,6 +64,7 @@ COUNTER_MEASURES: dict[str, tuple[str, tuple[str, ...]]] = {
     'neutral background',
     (*_CONTIGUOUS, _NEUTRAL),
   ),
+  'real_grey': ('grey', (*_CONTIGUOUS, _GREY)),
   'real_all_measures': (
     'all measures but grey',
     (*_CONTIGUOUS, _HIDE_CORNERS, _WHITE_BALANCE, _NEUTRAL, _STAIN),

@@ -24,6 +24,7 @@ FLOORS = [
   {'training'},
   {'study'},
   {'reporting'},
+  {'serving'},
   {'tasks'},
   {'commands'},
   {'cli'},

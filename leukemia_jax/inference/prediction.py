@@ -82,7 +82,7 @@ def predict(
     What is said of each, in their order.
   """
   size, _ = devices.step_batching(batch_size)
-  _compile(models, size)
+  compile_steps(models, size)
   threads = os.cpu_count() or 1
   jobs = (
     functools.partial(_predict_batch, models, batch, size, folder)
@@ -92,8 +92,8 @@ def predict(
     yield from batch
 
 
-def _compile(models: Models, size: int) -> None:
-  """Compiles steps once, and not in each thread."""
+def compile_steps(models: Models, size: int) -> None:
+  """Compiles steps for batches of a size once, and not in each thread."""
   for own in models.classifiers:
     side = max(own.image_size, round(own.image_size * models.scale))
     black = np.zeros((size, side, side, 3), np.uint8)
@@ -134,8 +134,10 @@ def _predict_batch(
   if models.classifiers and pixels:
     answers = _answer(models.classifiers, pixels, size)
     if models.explains and folder:
-      names = [predicted[place].path for place in readable]
-      _explain(models.classifiers, names, pixels, answers, size, folder)
+      drawn = _draw_heat(models.classifiers, pixels, answers, size)
+      for place, picture in zip(readable, drawn, strict=True):
+        target = folder / EXPLANATIONS / f'{predicted[place].path}.png'
+        files.write(target, checked.to_png(picture))
     for i, place in enumerate(readable):
       own_answers = Answers(*(column[i : i + 1] for column in answers))
       predicted[place] = predicted[place]._replace(answers=own_answers)
@@ -156,21 +158,62 @@ def _predict_one(
     # zipfile and zlib raise many kinds on a damaged entry; OSError otherwise.
     raise decode.BadImageError(f'cannot be read: {error!r}') from None
   whole = decode.decode(data, models.decoding).image
-  sizes = {own.image_size for own in models.classifiers}
-  squares = {size: decode.to_scale(whole, size, models.scale) for size in sizes}
   predicted = Predicted(image.path)
   if models.segmenter:
-    instances = segmenter.separate(models.segmenter, whole, models.scale)
-    cells = segmenter.measure(whole, instances)
-    predicted = predicted._replace(
-      cells=cells, cell_share=float((instances > 0).mean())
-    )
-    if folder is None:
-      predicted = predicted._replace(instances=instances)
-    else:
-      drawn = segmenter.overlay(whole, instances)
-      _write_pictures(folder, image.path, instances, drawn)
-  return predicted, squares
+    predicted = _find_cells(models, whole, predicted)
+    assert predicted.instances is not None
+    if folder:
+      drawn = segmenter.overlay(whole, predicted.instances)
+      _write_pictures(folder, image.path, predicted.instances, drawn)
+      predicted = predicted._replace(instances=None)
+  return predicted, _squares(models, whole)
+
+
+def _find_cells(
+  models: Models, whole: PIL.Image.Image, predicted: Predicted
+) -> Predicted:
+  """Adds what a segmenter says."""
+  assert models.segmenter is not None
+  instances = segmenter.separate(models.segmenter, whole, models.scale)
+  return predicted._replace(
+    instances=instances,
+    cells=segmenter.measure(whole, instances),
+    cell_share=float((instances > 0).mean()),
+  )
+
+
+def _squares(models: Models, whole: PIL.Image.Image) -> dict[int, np.ndarray]:
+  """An image at each size that classifiers take."""
+  sizes = {own.image_size for own in models.classifiers}
+  return {size: decode.to_scale(whole, size, models.scale) for size in sizes}
+
+
+def predict_decoded(
+  models: Models, whole: PIL.Image.Image
+) -> tuple[Predicted, np.ndarray | None]:
+  """Predicts one image that is decoded already.
+
+  Args:
+    models: what says something of it.
+    whole: the image, in mode RGB.
+
+  Returns:
+    What is said of it, and, if they explain and there is a classifier, a
+    picture of where classifiers look, uint8 of shape (size, size, 3).
+
+  Raises:
+    BadImageError: the image is too long for its width to look for cells in.
+  """
+  predicted, picture = Predicted(''), None
+  if models.segmenter:
+    predicted = _find_cells(models, whole, predicted)
+  if models.classifiers:
+    pixels = [_squares(models, whole)]
+    answers = _answer(models.classifiers, pixels, 1)
+    predicted = predicted._replace(answers=answers)
+    if models.explains:
+      (picture,) = _draw_heat(models.classifiers, pixels, answers, 1)
+  return predicted, picture
 
 
 def _write_pictures(
@@ -219,27 +262,22 @@ def _answer(
   return classifier.answer(classifiers, outputs)
 
 
-def _explain(
+def _draw_heat(
   classifiers: Sequence[Classifier],
-  paths: Sequence[str],
   pixels: Sequence[dict[int, np.ndarray]],
   answers: Answers,
   size: int,
-  folder: pathlib.Path,
-) -> None:
+) -> Iterator[np.ndarray]:
   """Draws where classifiers see the predicted class, on average."""
   labels = np.resize(answers.probabilities.argmax(1), size)
   heats = []
   for own in classifiers:
     batch = _batch_for(own, pixels, size)
     heats.append(np.asarray(own.heat(own.variables, batch, labels)))
-  side = classifiers[0].image_size
-  for i, path in enumerate(paths):
-    image = pixels[i][side]
+  for i, squares in enumerate(pixels):
+    image = squares[classifiers[0].image_size]
     own_heats = [
       np.asarray(PIL.Image.fromarray(heat[i]).resize(image.shape[1::-1]))
       for heat in heats
     ]
-    drawn = explain.overlay(image, np.mean(own_heats, 0))
-    target = folder / EXPLANATIONS / f'{path}.png'
-    files.write(target, checked.to_png(drawn))
+    yield explain.overlay(image, np.mean(own_heats, 0))

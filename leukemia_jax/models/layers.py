@@ -5,8 +5,10 @@ give the same values up to rounding, except for which of equal pixels gets a
 max-pool's gradient.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -22,6 +24,34 @@ GLOROT_UNIFORM = nn.initializers.glorot_uniform()
 # The tap of a backbone where an image is an eighth of its size: after the
 # first of the three stages of blocks.
 FIRST_STAGE, FIRST_STAGE_STRIDE = 'first_stage', 8
+_WANTS_PLAIN = contextvars.ContextVar('wants_plain', default=False)
+
+
+@contextlib.contextmanager
+def plain_forms() -> Iterator[None]:
+  """Within it layers are traced in their plain forms alone.
+
+  For other programs than XLA, which know no choice by processor.
+  """
+  token = _WANTS_PLAIN.set(True)
+  # What was traced before has the choice inside.
+  jax.clear_caches()
+  try:
+    yield
+  finally:
+    _WANTS_PLAIN.reset(token)
+    jax.clear_caches()
+
+
+def _by_processor(
+  *operands: jax.Array,
+  cpu: Callable[..., jax.Array],
+  default: Callable[..., jax.Array],
+) -> jax.Array:
+  """One of two forms of a layer, by what it is compiled for."""
+  if _WANTS_PLAIN.get():
+    return default(*operands)
+  return lax.platform_dependent(*operands, cpu=cpu, default=default)
 
 
 def tap(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
@@ -319,7 +349,7 @@ def _depthwise(
       feature_group_count=x.shape[-1],
     )
 
-  return lax.platform_dependent(
+  return _by_processor(
     x,
     kernel,
     cpu=lambda x, kernel: _shifted(x, kernel, strides, padding),
@@ -378,24 +408,30 @@ def max_pool(x: jax.Array, window: int) -> jax.Array:
     Shape (batch, (height - window) // 2 + 1, (width - window) // 2 + 1,
     channels).
   """
-  return lax.platform_dependent(
+  return _by_processor(
     x,
     cpu=lambda x: functools.reduce(
       jnp.maximum, (part for _, part in _slices(x, window, 2))
     ),
-    default=lambda x: nn.max_pool(x, (window, window), (2, 2), 'VALID'),
+    default=lambda x: nn.max_pool(
+      x, window_shape=(window, window), strides=(2, 2), padding='VALID'
+    ),
   )
 
 
 @jax.jit
 def average_pool_3x3(x: jax.Array) -> jax.Array:
   """3x3 average pool with stride 1, same size, padding not counted."""
-  return lax.platform_dependent(
+  return _by_processor(
     x,
     cpu=_average_of_shifted,
     # Flax divides by the counts in float32.
     default=lambda x: nn.avg_pool(
-      x, (3, 3), (1, 1), 'SAME', count_include_pad=False
+      x,
+      window_shape=(3, 3),
+      strides=(1, 1),
+      padding='SAME',
+      count_include_pad=False,
     ).astype(x.dtype),
   )
 

@@ -1,4 +1,4 @@
-"""What weights start from: random, ImageNet, a Keras file, another run."""
+"""What weights start from: random, ImageNet, a Keras file, another model."""
 
 import hashlib
 import pathlib
@@ -11,21 +11,32 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import build, files
 from leukemia_jax.config_check import check_weights
-from leukemia_jax.config_keys import IMAGENET, RANDOM
+from leukemia_jax.config_keys import HUB_REFERENCE, IMAGENET, RANDOM
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
-from leukemia_jax.pretrained import download, keras_weights
+from leukemia_jax.pretrained import download, hub, keras_weights
 from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.state import TrainState, init_state
-from leukemia_jax.workdir import result, saved
+from leukemia_jax.workdir import description, result, saved
 
 
 def _run_folder(weights: str) -> pathlib.Path | None:
   """The training run that weights come from, if they do."""
-  if weights in (RANDOM, IMAGENET) or not files.expand(weights).is_dir():
-    return None
-  return files.expand(weights)
+  folder = files.expand(weights)
+  is_run = folder.is_dir() and not (folder / description.NAME).exists()
+  return folder if is_run and weights not in (RANDOM, IMAGENET) else None
+
+
+def _exported_folder(config: ConfigDict) -> pathlib.Path | None:
+  """The exported model that weights come from, if they do; fetched first."""
+  weights = config.model.weights
+  if match := HUB_REFERENCE.fullmatch(weights):
+    names = description.NAME, description.WEIGHTS
+    cache = files.expand(config.data.cache_dir) / 'hub'
+    return hub.fetch(match[1], match[2], names, cache)
+  folder = files.expand(weights)
+  return folder if (folder / description.NAME).is_file() else None
 
 
 def resolve_preprocess(
@@ -35,8 +46,8 @@ def resolve_preprocess(
 
   Args:
     config: the config. `config.model.preprocess='auto'` becomes 'unit' for
-      random weights, 'backbone' for ImageNet's, and that of the run for a
-      workdir.
+      random weights, 'backbone' for ImageNet's, and that of the model for a
+      run or an export.
     prefix: see `config_check.check_config`.
 
   Returns:
@@ -50,13 +61,14 @@ def resolve_preprocess(
   check_weights(weights, prefix)
   if config.model.preprocess != 'auto':
     return config
-  folder = _run_folder(weights)
   if weights == RANDOM:
     preprocess = 'unit'
   elif weights == IMAGENET:
     preprocess = 'backbone'
-  elif folder is not None:
+  elif folder := _run_folder(weights):
     preprocess = saved.read_config(folder).model.preprocess
+  elif folder := _exported_folder(config):
+    preprocess = description.read(folder).architecture.preprocess
   else:
     raise InputError(
       f'{prefix}.weights={weights}: say what its images were scaled to, '
@@ -69,33 +81,41 @@ def resolve_preprocess(
 
 
 def match_source_run(config: ConfigDict) -> ConfigDict:
-  """The config with the shape of the run that its weights are from.
+  """The config with the shape of the model that its weights are from.
 
   Args:
-    config: the config; weights that are no run's change nothing.
+    config: the config; weights of no run and no export change nothing.
 
   Returns:
     A config that makes a model which holds the weights.
 
   Raises:
-    InputError: the run is of another model or image size.
+    InputError: they are of another model or image size.
   """
-  folder = _run_folder(config.model.weights)
-  if folder is None:
+  expected: dict[str, Any] = {}
+  shape: dict[str, Any] = {}
+  if folder := _run_folder(config.model.weights):
+    source = saved.read_config(folder)
+    shape = {k: source.model[k] for k in ('width', 'blocks', 'momentum')}
+    expected = {'data.scale': source.data.scale}
+    name, image_size = source.model.name, source.data.image_size
+  elif folder := _exported_folder(config):
+    exported = description.read(folder)
+    architecture = exported.architecture
+    shape = {'width': architecture.width, 'blocks': tuple(architecture.blocks)}
+    name, image_size = architecture.name, exported.image_size
+  else:
     return config
-  source = saved.read_config(folder)
-  for key, own, expected in (
-    ('model.name', config.model.name, source.model.name),
-    ('data.image_size', config.data.image_size, source.data.image_size),
-    ('data.scale', config.data.scale, source.data.scale),
-  ):
-    if own != expected:
+  expected |= {'model.name': name, 'data.image_size': image_size}
+  for key, value in expected.items():
+    section, field = key.split('.')
+    if config[section][field] != value:
       raise InputError(
-        f'{folder} was trained with config.{key}={expected}, not {own}'
+        f'{folder} was trained with config.{key}={value}, not '
+        f'{config[section][field]}'
       )
   config = ml_collections.ConfigDict(config.to_dict())
-  for field in ('width', 'blocks', 'momentum'):
-    config.model[field] = source.model[field]
+  config.model.update(shape)
   return config
 
 
@@ -156,13 +176,17 @@ def initialize(
   weights = config.model.weights
   if weights == RANDOM:
     return state
-  folder, same_classes = _run_folder(weights), False
-  if folder is None:
-    variables = _from_keras(config)
-  else:
+  source_classes: list[str] = []
+  if folder := _run_folder(weights):
     source = saved.load_trained(folder)
-    variables = source.variables
-    same_classes = tuple(source.result.data.classes) == class_names
+    variables, source_classes = source.variables, source.result.data.classes
+  elif folder := _exported_folder(config):
+    exported = description.read(folder)
+    variables = description.read_weights(folder, exported)
+    source_classes = exported.classes
+  else:
+    variables = _from_keras(config)
+  same_classes = tuple(source_classes) == class_names
   params = variables['params']
   # A head has a meaning only for its own classes.
   if 'backbone' in params and not same_classes:
@@ -235,9 +259,10 @@ def fingerprint(config: ConfigDict) -> str:
     return f'random, of key {jax.random.key_data(key).tolist()}'
   if weights == IMAGENET:
     return download.IMAGENET[config.model.name].digest
-  folder = _run_folder(weights)
-  if folder is not None:
+  if folder := _run_folder(weights):
     return result.read(folder).parameters_sha256
+  if folder := _exported_folder(config):
+    return description.read(folder).parameters_sha256
   try:
     with files.expand(weights).open('rb') as stream:
       return hashlib.file_digest(stream, 'sha256').hexdigest()

@@ -147,6 +147,7 @@ def test_the_curve_is_flat_where_neighbours_are_not_alike():
   assert max(scores) - min(scores) < 0.02
 
 
+@pytest.mark.full
 def test_p_values_of_nothing_are_even():
   """Properties of patients that say nothing of the class, in small sets."""
   below, sets = 0, 60

@@ -30,6 +30,7 @@ def changed(trained, folder, make_wrong):
   return folder
 
 
+@pytest.mark.full
 def test_two_runs_of_one_set(trained, tmp_path):
   good = changed(trained, tmp_path / 'good', lambda i: i % 20 == 0)
   bad = changed(trained, tmp_path / 'bad', lambda i: i % 2 == 0)
@@ -56,6 +57,7 @@ def test_two_runs_of_one_set(trained, tmp_path):
   assert 'runs' in error and 'another --workdir' in error
 
 
+@pytest.mark.full
 def test_runs_of_different_sets_or_none(trained, tmp_path):
   other = changed(trained, tmp_path / 'other', lambda i: False)
   content = json.loads((other / 'result.json').read_text())

@@ -179,6 +179,7 @@ def test_archives_and_single_files(trained, images, tmp_path):
   assert only['path'] == '01.png'
 
 
+@pytest.mark.full
 def test_a_command_that_was_cut_off_goes_on(
   trained, images, tmp_path, monkeypatch
 ):
@@ -238,6 +239,7 @@ def test_a_killed_process_loses_nothing(trained, images, tmp_path):
   assert (killed / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.full
 def test_other_images_than_before_are_refused(trained, images, tmp_path):
   import shutil
 

@@ -30,7 +30,10 @@ from leukemia_jax.study import published
       r'config\.study\.nasnet_large\.preprocess=backbone',
     ),
     ('study.nasnet_large.width', 0, r'config\.study\.nasnet_large\.width=0'),
-    ('train.batch_size', 1000, 'images are in no test part'),
+    pytest.param(
+      *('train.batch_size', 1000, 'images are in no test part'),
+      marks=pytest.mark.full,
+    ),
     ('study.segmentation', ('missing',), 'no workdir of a finished run'),
   ],
 )

@@ -50,6 +50,7 @@ def read_predictions(workdir):
     return list(csv.DictReader(stream))
 
 
+@pytest.mark.full
 def test_report_shows_it(trained):
   text = (trained / 'report.md').read_text()
   got = result(trained)
@@ -182,6 +183,7 @@ def test_folds_are_trained_and_scored_together(tmp_path, cache):
   assert 'fold-0' in refused(scored)
 
 
+@pytest.mark.full
 def test_same_command_again_and_another_config(trained, cache):
   before = (trained / 'result.json').read_bytes()
   done = run(f'--workdir={trained}', cache, *SMALL)
@@ -227,6 +229,7 @@ def test_the_studys_protocol_and_a_start_from_other_weights(
   assert 'model of another shape' in error
 
 
+@pytest.mark.full
 def test_weights_that_are_none(cache, tmp_path):
   text = tmp_path / 'w.h5'
   text.write_text('just a text')
@@ -261,7 +264,7 @@ def test_a_full_disk(trained, tmp_path):
 
 @pytest.mark.full
 def test_kills_change_nothing(tmp_path, cache):
-  check_kills(tmp_path, 10, cache, *SMALL)
+  check_kills(tmp_path, 5, cache, *SMALL)
 
 
 @pytest.mark.full
@@ -291,7 +294,14 @@ def test_a_mistyped_source_does_not_claim_the_workdir(tmp_path, cache):
   assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize('name', ['config.json', 'split.json', 'result.json'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'config.json',
+    pytest.param('split.json', marks=pytest.mark.full),
+    pytest.param('result.json', marks=pytest.mark.full),
+  ],
+)
 def test_a_run_of_another_version_is_refused_in_one_line(
   trained, cache, tmp_path, name
 ):

@@ -55,6 +55,7 @@ def test_an_image_is_a_function_of_its_key():
   assert set(np.unique(mask)) == {0, 1}
 
 
+@pytest.mark.full
 def test_other_sizes():
   spec = synthetic_cells.SmearSpec(size=96)
   image, mask = synthetic.render_image(jax.random.key(0), 0, 0, 0, spec=spec)

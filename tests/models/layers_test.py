@@ -161,3 +161,22 @@ def test_transposed_convolution(shape):
     run(ours, variables, x),
     run(plain, variables, x),
   )
+
+
+@pytest.mark.parametrize(
+  'layer',
+  [
+    lambda x: layers.max_pool(x, 3),
+    layers.average_pool_3x3,
+    lambda x: layers._depthwise(x, jnp.ones((3, 3, 2, 1)), 2, ((1, 1),) * 2),
+  ],
+  ids=['max', 'average', 'depthwise'],
+)
+def test_plain_forms_know_no_processor(layer):
+  x = jax.random.normal(jax.random.key(0), (2, 9, 8, 2))
+  chosen = layer(x)
+  assert 'platform_index' in str(jax.make_jaxpr(layer)(x))
+  with layers.plain_forms():
+    assert 'platform_index' not in str(jax.make_jaxpr(layer)(x))
+    np.testing.assert_allclose(layer(x), chosen, atol=1e-5)
+  assert 'platform_index' in str(jax.make_jaxpr(layer)(x))

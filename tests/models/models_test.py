@@ -13,13 +13,21 @@ from leukemia_jax import models
 @pytest.mark.parametrize(
   ('name', 'num_classes', 'include_top', 'expected'),
   [
-    ('inception_resnet_v2', 0, False, 54_336_736),
+    pytest.param(
+      *('inception_resnet_v2', 0, False, 54_336_736), marks=pytest.mark.full
+    ),
     ('inception_resnet_v2', 4, False, 54_336_736 + 394_500),
     ('inception_resnet_v2', 1000, True, 55_873_736),
-    ('nasnet_large', 0, False, 84_916_818),
+    pytest.param(
+      *('nasnet_large', 0, False, 84_916_818), marks=pytest.mark.full
+    ),
     ('nasnet_large', 4, False, 84_916_818 + 1_033_476),
-    ('nasnet_large', 1000, True, 88_949_818),
-    ('nasnet_mobile', 0, False, 4_269_716),
+    pytest.param(
+      *('nasnet_large', 1000, True, 88_949_818), marks=pytest.mark.full
+    ),
+    pytest.param(
+      *('nasnet_mobile', 0, False, 4_269_716), marks=pytest.mark.full
+    ),
     ('nasnet_mobile', 1000, True, 5_326_716),
   ],
 )

@@ -144,14 +144,15 @@ def precision(request, monkeypatch):
 @pytest.mark.parametrize(
   ('name', 'size', 'small', 'precision'),
   [
-    ('unet_fpn', 16, True, 'float32'),
+    ('unet', 16, True, 'float32'),
     *(
       pytest.param(*case, marks=full)
       for case in (
         ('unet', 32, False, 'float32'),
+        ('unet_fpn', 16, True, 'float32'),
         ('unet_fpn', 32, False, 'float32'),
         ('nasnet_mobile', 33, True, 'float64'),
-        ('nasnet_large', 33, False, 'float64'),
+        ('nasnet_large', 33, True, 'float64'),
         ('inception_resnet_v2', 97, False, 'float64'),
       )
     ),
@@ -204,7 +205,7 @@ def test_training_step_is_keras(tmp_path, name, size, small, precision):
   ('name', 'suffix'),
   [
     pytest.param('nasnet_mobile', '.h5', marks=full),
-    ('nasnet_mobile', '.weights.h5'),
+    pytest.param('nasnet_mobile', '.weights.h5', marks=full),
     ('unet_fpn', '.h5'),
     ('unet_fpn', '.weights.h5'),
   ],

@@ -80,6 +80,7 @@ def test_what_is_cached_is_not_computed_again(backbone, tmp_path):
   np.testing.assert_array_equal(grown.features[:16], first.features[:16])
 
 
+@pytest.mark.full
 def test_other_weights_pixels_or_scales_are_others(backbone, tmp_path):
   made, _ = backbone
   pixels = images(8)

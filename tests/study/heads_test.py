@@ -127,6 +127,7 @@ def test_heads_side_by_side_are_heads_one_after_the_other(config):
   assert for_cpu[1].epochs == 0 and for_cpu[0].epochs > 1
 
 
+@pytest.mark.full
 def test_a_head_that_diverges_is_marked_and_keeps_its_best(config):
   config, study_set, data = loaded_with_features(config)
   parts = heads.parts_of(study_set.indices[1], config.train.batch_size)

@@ -10,10 +10,15 @@ from leukemia_jax.configs import nasnet_mobile
 
 from leukemia_jax import build
 from leukemia_jax.errors import InputError
-from leukemia_jax.pretrained import download, keras_weights
+from leukemia_jax.pretrained import (
+  download,
+  keras_weights,
+  safetensors_files,
+)
 from leukemia_jax.training import initial_weights
 from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.state import new_state
+from leukemia_jax.workdir import description
 
 
 @pytest.fixture
@@ -117,6 +122,121 @@ def test_a_file_of_another_width_is_refused(config, file):
     initial_weights.initialize(
       state_of_ones(config), config, ('a', 'b', 'c', 'd')
     )
+
+
+@pytest.fixture
+def export(config, tmp_path, monkeypatch):
+  """A model as it lies in the hub's cache; gives its folder and variables."""
+  # Nobody is asked.
+  monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+  config.data.cache_dir = str(tmp_path)
+  config.data.image_size = 32
+  repository, commit = tmp_path / 'hub/models--a-lab--smears', 'c0ffee00' * 5
+  folder = repository / 'snapshots' / commit
+  folder.mkdir(parents=True)
+  (repository / 'refs').mkdir()
+  (repository / 'refs/main').write_text(commit)
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(
+    lambda leaf: rng.normal(size=leaf.shape).astype(np.float32),
+    state_of_ones(config).variables(),
+  )
+  content = safetensors_files.to_bytes(variables)
+  (folder / description.WEIGHTS).write_bytes(content)
+  own = description.Description(
+    statement='',
+    task='classification',
+    run='first',
+    parameters_sha256='0' * 64,
+    architecture=description.Architecture(
+      'nasnet_mobile', 0.05, [1, 1, 1], 0, False, 'backbone'
+    ),
+    classes=['a', 'b', 'c', 'd'],
+    image_size=32,
+    input='',
+    outputs={},
+    temperature=1.0,
+    least_probability=0.9,
+    threshold=None,
+    files={
+      description.WEIGHTS: description.ExportedFile(
+        hashlib.sha256(content).hexdigest()
+      )
+    },
+    images_per_second=1.0,
+    platforms=[],
+    written='2026-01-01',
+    readable_until='2026-07-01',
+    versions={},
+  )
+  description.write(folder, own)
+  return folder, variables
+
+
+@pytest.mark.parametrize('revision', ['main', 'c0ffee00' * 5, ''])
+def test_an_export_starts_a_training(config, export, revision):
+  folder, variables = export
+  # A revision on the hub, or the folder itself.
+  config.model.weights = (
+    f'hf:a-lab/smears@{revision}' if revision else str(folder)
+  )
+  config.model.preprocess = 'auto'
+  resolved = initial_weights.resolve_preprocess(config)
+  assert resolved.model.preprocess == 'backbone'
+  assert initial_weights.fingerprint(config) == '0' * 64
+  shaped = config.copy_and_resolve_references()
+  shaped.model.width, shaped.model.blocks = 1.0, (4, 4, 4)
+  shaped = initial_weights.match_source_run(shaped)
+  assert (shaped.model.width, shaped.model.blocks) == (0.05, (1, 1, 1))
+  state = state_of_ones(config)
+  for class_names, part in (
+    (('a', 'b', 'c', 'd'), variables['params']['hidden']),
+    # A head has a meaning only for its own classes.
+    (('b', 'a', 'c', 'd'), state.params['hidden']),
+  ):
+    started = initial_weights.initialize(state, config, class_names)
+    jax.tree.map(np.testing.assert_array_equal, started.params['hidden'], part)
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      started.params['backbone'],
+      variables['params']['backbone'],
+    )
+
+
+def test_an_export_that_is_not_what_it_says_is_refused(config, export):
+  folder, _ = export
+  config.model.weights = 'hf:a-lab/smears@main'
+  path = folder / description.WEIGHTS
+  content = bytearray(path.read_bytes())
+  content[-1] ^= 1
+  path.write_bytes(content)
+  with pytest.raises(InputError, match='not the file that model.json names'):
+    initial_weights.initialize(state_of_ones(config), config, ())
+  config.data.image_size = 64
+  with pytest.raises(
+    InputError, match='trained with config.data.image_size=32'
+  ):
+    initial_weights.match_source_run(config)
+  config.model.weights = 'hf:a-lab/smears@v2'
+  with pytest.raises(InputError, match='hf:a-lab/smears@v2 could not be fetch'):
+    initial_weights.initialize(state_of_ones(config), config, ())
+
+
+@pytest.mark.parametrize(
+  'weights',
+  [
+    'hf:smears',
+    'hf:a/b',
+    'hf:a/b/c@main',
+    'hf:../b@main',
+    'hf:a/b@../main',
+    'hf:',
+  ],
+)
+def test_a_reference_that_is_none_is_refused(config, weights):
+  config.model.weights = weights
+  with pytest.raises(InputError, match='must be hf:OWNER/NAME@REVISION'):
+    initial_weights.resolve_preprocess(config)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,7 @@ def test_a_stop_between_two_files_changes_nothing(
   )
 
 
+@pytest.mark.full
 def test_a_frozen_run_goes_on_too(tmp_path):
   one = fit(tmp_path / 'one', freeze=True, epochs=4)
   fit(tmp_path / 'two', freeze=True, epochs=2)

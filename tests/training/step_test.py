@@ -138,7 +138,9 @@ def mask_data() -> Dataset:
   )
 
 
-@pytest.mark.parametrize('accumulate', [2, 8])
+@pytest.mark.parametrize(
+  'accumulate', [2, pytest.param(8, marks=pytest.mark.full)]
+)
 def test_pieces_of_a_batch_make_the_same_step(accumulate):
   network = unet()
   model = network.model
@@ -169,6 +171,7 @@ def test_pieces_of_a_batch_make_the_same_step(accumulate):
   )
 
 
+@pytest.mark.full
 def test_batch_norms_see_one_piece_after_the_other():
   network = unet(batch_norm=True)
   model = network.model

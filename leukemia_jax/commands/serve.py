@@ -1,0 +1,126 @@
+"""--mode=serve: a local page that answers images dropped on it."""
+
+import os
+import pathlib
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from leukemia_jax.config_check import override
+from leukemia_jax.data import checked, synthetic, synthetic_cells
+from leukemia_jax.errors import InputError
+from leukemia_jax.inference import loading, prediction
+from leukemia_jax.workdir import saved
+
+LOOPBACK = '127.0.0.1'
+PASSWORD = 'LEUKEMIA_JAX_PASSWORD'
+_SHORTEST = 12
+# Larger images than the page's own take a laptop's memory, several at a time.
+_MOST_PIXELS = 2**24
+
+
+def run(
+  overrides: dict[str, Any],
+  run_folders: Sequence[pathlib.Path],
+  host: str,
+  port: int,
+  calibration: pathlib.Path | None = None,
+) -> None:
+  """Serves the page until it is stopped.
+
+  Args:
+    overrides: values by config key; those of a prediction are taken.
+    run_folders: workdirs of training runs: classifiers, whose answers are
+      averaged, a segmenter, or both.
+    host: address to listen at; only other machines need another than
+      `LOOPBACK`.
+    port: to listen at; 0 for any that is free.
+    calibration: workdir of an evaluation that fitted a temperature.
+
+  Raises:
+    InputError: something can't be used, or others could ask without a password.
+  """
+  try:
+    import uvicorn
+
+    from leukemia_jax.serving import app
+  except ImportError:
+    raise InputError(
+      "--mode=serve needs: pip install 'leukemia_jax[app]'"
+    ) from None
+  hosts, password = _access(host)
+  trained = [saved.load_trained(folder) for folder in run_folders]
+  config = override(trained[0].config, overrides, 'serve')
+  loaded = loading.load(trained, run_folders, config, calibration)
+  models = loaded.models._replace(explains=True)
+  if config.predict.scale != 'auto':
+    models = models._replace(scale=float(config.predict.scale))
+  most = min(models.decoding.max_pixels, _MOST_PIXELS)
+  models = models._replace(decoding=models.decoding._replace(max_pixels=most))
+  listening = _listen(host, port)
+  prediction.compile_steps(models, 1)
+  names = [folder.name for folder in run_folders]
+  application = app.make(
+    models, names, _examples(), hosts=hosts, password=password
+  )
+  name = f'[{host}]' if ':' in host else host
+  print(
+    f'open http://{name}:{listening.getsockname()[1]}/ in a browser; stop with '
+    'Ctrl-C',
+    flush=True,
+  )
+  server = uvicorn.Server(
+    uvicorn.Config(
+      application,
+      log_level='warning',
+      access_log=False,
+      server_header=False,
+      limit_concurrency=256,
+      timeout_keep_alive=5,
+      timeout_graceful_shutdown=2,
+    )
+  )
+  with listening:
+    server.run(sockets=[listening])
+
+
+def _access(host: str) -> tuple[Sequence[str], str]:
+  """The names that the page is asked for by, and the password, or ''."""
+  if host == LOOPBACK:
+    # Another name would be one that a page from elsewhere made lead here.
+    return [LOOPBACK, 'localhost'], ''
+  password = os.environ.get(PASSWORD, '')
+  if len(password) < _SHORTEST:
+    raise InputError(
+      f'--host={host} lets other machines ask: set {PASSWORD} in the '
+      f'environment to a password of {_SHORTEST} characters or more'
+    )
+  return ['*'], password
+
+
+def _listen(host: str, port: int) -> socket.socket:
+  family = socket.AF_INET6 if ':' in host else socket.AF_INET
+  try:
+    return socket.create_server((host, port), family=family)
+  except OSError as error:
+    raise InputError(
+      f'--host={host} --port={port}: {error.strerror}; --port=0 takes any that '
+      'is free'
+    ) from None
+
+
+def _examples() -> list[bytes]:
+  """Synthetic smears, one a class, as PNG files."""
+  files = []
+  for label in range(len(synthetic.CLASSES)):
+    image, _ = synthetic.render_image(
+      jax.random.key(1),
+      label,
+      label,
+      label,
+      spec=synthetic_cells.SmearSpec(),
+    )
+    files.append(checked.to_png(image))
+  return files

@@ -1,0 +1,226 @@
+"""Trained models as files that run without this package.
+
+`model.stablehlo` holds everything from uint8 pixels on: what is taken out of
+images, scaling, the network, the temperature or the threshold. It is read by
+`jax.export.deserialize`. `model.onnx` holds the same for other programs.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from PIL import Image
+
+from leukemia_jax.data import decode, synthetic, synthetic_cells
+from leukemia_jax.errors import InputError
+from leukemia_jax.inference.classifier import Classifier
+from leukemia_jax.inference.segmenter import Segmenter
+from leukemia_jax.models import layers
+
+# Processors that a model is stored for, by JAX' names.
+PLATFORMS = ('cpu', 'cuda')
+INPUT = 'images'
+_OPSET = 21
+# Largest difference to the model itself that is accepted.
+_TOLERANCE = 1e-4
+# Images that it is looked for on, and seconds that speed is measured for.
+_COMPARED, _SECONDS = 8, 2.0
+
+Function = Callable[[Any], tuple[jax.Array, jax.Array]]
+Runner = Callable[[np.ndarray], Sequence[Any]]
+
+
+class Portable(NamedTuple):
+  """A model as one function of images alone.
+
+  Attributes:
+    function: maps uint8 images of shape (batch, size, size, 3) to the outputs.
+    size: side of these images, px.
+    outputs: what each output is, by name.
+  """
+
+  function: Function
+  size: int
+  outputs: dict[str, str]
+
+
+def of_classifier(own: Classifier) -> Portable:
+  """A classifier with its temperature and its limit inside.
+
+  Args:
+    own: the classifier.
+
+  Returns:
+    Its function, to probabilities, float32 (batch, classes), and distances,
+    float32 (batch,), above 1 for images unlike the training images.
+  """
+  means = own.detector.means.astype(np.float32)
+  # Of the precision: float32 does for a sum of squares.
+  root = np.linalg.cholesky(own.detector.precision / own.farthest**2)
+  root = root.astype(np.float32)
+
+  def function(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    probabilities, features = own.step(own.variables, images)
+    logits = jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny))
+    away = features[:, None] - means[None]
+    squared = jnp.square(jnp.einsum('bkc,cd->bkd', away, root)).sum(-1)
+    return (
+      jax.nn.softmax(logits / own.temperature),
+      jnp.sqrt(squared.min(-1)),
+    )
+
+  return Portable(
+    function,
+    own.image_size,
+    {
+      'probabilities': 'float32 (batch, classes), calibrated',
+      'distance': 'float32 (batch,), above 1: unlike the training images',
+    },
+  )
+
+
+def of_segmenter(own: Segmenter) -> Portable:
+  """A segmenter with its threshold inside.
+
+  Args:
+    own: the segmenter.
+
+  Returns:
+    Its function, to probabilities of cells, float32 (batch, size, size), and
+    masks, bool of the same shape.
+  """
+
+  def function(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    probabilities = own.step(own.variables, images)
+    return probabilities, probabilities > own.threshold
+
+  return Portable(
+    function,
+    own.image_size,
+    {
+      'probabilities': 'float32 (batch, size, size), of white cells',
+      'masks': 'bool (batch, size, size), above the threshold',
+    },
+  )
+
+
+def to_stablehlo(portable: Portable) -> bytes:
+  """A model as JAX stores it, for any batch size and each of `PLATFORMS`."""
+  shape = export.symbolic_shape(f'batch, {portable.size}, {portable.size}, 3')
+  images = jax.ShapeDtypeStruct(shape, jnp.uint8)
+  make = export.export(jax.jit(portable.function), platforms=PLATFORMS)
+  return bytes(make(images).serialize())
+
+
+def run_stablehlo(content: bytes) -> Runner:
+  """The function that `to_stablehlo` stored."""
+  return jax.jit(export.deserialize(bytearray(content)).call)
+
+
+def to_onnx(portable: Portable) -> bytes:
+  """A model as ONNX, for any batch size.
+
+  Layers stand in their plain forms there, not in those that are faster on one
+  processor.
+
+  Args:
+    portable: the model.
+
+  Returns:
+    The file.
+
+  Raises:
+    ImportError: jax2onnx is not installed.
+  """
+  import jax2onnx
+
+  size = portable.size
+  with layers.plain_forms():
+    model = jax2onnx.to_onnx(
+      portable.function,
+      [jax.ShapeDtypeStruct(('batch', size, size, 3), jnp.uint8)],
+      opset=_OPSET,
+      input_names=[INPUT],
+      output_names=list(portable.outputs),
+    )
+  # Notes on shapes, some of them of another layout than the arrays.
+  del model.graph.value_info[:]
+  return bytes(model.SerializeToString())
+
+
+def run_onnx(content: bytes) -> Runner:
+  """The function that `to_onnx` stored, in onnxruntime."""
+  import onnxruntime
+
+  session = onnxruntime.InferenceSession(content)
+  return lambda images: session.run(None, {INPUT: images})
+
+
+def smears(size: int) -> np.ndarray:
+  """Synthetic smears that stored models are run on, uint8."""
+  drawn = (
+    synthetic.render_image(
+      jax.random.key(0), i, i % 4, i, spec=synthetic_cells.SmearSpec()
+    )
+    for i in range(_COMPARED)
+  )
+  return np.stack(
+    [decode.to_size(Image.fromarray(image), size) for image, _ in drawn]
+  )
+
+
+class Check(NamedTuple):
+  """What running a stored model says.
+
+  Attributes:
+    largest_difference: to the floating-point outputs of the model itself.
+    images_per_second: in batches of eight, on this machine.
+  """
+
+  largest_difference: float
+  images_per_second: float
+
+
+def check(stored: Runner, portable: Portable, name: str) -> Check:
+  """Runs a stored model, and compares it with the model itself.
+
+  Args:
+    stored: from `run_stablehlo` or `run_onnx`.
+    portable: the model itself.
+    name: of the file.
+
+  Returns:
+    What that says.
+
+  Raises:
+    InputError: their outputs differ.
+  """
+  images = smears(portable.size)
+  pairs = zip(stored(images), portable.function(images), strict=True)
+  difference = max(
+    float(np.abs(np.asarray(first) - np.asarray(second)).max())
+    for first, second in pairs
+    if np.asarray(second).dtype != bool
+  )
+  # Not a number neither.
+  if not difference <= _TOLERANCE:
+    raise InputError(
+      f'{name} differs from the model by {difference:.2g} on synthetic smears '
+      f'(accepted: {_TOLERANCE:g}): it is not written'
+    )
+  return Check(difference, images_per_second(stored, images))
+
+
+def images_per_second(function: Runner, images: np.ndarray) -> float:
+  """How fast a compiled function is, by running it for two seconds."""
+  # The first call compiles.
+  np.asarray(function(images)[0])
+  runs, started = 0, time.perf_counter()
+  while (seconds := time.perf_counter() - started) < _SECONDS:
+    np.asarray(function(images)[0])
+    runs += 1
+  return runs * len(images) / seconds
