@@ -68,43 +68,68 @@ def make(
   Returns:
     An ASGI application.
   """
-  page = _page(models, runs, len(examples))
-  folder = resources.files('leukemia_jax.serving') / 'page'
-  content = {name: (folder / name).read_bytes() for name in _FILES}
-  cores = os.cpu_count() or 1
-  # Made within the loop that serves.
-  limiter = functools.cache(lambda: anyio.CapacityLimiter(cores))
-  waiting = 0
+  server = _Server(models, _page(models, runs, len(examples)), examples)
+  middleware = [
+    Middleware(_WithHeaders),
+    Middleware(
+      TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False
+    ),
+  ]
+  if password:
+    middleware.append(Middleware(_WithPassword, password=password))
+  return Starlette(
+    routes=[
+      Route('/', server.index),
+      *(Route(f'/{name}', server.file) for name in _FILES),
+      Route('/examples/{number:int}.png', server.example),
+      Route('/answer', server.answer, methods=['POST']),
+    ],
+    middleware=middleware,
+  )
 
-  async def index(request: Request) -> Response:
-    return HTMLResponse(page)
 
-  async def file(request: Request) -> Response:
+class _Server:
+  """What is asked for, and how many images wait."""
+
+  def __init__(self, models: Models, page: str, examples: Sequence[bytes]):
+    self._models, self._page, self._examples = models, page, examples
+    folder = resources.files('leukemia_jax.serving') / 'page'
+    self._files = {name: (folder / name).read_bytes() for name in _FILES}
+    self._waiting = 0
+
+  @functools.cached_property
+  def _cores(self) -> anyio.CapacityLimiter:
+    """Made within the loop that serves."""
+    return anyio.CapacityLimiter(os.cpu_count() or 1)
+
+  async def index(self, request: Request) -> Response:
+    return HTMLResponse(self._page)
+
+  async def file(self, request: Request) -> Response:
     name = request.url.path.removeprefix('/')
-    return Response(content[name], media_type=_FILES[name])
+    return Response(self._files[name], media_type=_FILES[name])
 
-  async def example(request: Request) -> Response:
+  async def example(self, request: Request) -> Response:
     number = request.path_params['number']
-    if number >= len(examples):
+    if number >= len(self._examples):
       return _refuse(404, 'there is no such example')
-    return Response(examples[number], media_type='image/png')
+    return Response(self._examples[number], media_type='image/png')
 
-  async def answer(request: Request) -> Response:
-    nonlocal waiting
+  async def answer(self, request: Request) -> Response:
     if not _is_own(request):
       return _refuse(403, 'asked from another page')
     try:
-      asked = edits.parse(request.query_params, models.scale)
+      asked = edits.parse(request.query_params, self._models.scale)
     except ValueError as error:
       return _refuse(400, str(error))
-    if waiting >= _WAITING:
+    if self._waiting >= _WAITING:
       return _refuse(503, 'too many images wait already: try again')
-    waiting += 1
+    self._waiting += 1
     try:
       async with asyncio.timeout(_SECONDS):
         data = await _body(request)
-      work = functools.partial(answers.answer, models, data, asked)
-      said = await anyio.to_thread.run_sync(work, limiter=limiter())
+      work = functools.partial(answers.answer, self._models, data, asked)
+      said = await anyio.to_thread.run_sync(work, limiter=self._cores)
     except _TooLargeError:
       return _refuse(413, f'larger than {MOST_BYTES // 2**20} MiB')
     except TimeoutError:
@@ -114,28 +139,8 @@ def make(
     except ClientDisconnect:
       return _refuse(400, 'cut off')
     finally:
-      waiting -= 1
+      self._waiting -= 1
     return JSONResponse(said)
-
-  middleware = [
-    Middleware(_WithHeaders),
-    Middleware(
-      TrustedHostMiddleware,
-      allowed_hosts=list(hosts),
-      www_redirect=False,
-    ),
-  ]
-  if password:
-    middleware.append(Middleware(_WithPassword, password=password))
-  return Starlette(
-    routes=[
-      Route('/', index),
-      *(Route(f'/{name}', file) for name in _FILES),
-      Route('/examples/{number:int}.png', example),
-      Route('/answer', answer, methods=['POST']),
-    ],
-    middleware=middleware,
-  )
 
 
 def _page(models: Models, runs: Sequence[str], num_examples: int) -> str:
