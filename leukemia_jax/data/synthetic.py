@@ -228,6 +228,28 @@ def render(
   return image, inner[..., 3].astype(jnp.uint8)
 
 
+def cell_centres(
+  key: jax.Array, index: int, label: int, *, spec: SmearSpec
+) -> np.ndarray:
+  """Where `render_image` puts the white cells of an image.
+
+  Args:
+    key: PRNG key of the whole set.
+    index: the image's number in the set.
+    label: its class, an index into `CLASSES`.
+    spec: what all fields share.
+
+  Returns:
+    float32, shape (cells, 2): rows and columns, px.
+  """
+  image_key, _ = jax.random.split(key)
+  # The ninth of the keys of `render`.
+  place_key = jax.random.split(jax.random.fold_in(image_key, index), 10)[8]
+  look = Morphology(*(row[label] for row in MORPHOLOGY))
+  centres, _, count = _place_white(place_key, look, spec)
+  return np.asarray(centres)[: int(count)]
+
+
 def render_image(
   key: jax.Array, index: int, label: int, patient: int, *, spec: SmearSpec
 ) -> tuple[np.ndarray, np.ndarray]:
