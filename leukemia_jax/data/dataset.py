@@ -242,16 +242,13 @@ def _remove(
   images: np.ndarray, masks: np.ndarray | None, removal: Removal
 ) -> None:
   """Takes what gives classes away out of images, in place."""
-  each = jax.jit(
-    jax.vmap(lambda image, mask: colour.remove(image, mask, removal))
-  )
   count = len(images)
   firsts = range(0, count, _REMOVAL_BATCH)
   for first in progress.track(firsts, 'Removing shortcuts', len(firsts)):
     # One shape for all batches: the last is filled up.
     batch = np.arange(first, first + _REMOVAL_BATCH) % count
     own = None if masks is None else masks[batch]
-    after = np.asarray(each(images[batch], own))
+    after = np.asarray(colour.remove_all(images[batch], own, removal))
     images[first : first + _REMOVAL_BATCH] = after[: count - first]
 
 

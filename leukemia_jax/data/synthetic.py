@@ -245,7 +245,7 @@ def cell_centres(
   image_key, _ = jax.random.split(key)
   # The ninth of the keys of `render`.
   place_key = jax.random.split(jax.random.fold_in(image_key, index), 10)[8]
-  look = Morphology(*(row[label] for row in MORPHOLOGY))
+  look = Morphology(*(jnp.asarray(row)[label] for row in MORPHOLOGY))
   centres, _, count = _place_white(place_key, look, spec)
   return np.asarray(centres)[: int(count)]
 

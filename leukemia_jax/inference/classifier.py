@@ -114,26 +114,31 @@ def make(
   kind = config.model.preprocess
 
   @jax.jit
-  def step(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    images = jax.vmap(lambda image: colour.remove(image, None, removal))(images)
+  def network(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
     logits, features = models.apply_with_features(
       model, variables, preprocess(images, kind)
     )
     return jax.nn.softmax(logits), features
 
   @jax.jit
-  def heat(variables: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
-    images = jax.vmap(lambda image: colour.remove(image, None, removal))(images)
+  def explained(
+    variables: Any, images: jax.Array, labels: jax.Array
+  ) -> jax.Array:
     return explain.grad_cam(
       model, variables, images, labels, preprocessing=kind
     )
+
+  def prepare(images: Any) -> Any:
+    return colour.remove_all(images, None, removal) if any(removal) else images
 
   return Classifier(
     tuple(finished.data.classes),
     config.data.image_size,
     trained.variables,
-    step,
-    heat,
+    lambda variables, images: network(variables, prepare(images)),
+    lambda variables, images, labels: explained(
+      variables, prepare(images), labels
+    ),
     temperature,
     limits.detector,
     conformal.upper_quantile(held_out.distances, 1 - rates.false_alarms),

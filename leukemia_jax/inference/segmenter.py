@@ -65,10 +65,14 @@ def make(trained: Trained, workdir: pathlib.Path) -> Segmenter:
   kind = config.model.preprocess
 
   @jax.jit
-  def step(variables: Any, images: jax.Array) -> jax.Array:
-    images = jax.vmap(lambda image: colour.remove(image, None, removal))(images)
+  def network(variables: Any, images: jax.Array) -> jax.Array:
     logits, _ = model.apply(variables, preprocess(images, kind), train=False)
     return jax.nn.sigmoid(logits[..., 0])
+
+  def step(variables: Any, images: Any) -> jax.Array:
+    if any(removal):
+      images = colour.remove_all(images, None, removal)
+    return network(variables, images)
 
   return Segmenter(
     config.data.image_size,

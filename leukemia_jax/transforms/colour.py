@@ -4,6 +4,7 @@ What gives a class away without a cell can be taken out of every image of a set,
 for all classes alike: `remove` does it once, when a set is loaded.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -188,6 +189,28 @@ def remove(
   if removal.hide_corners:
     image = hide_corners(image)
   return image
+
+
+@functools.partial(jax.jit, static_argnames='removal')
+def remove_all(
+  images: jax.Array, masks: jax.Array | None, removal: Removal
+) -> jax.Array:
+  """`remove` of every image: what training and prediction share.
+
+  It is a compiled function of its own, so that neither's other work changes how
+  a value is rounded.
+
+  Args:
+    images: uint8, shape (batch, height, width, 3).
+    masks: uint8, shape (batch, height, width, 1), or None; see `remove`.
+    removal: what is taken out.
+
+  Returns:
+    uint8 images of the same shape.
+  """
+  return jax.vmap(lambda image, mask: remove(image, mask, removal))(
+    images, masks
+  )
 
 
 def stain_jitter(key: jax.Array, image: jax.Array, amount: float) -> jax.Array:

@@ -107,6 +107,46 @@ def test_prepared_once_and_again_when_a_file_changes(tmp_path, folder):
   assert before.fingerprint != after.fingerprint
 
 
+@pytest.mark.parametrize(
+  'removal',
+  [
+    Removal(),
+    Removal(white_balance=True),
+    Removal(hide_corners=True, white_balance=True, grey=True),
+  ],
+  ids=str,
+)
+def test_new_images_are_prepared_as_those_of_training(tmp_path, removal):
+  """Byte for byte, whatever their size, and in whatever batch."""
+  rng = np.random.default_rng(0)
+  (tmp_path / 'set/a').mkdir(parents=True)
+  (tmp_path / 'set/b').mkdir()
+  for i, (width, height) in enumerate([(90, 70), (64, 64), (31, 52), (40, 40)]):
+    coarse = rng.integers(100, 256, (6, 7, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((width, height))
+    image.save(tmp_path / 'set' / 'ab'[i % 2] / f'{i}.jpg')
+  prepared = builder.prepare(spec(tmp_path, tmp_path / 'set'))
+  trained_on, catalogue = dataset.load(
+    prepared, dataset.Reading(40, removal=removal)
+  )
+  squares = np.stack(
+    [
+      decode.to_scale(
+        decode.decode((tmp_path / 'set' / name).read_bytes()).image, 40, 1.0
+      )
+      for name in catalogue.ids
+    ]
+  )
+  for size in (1, 4):
+    new = np.concatenate(
+      [
+        colour.remove_all(squares[i : i + size], None, removal)
+        for i in range(0, 4, size)
+      ]
+    )
+    np.testing.assert_array_equal(new, trained_on.images)
+
+
 def test_removal_is_that_of_each_image(tmp_path):
   """More images than a batch, so that the last one is filled up."""
   conftest.save_images(tmp_path / 'set', {'a': 40, 'b': 30}, size=32)
