@@ -123,3 +123,15 @@ def test_classes_differ_in_shape(cast):
   # Hematogones are the smallest cells, Pro-B blasts the largest.
   assert sizes == sorted(sizes)
   assert sizes[3] > 1.8 * sizes[0]
+
+
+def test_centres_are_those_of_the_rendered_cells():
+  key = jax.random.key(0)
+  for i in range(4):
+    _, mask = synthetic.render_image(key, i, i, i, spec=SPEC)
+    centres = synthetic.cell_centres(key, i, i, spec=SPEC)
+    parts, count = ndimage.label(mask)
+    rows, columns = np.clip(np.round(centres).astype(int), 0, SPEC.size - 1).T
+    # One cell each; these fields have none that touch.
+    assert len(centres) == count
+    assert sorted(parts[rows, columns]) == list(range(1, count + 1))
