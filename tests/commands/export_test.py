@@ -1,6 +1,7 @@
 """--mode=export: files that answer what the run's model does."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from command import refused, run
+from conftest import ROOT
 
 import leukemia_jax
 from leukemia_jax.commands.export import KERAS, ONNX, STABLEHLO
@@ -94,6 +96,19 @@ def test_onnxruntime_gets_the_same(folder):
   )
   for own, theirs in zip(first, second, strict=True):
     np.testing.assert_allclose(own, theirs, atol=1e-4)
+
+
+@pytest.mark.full
+def test_the_lines_of_the_docs_run(folder, monkeypatch):
+  monkeypatch.chdir(folder)
+  text = (ROOT / 'docs/export.md').read_text()
+  programs = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+  assert len(programs) == 2
+  for code in programs:
+    names: dict = {}
+    exec(code.replace('112', '75'), names)
+    assert names['probabilities'].shape == (5, 4)
+    assert names['distance'].shape == (5,)
 
 
 @pytest.mark.full
