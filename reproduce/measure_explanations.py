@@ -7,12 +7,14 @@ test part again, with their exact cells. Heat of Grad-CAM and of integrated
 gradients is compared with heat that knows nothing: by the share that lies on
 cells, and by how fast the predicted class loses its probability when the
 hottest pixels go first (deletion), or gains it when they come first
-(insertion). Writes results/explanations.json; ten minutes on two cores.
+(insertion). Writes results/explanations.json; four minutes on two cores.
 """
 
 import argparse
+import functools
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -28,24 +30,32 @@ from leukemia_jax.workdir import saved
 from reproduce import drawn_fields
 from reproduce.stored import RESULTS
 
-_BATCH, _RANDOM = 8, 4
+_BATCH, _RANDOM = 32, 4
+
+
+Curve = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+def _make_curves(logits: explain.Logits) -> dict[str, Curve]:
+  """Both curves, compiled."""
+  return {
+    name: jax.jit(functools.partial(explain.curve, logits, insert=insert))
+    for name, insert in (('deletion', False), ('insertion', True))
+  }
 
 
 def _scores(
-  logits: explain.Logits,
+  curves: dict[str, Curve],
   images: jax.Array,
   labels: jax.Array,
   heat: jax.Array,
   cells: jax.Array,
 ) -> dict[str, np.ndarray]:
   """Of each image of a batch: areas under both curves, and where heat lies."""
-  own = {
-    name: explain.curve(
-      logits, images, labels, heat, insert=name == 'insertion'
-    )
-    for name in ('deletion', 'insertion')
+  areas = {
+    name: np.asarray(curve(images, labels, heat)).mean(1)
+    for name, curve in curves.items()
   }
-  areas = {name: np.asarray(curve).mean(1) for name, curve in own.items()}
   lies = np.asarray(explain.concentration(heat, cells))
   return areas | {'concentration': lies}
 
@@ -58,6 +68,7 @@ def measure(run: pathlib.Path) -> dict[str, Any]:
   size, kind = config.data.image_size, config.model.preprocess
   model = build.create_model(config, trained.result.model.num_outputs)
   logits = jax.jit(explain.logits_of(model, variables, kind))
+  curves = _make_curves(logits)
   grad_cam = jax.jit(
     lambda images, labels: explain.grad_cam(
       model, variables, images, labels, preprocessing=kind
@@ -98,7 +109,7 @@ def measure(run: pathlib.Path) -> dict[str, Any]:
       key = jax.random.fold_in(jax.random.key(draw), first)
       heats[f'random_{draw}'] = explain.random_heat(key, images.shape[:3])
     for name, heat in heats.items():
-      for score, values in _scores(logits, images, labels, heat, cells).items():
+      for score, values in _scores(curves, images, labels, heat, cells).items():
         rows.setdefault(name, {}).setdefault(score, []).append(values[:count])
   values = {
     name: {score: np.concatenate(parts) for score, parts in own.items()}

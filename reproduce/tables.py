@@ -17,7 +17,7 @@ from leukemia_jax.metrics.segmentation import MaskScores
 from leukemia_jax.reporting import mask_page, pages
 from leukemia_jax.study import published, summary
 from leukemia_jax.workdir.records import Result
-from reproduce import outlier_table, shortcut_tables
+from reproduce import outlier_table, shortcut_tables, use_numbers
 from reproduce.rows import (
   BACKBONES,
   COUNTER_MEASURES,
@@ -402,6 +402,10 @@ def numbers() -> dict[str, str]:
     'patients': _patients(),
     'twins': shortcut_tables.twins(),
     'models': _models(),
+    'cells': use_numbers.cells(),
+    'explanations': use_numbers.explanations(),
+    'predict': use_numbers.predict(),
+    'serving': use_numbers.serving(),
     'stored': {k: f'{v / 1e9:.1f}' for k, v in memory['stored_bytes'].items()},
     'temporary': {
       k: f'{v / 1e9:.1f}' for k, v in memory['temporary_bytes'].items()
