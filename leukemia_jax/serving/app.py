@@ -33,7 +33,7 @@ from leukemia_jax.serving import answers, edits
 # Limits on an image: bytes, and seconds to send it.
 MOST_BYTES, _SECONDS = 64 * 2**20, 60
 # Images that wait; those beyond are told to come again.
-_WAITING = 64
+_WAITING = 16
 _FILES = {'page.css': 'text/css', 'page.js': 'text/javascript'}
 # The page loads nothing from elsewhere, and no other page holds or calls it.
 _HEADERS = {
