@@ -108,8 +108,10 @@ def test_flax_is_known_to_models_and_training_alone():
       'leukemia_jax',
       ('jax', 'tensorflow_datasets', 'matplotlib', 'sklearn', 'flax'),
     ),
-    ('leukemia_jax.commands.train', ('tensorflow', 'torch', 'keras')),
-    ('leukemia_jax.commands.study', ('tensorflow', 'torch', 'keras')),
+    (
+      'leukemia_jax.commands.train, leukemia_jax.commands.study',
+      ('tensorflow', 'torch', 'keras'),
+    ),
     (
       'leukemia_jax.training.setup',
       ('matplotlib', 'sklearn', 'skimage', 'pandas'),

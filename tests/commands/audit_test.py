@@ -174,6 +174,7 @@ def test_copies_of_the_study_protocol_are_counted(smears, cache, tmp_path):
   assert 'leak' in kinds(content)
 
 
+@pytest.mark.full
 def test_sets_without_classes_groups_or_whole_files(smears, cache, tmp_path):
   flat = tmp_path / 'ALL_IDB1 <b>|'
   flat.mkdir()

@@ -12,6 +12,7 @@ def test_prepare_counts_and_draws(tmp_path, cache):
     assert (tmp_path / 'w' / name).stat().st_size > 10_000
 
 
+@pytest.mark.full
 def test_names_with_spaces_and_other_scripts(tmp_path, cache):
   conftest.save_images(
     tmp_path / 'meine Bilder/été', {'白血病 1': 4, 'gesund': 4}, size=75

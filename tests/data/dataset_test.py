@@ -202,6 +202,7 @@ def test_masks_are_kept(tmp_path):
   assert catalogue.notes.unpaired == ['Original/b/cell-2.png']
 
 
+@pytest.mark.full
 def test_synthetic_records_are_the_rendered_images(tmp_path):
   data, catalogue = load(tmp_path, 'synthetic', size=224)
   labels, patients = synthetic.assign_patients(0.01)

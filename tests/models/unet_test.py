@@ -45,9 +45,8 @@ def step(model, variables, images):
   return jax.jit(jax.value_and_grad(loss, has_aux=True))(variables['params'])
 
 
-@pytest.mark.parametrize(
-  'batch_norm', [pytest.param(False, marks=pytest.mark.full), True]
-)
+@pytest.mark.full
+@pytest.mark.parametrize('batch_norm', [False, True])
 def test_remat_changes_memory_alone(batch_norm):
   fields = {'width': 0.125, 'depth': 2, 'batch_norm': batch_norm}
   plain = models.create('unet_fpn', num_classes=1, **fields)

@@ -68,7 +68,7 @@ SMALL = [
   pytest.param('nasnet_large', 48, True, True, marks=full),
   pytest.param('nasnet_mobile', 47, False, True, marks=full),
   ('unet', 32, True, True),
-  ('unet_fpn', 32, True, True),
+  pytest.param('unet_fpn', 32, True, True, marks=full),
 ]
 # Sizes odd and even, each network with and without top.
 PUBLISHED = [

@@ -52,6 +52,7 @@ def test_epoch_order_is_a_permutation_of_key_and_epoch():
   assert set(np.asarray(one).ravel()) <= set(np.asarray(rows).tolist())
 
 
+@pytest.mark.full
 def test_jit_is_eager():
   state, step, _ = parts()
   rows = jnp.arange(16).reshape(1, 16)

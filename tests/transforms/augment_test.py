@@ -62,6 +62,7 @@ def test_mask_moves_with_the_image():
     assert set(np.unique(out_mask)) <= {0, 1}
 
 
+@pytest.mark.full
 def test_photometry_leaves_the_mask_alone(smear):
   mask = (smear[..., :1] > 200).astype(np.uint8)
   settings = {'rotation': 0, 'flip_horizontal': False, 'flip_vertical': False}
