@@ -1,6 +1,7 @@
 """--mode=prepare: counts, sheets, names of any kind."""
 
 import conftest
+import pytest
 from command import SMALL, refused, run
 
 
