@@ -89,7 +89,7 @@ def _whole() -> dict[str, Any]:
   listed = [inputs.Image(str(i), lambda x=x: x) for i, x in enumerate(files)]
   given = Models([own], None, decode.DEFAULT, 1.0)
   size, _ = devices.step_batching(_BATCH)
-  squares = np.stack([decode.read(x, _SIZE).pixels for x in files])
+  squares = np.stack([decode.read(x, _SIZE) for x in files])
   batches = squares.reshape(-1, size, *squares.shape[1:])
   prediction.compile_steps(given, size)
 

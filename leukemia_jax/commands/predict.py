@@ -276,7 +276,6 @@ def _write(
     state = Progress(state.items + 1, own.path, flawed)
     if state.items % _COMMIT == 0:
       files.commit(state)
-  state = state._replace(is_finished=True)
   files.commit(state)
   return state
 

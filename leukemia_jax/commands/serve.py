@@ -51,6 +51,8 @@ def run(
       "--mode=serve needs: pip install 'leukemia_jax[app]'"
     ) from None
   hosts, password = _access(host)
+  # A port that is taken is said before models are loaded.
+  listening = _listen(host, port)
   trained = [saved.load_trained(folder) for folder in run_folders]
   config = override(trained[0].config, overrides, 'serve')
   loaded = loading.load(trained, run_folders, config, calibration)
@@ -59,7 +61,6 @@ def run(
     models = models._replace(scale=float(config.predict.scale))
   most = min(models.decoding.max_pixels, _MOST_PIXELS)
   models = models._replace(decoding=models.decoding._replace(max_pixels=most))
-  listening = _listen(host, port)
   prediction.compile_steps(models, 1)
   names = [folder.name for folder in run_folders]
   application = app.make(

@@ -167,7 +167,7 @@ def _read_record(
   """A record, its image and its mask, as arrays of the size."""
   decoding = reading.decoding._replace(max_pixels=2**62)
   size, mask = reading.image_size, None
-  image = decode.read(record['image'], size, decoding).pixels
+  image = decode.read(record['image'], size, decoding)
   coverage, is_multicolour, side = np.nan, False, 0
   if reading.masks is not None and record['mask']:
     file = decode.decode(record['mask'], decoding, is_mask=True).image

@@ -234,19 +234,7 @@ def to_scale(image: Image.Image, size: int, scale: float) -> np.ndarray:
   return np.pad(pixels, (around, around, (0, 0)), 'symmetric')
 
 
-class Square(NamedTuple):
-  """An image as models take it.
-
-  Attributes:
-    pixels: uint8, shape (size, size, 3).
-    decoded: what it was made of.
-  """
-
-  pixels: np.ndarray
-  decoded: Decoded
-
-
-def read(data: bytes, size: int, options: Options = DEFAULT) -> Square:
+def read(data: bytes, size: int, options: Options = DEFAULT) -> np.ndarray:
   """Decodes a file and scales it: what training and prediction share.
 
   Args:
@@ -255,10 +243,9 @@ def read(data: bytes, size: int, options: Options = DEFAULT) -> Square:
     options: see `decode`.
 
   Returns:
-    The image.
+    uint8, shape (size, size, 3).
 
   Raises:
     BadImageError: see `decode`.
   """
-  decoded = decode(data, options)
-  return Square(to_size(decoded.image, size), decoded)
+  return to_size(decode(data, options).image, size)

@@ -65,7 +65,7 @@ def measure(images: Iterable[Image], reference: Reference) -> Measured:
   squares = []
   for image in images:
     try:
-      squares.append(decode.read(image.read(), size, decoding).pixels)
+      squares.append(decode.read(image.read(), size, decoding))
     except Exception:
       # Whatever is wrong with it is said where it is predicted.
       continue

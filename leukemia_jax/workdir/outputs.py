@@ -24,13 +24,11 @@ class Progress(NamedTuple):
     items: number that are done.
     last: name of the last one.
     flawed: number that could not be done.
-    is_finished: whether nothing is left to do.
   """
 
   items: int = 0
   last: str = ''
   flawed: int = 0
-  is_finished: bool = False
 
 
 class Outputs:
