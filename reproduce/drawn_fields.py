@@ -1,15 +1,16 @@
-"""The fields of a run's test part, drawn again at their own size."""
+"""Synthetic fields of patients that no run has seen, with their exact cells."""
 
-import pathlib
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from leukemia_jax import build
-from leukemia_jax.data import input_pipeline, synthetic, synthetic_cells
-from leukemia_jax.workdir import saved
-from leukemia_jax.workdir.saved import Trained
+from leukemia_jax.data import synthetic, synthetic_cells
+
+# Patients of each class, and fields of each.
+_PATIENTS, _FIELDS = 10, 4
+# Beyond the numbers of any set.
+_FIRST_PATIENT, _FIRST_FIELD = 10_000, 100_000
 
 
 class Fields(NamedTuple):
@@ -28,31 +29,17 @@ class Fields(NamedTuple):
   patients: np.ndarray
 
 
-def of_test_part(run: pathlib.Path, trained: Trained, targets: str) -> Fields:
-  """Draws them.
-
-  Args:
-    run: workdir of a run on synthetic smears.
-    trained: the run.
-    targets: what it learnt: 'classes' or 'masks'.
-
-  Returns:
-    The fields.
-  """
-  config = trained.config
-  inputs = build.inputs(config, targets)
-  _, catalogue = input_pipeline.load(inputs.spec)
-  test = np.unique(saved.read_split(run).split.test[:, 0])
-  key, spec = jax.random.key(config.synthetic.seed), synthetic_cells.SmearSpec()
+def of_new_patients() -> Fields:
+  """Draws them: a function of nothing."""
+  key, spec = jax.random.key(0), synthetic_cells.SmearSpec()
   drawn = []
-  for index in test:
-    path, label = catalogue.ids[index], int(catalogue.labels[index])
-    *_, patient, number = pathlib.PurePosixPath(path).stem.split('-')
-    image, mask = synthetic.render_image(
-      key, int(number), label, int(patient), spec=spec
-    )
-    centres = synthetic.cell_centres(key, int(number), label, spec=spec)
-    drawn.append((image, _cells(mask, centres), label, int(patient)))
+  for i in range(_PATIENTS * _FIELDS * len(synthetic.CLASSES)):
+    number = _FIRST_FIELD + i
+    patient = _FIRST_PATIENT + i // _FIELDS
+    label = (i // _FIELDS) % len(synthetic.CLASSES)
+    image, mask = synthetic.render_image(key, number, label, patient, spec=spec)
+    centres = synthetic.cell_centres(key, number, label, spec=spec)
+    drawn.append((image, _cells(mask, centres), label, patient))
   return Fields(*(np.stack(part) for part in zip(*drawn, strict=True)))
 
 

@@ -2,9 +2,9 @@
 
     python -m reproduce.measure_cells --run=runs/cells
 
-takes the finished run of the README's U-Net (configs/unet.py), draws the fields
-of its test part again with their exact cells, and predicts them as
---mode=predict does. Writes results/cells.json; a minute on two cores.
+takes the finished run of the README's U-Net (configs/unet.py), draws fields of
+new patients with their exact cells, and predicts them as --mode=predict does.
+Writes results/cells.json; a minute on two cores.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def measure(run: pathlib.Path) -> dict[str, Any]:
   """Compares predicted with true cells."""
   trained = saved.load_trained(run)
   own = segmenter.make(trained, run)
-  fields = drawn_fields.of_test_part(run, trained, 'masks')
+  fields = drawn_fields.of_new_patients()
   smallest = own.smallest * fields.images.shape[1]
   matched = dict.fromkeys(_IOUS, 0)
   true_cells = predicted_cells = 0

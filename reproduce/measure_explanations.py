@@ -2,8 +2,8 @@
 
     python -m reproduce.measure_explanations --run=runs/first
 
-takes the finished run of the README's first command and draws the fields of its
-test part again, with their exact cells. Heat of Grad-CAM and of integrated
+takes the finished run of the README's first command and draws fields of new
+patients with their exact cells. Heat of Grad-CAM and of integrated
 gradients is compared with heat that knows nothing: by the share that lies on
 cells, and by how fast the predicted class loses its probability when the
 hottest pixels go first (deletion), or gains it when they come first
@@ -61,10 +61,10 @@ def _scores(
 
 
 def measure(run: pathlib.Path) -> dict[str, Any]:
-  """Explains the test part of a run."""
+  """Explains fields by a run's network."""
   trained = saved.load_trained(run)
   config, variables = trained.config, trained.variables
-  fields = drawn_fields.of_test_part(run, trained, 'classes')
+  fields = drawn_fields.of_new_patients()
   size, kind = config.data.image_size, config.model.preprocess
   model = build.create_model(config, trained.result.model.num_outputs)
   logits = jax.jit(explain.logits_of(model, variables, kind))
