@@ -19,7 +19,7 @@ COMMAND --workdir=runs/new --mode=predict --checkpoint=runs/mine --input=...
 COMMAND --workdir=runs/exported --mode=export --checkpoint=runs/mine
     writes a trained model for other programs: StableHLO, ONNX, safetensors
 COMMAND --mode=serve --checkpoint=runs/mine
-    the same on a local page, for images that are dropped on it
+    answers images that are dropped on a local page
 COMMAND --workdir=runs/compared --mode=compare --runs=runs/mine,runs/other
     says whether two runs on one set can be told apart
 COMMAND --workdir=runs/mine --mode=report

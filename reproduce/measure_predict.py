@@ -87,11 +87,11 @@ def _whole() -> dict[str, Any]:
   own = _full_size()
   files = _files(_IMAGES, 512)
   listed = [inputs.Image(str(i), lambda x=x: x) for i, x in enumerate(files)]
-  given = Models([own], None, decode.DEFAULT, 1.0)
+  both = Models([own], None, decode.DEFAULT, 1.0)
   size, _ = devices.step_batching(_BATCH)
   squares = np.stack([decode.read(x, _SIZE) for x in files])
   batches = squares.reshape(-1, size, *squares.shape[1:])
-  prediction.compile_steps(given, size)
+  prediction.compile_steps(both, size)
 
   def alone(batch: np.ndarray) -> None:
     jax.block_until_ready(own.step(own.variables, batch))
@@ -104,7 +104,7 @@ def _whole() -> dict[str, Any]:
       list(pool.map(alone, batches))
     speeds['network'].append(_IMAGES / (time.perf_counter() - began))
     began = time.perf_counter()
-    for _ in prediction.predict(given, listed, batch_size=_BATCH):
+    for _ in prediction.predict(both, listed, batch_size=_BATCH):
       pass
     speeds['predict'].append(_IMAGES / (time.perf_counter() - began))
   best = {name: max(values) for name, values in speeds.items()}

@@ -4,17 +4,19 @@ import datetime
 import hashlib
 import importlib.util
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from leukemia_jax import build, files, models
 from leukemia_jax.config_check import override
+from leukemia_jax.errors import InputError
 from leukemia_jax.inference import exported, loading
 from leukemia_jax.inference.exported import Portable
 from leukemia_jax.inference.prediction import Models
 from leukemia_jax.lock import lock_run
 from leukemia_jax.pretrained import keras_weights, safetensors_files
+from leukemia_jax.reporting import pages
 from leukemia_jax.workdir import claim, description, result, saved
 from leukemia_jax.workdir.description import (
   Architecture,
@@ -57,12 +59,17 @@ def run(
   with lock_run(workdir):
     claim.claim(workdir, 'export', config, **named)
     portable = _portable(loaded.models)
-    written = _write_programs(workdir, portable)
-    written |= _write_weights(workdir, trained)
+    made_of = _programs(portable) | _weights(workdir, trained)
+    written = {name: file.said for name, file in made_of.items()}
     own = _describe(trained, run_folder, loaded.models, portable, written)
+    for name, file in made_of.items():
+      files.write(workdir / name, file.content)
+    # Of an earlier export, which model.json would not name.
+    if ONNX not in written:
+      (workdir / ONNX).unlink(missing_ok=True)
     description.write(workdir, own)
-  for name, file in written.items():
-    print(f'{name}: {_in_words(file)}')
+  for name, said in written.items():
+    print(f'{name}: {_in_words(said)}')
   print(f'the model itself: {own.images_per_second:.1f} images/s')
   if ONNX not in written:
     print(f"{ONNX} is not written: pip install 'leukemia_jax[onnx]'")
@@ -76,30 +83,40 @@ def _portable(own: Models) -> Portable:
   return exported.of_classifier(own.classifiers[0])
 
 
-def _write_programs(
-  workdir: pathlib.Path, portable: Portable
-) -> dict[str, ExportedFile]:
-  """Writes what can be run, once it answers what the model does."""
+class _File(NamedTuple):
+  """A file that isn't written yet."""
+
+  content: bytes
+  said: ExportedFile
+
+
+def _programs(portable: Portable) -> dict[str, _File]:
+  """What can be run, once it answers what the model does."""
   forms = {STABLEHLO: (exported.to_stablehlo, exported.run_stablehlo)}
-  if importlib.util.find_spec('jax2onnx'):
+  if all(map(importlib.util.find_spec, ('jax2onnx', 'onnxruntime'))):
     forms[ONNX] = (exported.to_onnx, exported.run_onnx)
-  written = {}
+  programs = {}
   for name, (store, load) in forms.items():
-    content = store(portable)
-    check = exported.check(load(content), portable, name)
-    written[name] = _write(workdir / name, content, *check)
-  return written
+    try:
+      content = store(portable)
+      check = exported.check(load(content), portable, name)
+    except InputError:
+      raise
+    except Exception as error:
+      # Converters raise many kinds on what they don't know.
+      raise InputError(
+        f'{name} cannot be made of this model: {type(error).__name__}: {error}'
+      ) from error
+    programs[name] = _File(content, _digest(content, *check))
+  return programs
 
 
-def _write(path: pathlib.Path, content: bytes, *check: float) -> ExportedFile:
-  files.write(path, content)
+def _digest(content: bytes, *check: float) -> ExportedFile:
   return ExportedFile(hashlib.sha256(content).hexdigest(), *check)
 
 
-def _write_weights(
-  workdir: pathlib.Path, trained: Trained
-) -> dict[str, ExportedFile]:
-  """Writes weights alone, for archives; Keras has no head like ours."""
+def _weights(workdir: pathlib.Path, trained: Trained) -> dict[str, _File]:
+  """Weights alone, for archives; Keras has no head like ours."""
   config, variables = trained.config.model, trained.variables
   content = safetensors_files.to_bytes(variables)
   if config.name in models.BACKBONES:
@@ -113,10 +130,10 @@ def _write_weights(
     fields.pop(name, None)
   path = workdir / KERAS
   keras_weights.export_weights(variables, path, config.name, **fields)
-  digest = hashlib.sha256(path.read_bytes()).hexdigest()
+  keras = path.read_bytes()
   return {
-    description.WEIGHTS: _write(workdir / description.WEIGHTS, content),
-    KERAS: ExportedFile(digest),
+    description.WEIGHTS: _File(content, _digest(content)),
+    KERAS: _File(keras, _digest(keras)),
   }
 
 
@@ -132,7 +149,7 @@ def _describe(
   classifier = own.classifiers[0] if own.classifiers else None
   today = datetime.date.today()
   return Description(
-    statement=description.STATEMENT,
+    statement=pages.NOT_A_DEVICE,
     task=finished.task,
     run=run_folder.name,
     parameters_sha256=finished.parameters_sha256,
@@ -142,10 +159,12 @@ def _describe(
       list(config.blocks),
       config.depth,
       config.batch_norm,
+      config.momentum,
       config.preprocess,
     ),
     classes=list(classifier.class_names) if classifier else [],
     image_size=portable.size,
+    scale=trained.config.data.scale,
     input=f'{exported.INPUT}: uint8 (batch, {portable.size}, {portable.size}, '
     '3), RGB',
     outputs=portable.outputs,

@@ -6,12 +6,10 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-
 from leukemia_jax.config_check import override
-from leukemia_jax.data import checked, synthetic, synthetic_cells
+from leukemia_jax.data import checked
 from leukemia_jax.errors import InputError
-from leukemia_jax.inference import loading, prediction
+from leukemia_jax.inference import exported, loading, prediction
 from leukemia_jax.workdir import saved
 
 LOOPBACK = '127.0.0.1'
@@ -19,6 +17,8 @@ PASSWORD = 'LEUKEMIA_JAX_PASSWORD'
 _SHORTEST = 12
 # Larger images than the page's own take a laptop's memory, several at a time.
 _MOST_PIXELS = 2**24
+# Synthetic smears that anyone may try, and their side, px.
+_EXAMPLES, _SIDE = 4, 224
 
 
 def run(
@@ -63,10 +63,13 @@ def run(
   models = models._replace(decoding=models.decoding._replace(max_pixels=most))
   prediction.compile_steps(models, 1)
   names = [folder.name for folder in run_folders]
+  examples = [checked.to_png(own) for own in exported.smears(_SIDE)[:_EXAMPLES]]
   application = app.make(
-    models, names, _examples(), hosts=hosts, password=password
+    models, names, examples, hosts=hosts, password=password
   )
-  name = f'[{host}]' if ':' in host else host
+  # Of every address of this machine.
+  name = socket.gethostname() if host in ('', '0.0.0.0', '::') else host
+  name = f'[{name}]' if ':' in name else name
   print(
     f'open http://{name}:{listening.getsockname()[1]}/ in a browser; stop with '
     'Ctrl-C',
@@ -89,7 +92,7 @@ def run(
 
 def _access(host: str) -> tuple[Sequence[str], str]:
   """The names that the page is asked for by, and the password, or ''."""
-  if host == LOOPBACK:
+  if host in (LOOPBACK, 'localhost'):
     # Another name would be one that a page from elsewhere made lead here.
     return [LOOPBACK, 'localhost'], ''
   password = os.environ.get(PASSWORD, '')
@@ -105,23 +108,8 @@ def _listen(host: str, port: int) -> socket.socket:
   family = socket.AF_INET6 if ':' in host else socket.AF_INET
   try:
     return socket.create_server((host, port), family=family)
-  except OSError as error:
+  except (OSError, UnicodeError) as error:
+    reason = getattr(error, 'strerror', None) or error
     raise InputError(
-      f'--host={host} --port={port}: {error.strerror}; --port=0 takes any that '
-      'is free'
+      f'--host={host} --port={port}: {reason}; --port=0 takes any that is free'
     ) from None
-
-
-def _examples() -> list[bytes]:
-  """Synthetic smears, one a class, as PNG files."""
-  files = []
-  for label in range(len(synthetic.CLASSES)):
-    image, _ = synthetic.render_image(
-      jax.random.key(1),
-      label,
-      label,
-      label,
-      spec=synthetic_cells.SmearSpec(),
-    )
-    files.append(checked.to_png(image))
-  return files

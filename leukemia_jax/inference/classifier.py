@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from leukemia_jax import build, models
 from leukemia_jax.errors import InputError
@@ -95,8 +96,7 @@ def make(
     InputError: its limits or the calibration can't be read, or it needs masks.
   """
   config, finished = trained.config, trained.result
-  removal = build.removal(config.data)
-  if removal.neutral_background:
+  if config.data.neutral_background:
     raise InputError(
       f'{workdir} was trained with config.data.neutral_background=True, on '
       'images whose masks are known; new images have none'
@@ -109,7 +109,26 @@ def make(
   limits = limits_file.read(workdir)
   held_out = limits.validation
   known = calibration.with_temperature(held_out.probabilities, temperature)
-  model = build.create_model(config, finished.model.num_outputs)
+  step, heat = _make_steps(config, finished.model.num_outputs)
+  return Classifier(
+    tuple(finished.data.classes),
+    config.data.image_size,
+    trained.variables,
+    step,
+    heat,
+    temperature,
+    limits.detector,
+    conformal.upper_quantile(held_out.distances, 1 - rates.false_alarms),
+    conformal.least_probability(known, held_out.labels, rates.coverage),
+  )
+
+
+def _make_steps(
+  config: ConfigDict, num_outputs: int
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """`step` and `heat` of a classifier."""
+  removal = build.removal(config.data)
+  model = build.create_model(config, num_outputs)
   assert isinstance(model, models.Classifier)
   kind = config.model.preprocess
 
@@ -131,19 +150,13 @@ def make(
   def prepare(images: Any) -> Any:
     return colour.remove_all(images, None, removal) if any(removal) else images
 
-  return Classifier(
-    tuple(finished.data.classes),
-    config.data.image_size,
-    trained.variables,
-    lambda variables, images: network(variables, prepare(images)),
-    lambda variables, images, labels: explained(
-      variables, prepare(images), labels
-    ),
-    temperature,
-    limits.detector,
-    conformal.upper_quantile(held_out.distances, 1 - rates.false_alarms),
-    conformal.least_probability(known, held_out.labels, rates.coverage),
-  )
+  def step(variables: Any, images: Any) -> tuple[jax.Array, jax.Array]:
+    return network(variables, prepare(images))
+
+  def heat(variables: Any, images: Any, labels: Any) -> jax.Array:
+    return explained(variables, prepare(images), labels)
+
+  return step, heat
 
 
 def check_alike(

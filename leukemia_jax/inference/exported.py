@@ -60,7 +60,7 @@ def of_classifier(own: Classifier) -> Portable:
   """
   means = own.detector.means.astype(np.float32)
   # Of the precision: float32 does for a sum of squares.
-  root = np.linalg.cholesky(own.detector.precision / own.farthest**2)
+  root = np.linalg.cholesky(own.detector.precision) / own.farthest
   root = root.astype(np.float32)
 
   def function(images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -201,12 +201,16 @@ def check(stored: Runner, portable: Portable, name: str) -> Check:
   """
   images = smears(portable.size)
   pairs = zip(stored(images), portable.function(images), strict=True)
-  difference = max(
-    float(np.abs(np.asarray(first) - np.asarray(second)).max())
-    for first, second in pairs
-    if np.asarray(second).dtype != bool
+  # NumPy's largest of what holds nan is nan, and that is refused too.
+  difference = float(
+    np.max(
+      [
+        np.abs(np.asarray(first) - np.asarray(second)).max()
+        for first, second in pairs
+        if np.asarray(second).dtype != bool
+      ]
+    )
   )
-  # Not a number neither.
   if not difference <= _TOLERANCE:
     raise InputError(
       f'{name} differs from the model by {difference:.2g} on synthetic smears '

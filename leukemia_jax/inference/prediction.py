@@ -31,7 +31,7 @@ class Models(NamedTuple):
     segmenter: if there is one.
     decoding: how files are decoded.
     scale: factor on the size of images; see `decode.to_scale`.
-    explains: whether pictures of where classifiers look are written.
+    explains: whether pictures of where classifiers look are made.
   """
 
   classifiers: Sequence[Classifier]

@@ -1,10 +1,12 @@
 """Exported models on the Hugging Face hub, fetched once, by revision."""
 
+import functools
 import pathlib
 
 from leukemia_jax.errors import InputError
 
 
+@functools.cache
 def fetch(
   repository: str, revision: str, names: tuple[str, ...], cache: pathlib.Path
 ) -> pathlib.Path:
@@ -30,12 +32,13 @@ def fetch(
       "config.model.weights=hf:... needs: pip install 'leukemia_jax[hub]'"
     ) from None
   try:
-    paths = [
-      huggingface_hub.hf_hub_download(
-        repository, name, revision=revision, cache_dir=cache
+    commit = revision
+    for name in names:
+      path = huggingface_hub.hf_hub_download(
+        repository, name, revision=commit, cache_dir=cache
       )
-      for name in names
-    ]
+      # What a branch is may change before the next.
+      commit = pathlib.Path(path).parent.name
   # Its errors are of many kinds: of HTTP, of names, of what isn't stored.
   except Exception as error:
     reason = str(error).strip().partition('\n')[0]
@@ -44,4 +47,4 @@ def fetch(
       f'({type(error).__name__}: {reason}). With a copy of its files, '
       'give config.model.weights=FOLDER'
     ) from error
-  return pathlib.Path(paths[0]).parent
+  return pathlib.Path(path).parent

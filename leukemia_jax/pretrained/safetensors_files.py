@@ -10,6 +10,8 @@ from flax import traverse_util
 
 from leukemia_jax.errors import InputError
 
+_COLLECTIONS = ('params', 'batch_stats')
+
 
 def to_bytes(variables: dict[str, Any]) -> bytes:
   """A model's variables as a file; names are paths, as 'params/head/bias'."""
@@ -35,10 +37,15 @@ def read(path: pathlib.Path) -> dict[str, Any]:
   """
   try:
     arrays = safetensors.numpy.load_file(path)
-  except (OSError, safetensors.SafetensorError) as error:
+  except (OSError, TypeError, KeyError, safetensors.SafetensorError) as error:
     raise InputError(f'{path} cannot be read: {error}') from None
   for name, array in arrays.items():
     if array.dtype != np.float32 or not np.isfinite(array).all():
       raise InputError(f'{path}: {name} is not of finite float32 values')
-  variables = traverse_util.unflatten_dict(arrays, sep='/')
-  return {'params': {}, 'batch_stats': {}} | variables
+    if name.partition('/')[0] not in _COLLECTIONS or '/' not in name:
+      raise InputError(f'{path}: {name} is of none of {_COLLECTIONS}')
+  try:
+    variables = traverse_util.unflatten_dict(arrays, sep='/')
+  except (KeyError, TypeError, ValueError):
+    raise InputError(f'{path}: a name is the beginning of another') from None
+  return {name: variables.get(name, {}) for name in _COLLECTIONS}

@@ -35,7 +35,9 @@ def answer(models: Models, data: bytes, edits: Edits) -> dict[str, Any]:
     BadImageError: it can't be read, or looked at.
   """
   whole = decode.decode(data, models.decoding).image
-  whole = edits_module.apply(edits, whole)
+  # Twice the limit: a square that is turned needs as much.
+  most = 2 * models.decoding.max_pixels
+  whole = edits_module.apply(edits, whole, max_pixels=most)
   models = models._replace(scale=edits.scale)
   predicted, heat = prediction.predict_decoded(models, whole)
   said: dict[str, Any] = {

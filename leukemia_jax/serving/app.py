@@ -85,6 +85,7 @@ def make(
       Route('/answer', server.answer, methods=['POST']),
     ],
     middleware=middleware,
+    exception_handlers={Exception: _fail},
   )
 
 
@@ -106,7 +107,7 @@ class _Server:
     return HTMLResponse(self._page)
 
   async def file(self, request: Request) -> Response:
-    name = request.url.path.removeprefix('/')
+    name = request.scope['path'].removeprefix('/')
     return Response(self._files[name], media_type=_FILES[name])
 
   async def example(self, request: Request) -> Response:
@@ -172,12 +173,21 @@ def _page(models: Models, runs: Sequence[str], num_examples: int) -> str:
   )
 
 
+async def _fail(request: Request, error: Exception) -> Response:
+  """Says so where nothing else did; the traceback stands in the terminal."""
+  return _refuse(500, f'the server failed: {type(error).__name__}')
+
+
 def _refuse(status: int, reason: str) -> Response:
   return JSONResponse({'error': reason}, status)
 
 
 def _is_own(request: Request) -> bool:
   """Whether the page itself asks, or a program; not a page from elsewhere."""
+  # Browsers say it where a proxy has changed the rest.
+  site = request.headers.get('sec-fetch-site')
+  if site is not None:
+    return site == 'same-origin'
   origin = request.headers.get('origin')
   return origin is None or origin == f'{request.url.scheme}://' + str(
     request.headers.get('host')
@@ -221,7 +231,8 @@ class _WithPassword:
   """Asks for a password (RFC 7617), and for any user name."""
 
   def __init__(self, app: ASGIApp, password: str):
-    self._app, self._password = app, password.encode()
+    self._app = app
+    self._password = password.encode('utf-8', 'surrogateescape')
 
   async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
     if scope['type'] != 'http' or self._knows(scope):

@@ -1,9 +1,12 @@
 """What a person may do to an image on the page before it is predicted."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from PIL import Image, ImageEnhance, ImageOps
+
+from leukemia_jax.data import decode
 
 # Factors on an image's size; steps are compiled for each that is asked for.
 SCALES = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0)
@@ -42,37 +45,53 @@ def parse(query: Mapping[str, str], scale: float) -> Edits:
   Raises:
     ValueError: names the field that can't be, and what it may be.
   """
-  values = {'brightness': 1.0, 'contrast': 1.0, 'scale': scale}
+  edits = Edits(scale=scale)
   for name, text in query.items():
     if name not in Edits._fields:
       raise ValueError(f'no edit {name[:50]!r}; there are {Edits._fields}')
     try:
-      values[name] = float(text)
+      edits = edits._replace(**{name: float(text)})
     except ValueError:
       raise ValueError(f'{name} must be a number') from None
-  edits = Edits(*(values.get(name, 0.0) for name in Edits._fields))
   if not -180 <= edits.rotation <= 180:
     raise ValueError('rotation must be from -180 to 180')
   for name in ('brightness', 'contrast'):
     if not 0.25 <= getattr(edits, name) <= 4:
       raise ValueError(f'{name} must be from 0.25 to 4')
+  for name in ('mirror', 'flip'):
+    if getattr(edits, name) not in (0, 1):
+      raise ValueError(f'{name} must be 0 or 1')
   if edits.scale not in (*SCALES, scale):
     raise ValueError(f'scale must be one of {SCALES}')
   return edits
 
 
-def apply(edits: Edits, image: Image.Image) -> Image.Image:
+def apply(
+  edits: Edits, image: Image.Image, *, max_pixels: int = 2**62
+) -> Image.Image:
   """Edits an image.
 
   Args:
     edits: what is done.
     image: in mode RGB.
+    max_pixels: limit on width x height of a turned image.
 
   Returns:
     The edited image, as large as its turned corners need. What no pixel turns
     to is of the image's mean colour.
+
+  Raises:
+    BadImageError: it is too long for its width to be turned that far.
   """
   if edits.rotation:
+    angle = math.radians(edits.rotation)
+    wide, high = abs(math.cos(angle)), abs(math.sin(angle))
+    width = image.width * wide + image.height * high
+    height = image.width * high + image.height * wide
+    if width * height > max_pixels:
+      raise decode.BadImageError(
+        f'turned, it has {width:.0f} x {height:.0f} px, over {max_pixels}'
+      )
     mean = image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
     image = image.rotate(
       edits.rotation, Image.Resampling.BILINEAR, expand=True, fillcolor=mean

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import build, files
 from leukemia_jax.config_check import check_weights
-from leukemia_jax.config_keys import HUB_REFERENCE, IMAGENET, RANDOM
+from leukemia_jax.config_keys import HUB, HUB_REFERENCE, IMAGENET, RANDOM
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
@@ -92,21 +92,29 @@ def match_source_run(config: ConfigDict) -> ConfigDict:
   Raises:
     InputError: they are of another model or image size.
   """
-  expected: dict[str, Any] = {}
   shape: dict[str, Any] = {}
   if folder := _run_folder(config.model.weights):
     source = saved.read_config(folder)
     shape = {k: source.model[k] for k in ('width', 'blocks', 'momentum')}
-    expected = {'data.scale': source.data.scale}
     name, image_size = source.model.name, source.data.image_size
+    scale = source.data.scale
   elif folder := _exported_folder(config):
     exported = description.read(folder)
     architecture = exported.architecture
-    shape = {'width': architecture.width, 'blocks': tuple(architecture.blocks)}
+    shape = {
+      'width': architecture.width,
+      'blocks': tuple(architecture.blocks),
+      'momentum': architecture.momentum,
+    }
     name, image_size = architecture.name, exported.image_size
+    scale = exported.scale
   else:
     return config
-  expected |= {'model.name': name, 'data.image_size': image_size}
+  expected = {
+    'model.name': name,
+    'data.image_size': image_size,
+    'data.scale': scale,
+  }
   for key, value in expected.items():
     section, field = key.split('.')
     if config[section][field] != value:
@@ -194,7 +202,10 @@ def initialize(
   params = state.params | params
   new, old = (
     jax.tree.map(lambda leaf: leaf.shape, tree)
-    for tree in (params, state.params)
+    for tree in (
+      (params, variables['batch_stats']),
+      (state.params, state.batch_stats),
+    )
   )
   if new != old:
     raise InputError(
@@ -220,6 +231,14 @@ def seen_images(
   """
   folder = _run_folder(weights)
   if folder is None:
+    if (
+      weights.startswith(HUB)
+      or (files.expand(weights) / description.NAME).exists()
+    ):
+      print(
+        f'warning: nobody knows which images the weights of {weights} have '
+        'learnt from: if some are held out here, scores are too good'
+      )
     return None
   learnt, hashes = saved.read_split(folder).learnt, catalogue.pixel_hashes
   counts = {
@@ -262,7 +281,7 @@ def fingerprint(config: ConfigDict) -> str:
   if folder := _run_folder(weights):
     return result.read(folder).parameters_sha256
   if folder := _exported_folder(config):
-    return description.read(folder).parameters_sha256
+    return description.read(folder).files[description.WEIGHTS].sha256
   try:
     with files.expand(weights).open('rb') as stream:
       return hashlib.file_digest(stream, 'sha256').hexdigest()

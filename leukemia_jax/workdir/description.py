@@ -6,13 +6,13 @@ import pathlib
 from typing import Any
 
 from leukemia_jax import files
+from leukemia_jax.config_keys import keys
 from leukemia_jax.errors import InputError
 from leukemia_jax.pretrained import safetensors_files
 from leukemia_jax.workdir import result
 from leukemia_jax.workdir.claim import FORMAT, check_format
 
 NAME, WEIGHTS = 'model.json', 'model.safetensors'
-STATEMENT = 'Research software; not a medical device.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Architecture:
   blocks: list[int]
   depth: int
   batch_norm: bool
+  momentum: float
   preprocess: str
 
 
@@ -56,6 +57,7 @@ class Description:
     classes: of a classifier, in the order of probabilities.
     image_size: side of the images that it takes, px: the shorter side is scaled
       to it (bilinear with anti-aliasing), and the middle taken.
+    scale: `config.data.scale` of the run.
     input: of both forms of the model.
     outputs: of both, by name.
     temperature: inside, that logits are divided by; of a classifier.
@@ -77,6 +79,7 @@ class Description:
   architecture: Architecture
   classes: list[str]
   image_size: int
+  scale: float
   input: str
   outputs: dict[str, str]
   temperature: float | None
@@ -112,7 +115,15 @@ def read(folder: pathlib.Path) -> Description:
   path = folder / NAME
   content = files.read_json(path)
   check_format(content, path)
-  return result.from_json(content, Description, path)
+  own = result.from_json(content, Description, path)
+  rules = keys()
+  for field, value in dataclasses.asdict(own.architecture).items():
+    rule = rules[f'model.{field}'].rule
+    if not rule.allows(tuple(value) if field == 'blocks' else value):
+      raise InputError(
+        f'{path} is damaged: {field}={value!r} must be {rule.words}'
+      )
+  return own
 
 
 def read_weights(folder: pathlib.Path, own: Description) -> dict[str, Any]:

@@ -96,6 +96,7 @@ def test_evaluate_needs_a_trained_run(tmp_path, cache):
   assert 'no workdir of a finished run' in error
 
 
+@pytest.mark.full
 def test_a_study_is_no_model(tmp_path):
   (tmp_path / 'study').mkdir()
   config = '{"format": 5, "mode": "study"}'
@@ -105,6 +106,7 @@ def test_a_study_is_no_model(tmp_path):
   assert 'is a study: it stores scores of heads' in error
 
 
+@pytest.mark.full
 def test_an_evaluation_too_small_for_the_model(trained, cache, tmp_path):
   flags = ['--mode=evaluate', f'--checkpoint={trained}', cache]
   where = f'--workdir={tmp_path}/e'

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command import refused, run
 from conftest import ROOT
+from safetensors.numpy import save
 
 import leukemia_jax
 from leukemia_jax.commands.export import KERAS, ONNX, STABLEHLO
@@ -175,6 +176,14 @@ def test_damaged_files_are_named(tmp_path):
   assert again['batch_stats'] == {}
   path.write_bytes(content[:-1])
   with pytest.raises(InputError, match='cannot be read'):
+    safetensors_files.read(path)
+  for name in ('params', 'others/a/b'):
+    path.write_bytes(save({name: np.ones(2, np.float32)}))
+    with pytest.raises(InputError, match=f'{name} is of none of'):
+      safetensors_files.read(path)
+  both = {'params/a': np.ones(2, np.float32), 'params/a/b': np.ones(2, 'f4')}
+  path.write_bytes(save(both))
+  with pytest.raises(InputError, match='a name is the beginning of another'):
     safetensors_files.read(path)
   variables['params']['a']['b'][0, 0] = np.inf
   path.write_bytes(safetensors_files.to_bytes(variables))

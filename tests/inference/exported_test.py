@@ -49,12 +49,18 @@ def test_any_number_of_images_is_answered_alike(store, load):
 
 @pytest.mark.full
 @pytest.mark.parametrize('off', [2e-4, np.nan])
-def test_a_file_that_answers_otherwise_is_refused(off):
-  other = Portable(
-    lambda images: (halves(images)[0] + off, halves(images)[1]), SIZE, {}
-  )
+@pytest.mark.parametrize('place', [0, 1])
+def test_a_file_that_answers_otherwise_is_refused(off, place):
+  def twice(images):
+    return halves(images)[0], halves(images)[0]
+
+  def other(images):
+    outputs = list(twice(images))
+    outputs[place] += off
+    return tuple(outputs)
+
   with pytest.raises(InputError, match=r'x\.bin differs from the model by'):
-    exported.check(other.function, PORTABLE, 'x.bin')
+    exported.check(other, Portable(twice, SIZE, {}), 'x.bin')
 
 
 @pytest.mark.full
@@ -86,6 +92,19 @@ def test_a_classifier_has_its_temperature_and_its_limit_inside():
   )
   distances = outliers.distances(detector, np.asarray(light))
   np.testing.assert_allclose(got[1], distances / 2.5, rtol=1e-4)
+
+
+def test_without_a_limit_nothing_is_unlike():
+  detector = outliers.Detector(np.zeros((1, 3)), np.eye(3))
+
+  def step(variables, images):
+    return jnp.full((len(images), 2), 0.5), jnp.ones((len(images), 3)) * 99
+
+  own = Classifier(
+    ('a', 'b'), SIZE, None, step, step, 1.0, detector, np.inf, 0.9
+  )
+  _, distances = exported.of_classifier(own).function(images(2))
+  np.testing.assert_array_equal(distances, [0, 0])
 
 
 def test_a_segmenter_has_its_threshold_inside():

@@ -159,6 +159,7 @@ def test_intervals_hold_the_truth(sizes, recall):
 
 
 # Groups that differ much, the harder case; five groups in all, then ten.
+@pytest.mark.full
 @pytest.mark.parametrize(
   'sizes',
   [

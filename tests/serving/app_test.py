@@ -102,6 +102,17 @@ def test_too_much_is_refused(page, monkeypatch):
   assert page.post('/answer', content=PNG).status_code == 503
 
 
+def test_a_failure_is_told_in_json(monkeypatch):
+  def fail(*_):
+    raise MemoryError
+
+  with client(raise_server_exceptions=False) as own:
+    monkeypatch.setattr(app.answers, 'answer', fail)
+    said = own.post('/answer', content=PNG)
+  assert said.status_code == 500
+  assert said.json() == {'error': 'the server failed: MemoryError'}
+
+
 def test_a_page_from_elsewhere_is_refused(page):
   for origin, status in (
     ('http://127.0.0.1:8080', 200),
@@ -112,6 +123,15 @@ def test_a_page_from_elsewhere_is_refused(page):
   ):
     said = page.post('/answer', content=PNG, headers={'origin': origin})
     assert said.status_code == status, origin
+  # Behind a proxy that speaks https a browser still says it.
+  for site, status in (
+    ('same-origin', 200),
+    ('cross-site', 403),
+    ('none', 403),
+  ):
+    headers = {'origin': 'https://smears.example', 'sec-fetch-site': site}
+    said = page.post('/answer', content=PNG, headers=headers)
+    assert said.status_code == status, site
   # Its name may lead here.
   assert page.get('/', headers={'host': 'evil.example'}).status_code == 400
 

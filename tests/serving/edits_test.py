@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from leukemia_jax.data import decode
 from leukemia_jax.serving import edits
 from leukemia_jax.serving.edits import Edits
 
@@ -34,6 +35,16 @@ def test_corners_of_a_turned_image_are_of_its_mean():
   np.testing.assert_allclose(corner, PIXELS.mean((0, 1)), atol=1)
 
 
+def test_a_long_image_is_not_turned_into_a_huge_one():
+  long = Image.new('RGB', (20_000, 2))
+  turned = edits.apply(Edits(rotation=90), long, max_pixels=50_000)
+  assert turned.size == (2, 20_000)
+  with pytest.raises(
+    decode.BadImageError, match='turned, it has 14144 x 14144'
+  ):
+    edits.apply(Edits(rotation=45), long, max_pixels=50_000)
+
+
 def test_photometry_is_pillows():
   image = Image.fromarray(PIXELS)
   expected = ImageEnhance.Contrast(
@@ -58,6 +69,8 @@ def test_a_request_is_read():
     ({'rotation': 'nan'}, 'from -180 to 180'),
     ({'brightness': '0'}, 'brightness must be from 0.25 to 4'),
     ({'contrast': 'inf'}, 'contrast must be from 0.25 to 4'),
+    ({'flip': '7'}, 'flip must be 0 or 1'),
+    ({'mirror': 'nan'}, 'mirror must be 0 or 1'),
     # Each would be compiled for.
     ({'scale': '0.7'}, 'scale must be one of'),
   ],

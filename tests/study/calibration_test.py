@@ -30,6 +30,7 @@ def variables(model):
   return draw(jax.random.key(0))
 
 
+@pytest.mark.full
 def test_calibrated_statistics_are_the_mean_of_the_batches(variables):
   still = models.create(
     'inception_resnet_v2', num_classes=0, **FIELDS, momentum=0.0

@@ -1,6 +1,7 @@
 """Where weights come from, by what the config says."""
 
 import hashlib
+import json
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,9 @@ def test_a_keras_file_fills_the_backbone_and_leaves_the_head(config, file):
     )
 
 
-@pytest.mark.parametrize('sound', [True, False])
+@pytest.mark.parametrize(
+  'sound', [pytest.param(True, marks=pytest.mark.full), False]
+)
 def test_imagenet_is_taken_from_the_cache_if_it_is_the_file(
   config, file, tmp_path, monkeypatch, sound
 ):
@@ -149,10 +152,11 @@ def export(config, tmp_path, monkeypatch):
     run='first',
     parameters_sha256='0' * 64,
     architecture=description.Architecture(
-      'nasnet_mobile', 0.05, [1, 1, 1], 0, False, 'backbone'
+      'nasnet_mobile', 0.05, [1, 1, 1], 0, False, 0.8, 'backbone'
     ),
     classes=['a', 'b', 'c', 'd'],
     image_size=32,
+    scale=1.0,
     input='',
     outputs={},
     temperature=1.0,
@@ -173,9 +177,17 @@ def export(config, tmp_path, monkeypatch):
   return folder, variables
 
 
-@pytest.mark.parametrize('revision', ['main', 'c0ffee00' * 5, ''])
+@pytest.mark.parametrize(
+  'revision',
+  [
+    'main',
+    *(pytest.param(x, marks=pytest.mark.full) for x in ('c0ffee00' * 5, '')),
+  ],
+)
 def test_an_export_starts_a_training(config, export, revision):
   folder, variables = export
+  content = (folder / description.WEIGHTS).read_bytes()
+  digest = hashlib.sha256(content).hexdigest()
   # A revision on the hub, or the folder itself.
   config.model.weights = (
     f'hf:a-lab/smears@{revision}' if revision else str(folder)
@@ -183,11 +195,12 @@ def test_an_export_starts_a_training(config, export, revision):
   config.model.preprocess = 'auto'
   resolved = initial_weights.resolve_preprocess(config)
   assert resolved.model.preprocess == 'backbone'
-  assert initial_weights.fingerprint(config) == '0' * 64
+  assert initial_weights.fingerprint(config) == digest
   shaped = config.copy_and_resolve_references()
   shaped.model.width, shaped.model.blocks = 1.0, (4, 4, 4)
   shaped = initial_weights.match_source_run(shaped)
   assert (shaped.model.width, shaped.model.blocks) == (0.05, (1, 1, 1))
+  assert shaped.model.momentum == 0.8
   state = state_of_ones(config)
   for class_names, part in (
     (('a', 'b', 'c', 'd'), variables['params']['hidden']),
@@ -220,6 +233,23 @@ def test_an_export_that_is_not_what_it_says_is_refused(config, export):
   config.model.weights = 'hf:a-lab/smears@v2'
   with pytest.raises(InputError, match='hf:a-lab/smears@v2 could not be fetch'):
     initial_weights.initialize(state_of_ones(config), config, ())
+
+
+def test_a_network_that_cannot_be_is_refused(config, export):
+  folder, _ = export
+  path = folder / description.NAME
+  content = json.loads(path.read_text())
+  content['architecture']['preprocess'] = 'x'
+  path.write_text(json.dumps(content))
+  config.model.weights, config.model.preprocess = str(folder), 'auto'
+  with pytest.raises(InputError, match="model.json is damaged: preprocess='x'"):
+    initial_weights.resolve_preprocess(config)
+
+
+def test_nobody_knows_what_an_export_has_learnt_from(export, capsys):
+  folder, _ = export
+  assert initial_weights.seen_images(str(folder), None, None) is None
+  assert 'nobody knows which images' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,9 @@ class Killed(Exception):
   """Stands for a kill at a given moment."""
 
 
-@pytest.mark.parametrize('calls', [4, 6, 13])
+@pytest.mark.parametrize(
+  'calls', [4, *(pytest.param(i, marks=pytest.mark.full) for i in (6, 13))]
+)
 def test_a_stopped_run_goes_on_to_the_same_bits(
   whole, tmp_path, monkeypatch, calls
 ):
@@ -85,7 +87,12 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
   [1, *(pytest.param(i, marks=pytest.mark.full) for i in (2, 5))],
 )
 @pytest.mark.parametrize(
-  'place', ['checkpoint.save', 'files.write', 'after checkpoint.save']
+  'place',
+  [
+    'files.write',
+    pytest.param('checkpoint.save', marks=pytest.mark.full),
+    pytest.param('after checkpoint.save', marks=pytest.mark.full),
+  ],
 )
 def test_a_stop_between_two_files_changes_nothing(
   whole, tmp_path, monkeypatch, place, count

@@ -139,6 +139,7 @@ def mask_data() -> Dataset:
   )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
   'accumulate', [2, pytest.param(8, marks=pytest.mark.full)]
 )

@@ -85,6 +85,7 @@ def test_nothing_asked_for_changes_nothing(smear):
   np.testing.assert_array_equal(out, smear)
 
 
+@pytest.mark.full
 def test_vmap_is_a_loop_and_jit_is_eager(smear):
   images = np.stack([smear[:64, :64], smear[64:128, 64:128]] * 2)
   keys = jax.random.split(jax.random.key(5), 4)

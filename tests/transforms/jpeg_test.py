@@ -60,6 +60,7 @@ def test_quantisation_tables_are_libjpegs():
       assert list(saved) in (zigzag, np.asarray(table).ravel().tolist())
 
 
+@pytest.mark.full
 def test_vmap_is_a_loop(smear):
   images = np.stack([smear[:48, :48], smear[50:98, 60:108]])
   qualities = np.array([55, 90])

@@ -23,12 +23,12 @@ def test_what_was_not_committed_goes(tmp_path):
   with opened(tmp_path) as files:
     assert files.progress == Progress(2, 'second')
     files.append('a.csv', [[3, 'again']])
-    files.commit(Progress(3, 'third', 1, True))
+    files.commit(Progress(3, 'third', 1))
   lines = (tmp_path / 'a.csv').read_text().splitlines()
   assert lines == ['x,y', '1,"one, two"', '2,ä', '3,again']
   assert (tmp_path / 'b.csv').read_text() == 'z\n'
   with opened(tmp_path) as files:
-    assert files.progress == Progress(3, 'third', 1, True)
+    assert files.progress == Progress(3, 'third', 1)
 
 
 def test_what_nobody_committed_begins_anew(tmp_path):

@@ -3,7 +3,8 @@
 
 const facts = JSON.parse(document.getElementById('facts').textContent);
 const element = (id) => document.getElementById(id);
-// Of each image: its name, its bytes, its card, and what is said of it.
+// Of each image: its name, its bytes, its card, what is said of it, the edits
+// that were made before, and how often it was asked for.
 const images = [];
 const waiting = [];
 // Requests at once: the server computes as many at a time as it has cores.
@@ -28,12 +29,21 @@ function edits() {
   return query;
 }
 
+// The edits that change something, for people and tables.
+function inWords(query) {
+  const nothing = {
+    rotation: '0', brightness: '1', contrast: '1', scale: '1.0', mirror: '0', flip: '0',
+  };
+  return [...query].filter(([name, value]) => value !== nothing[name])
+    .map(([name, value]) => `${name} ${value}`).join('; ');
+}
+
 function add(files) {
   for (const file of files) {
     const card = element('card').content.cloneNode(true).firstElementChild;
     card.querySelector('h3').textContent = file.name;
     element('answers').append(card);
-    const image = { name: file.name, file, card, said: null, reason: '' };
+    const image = { name: file.name, file, card, said: null, reason: '', edits: '', asked: 0 };
     images.push(image);
     waiting.push(image);
   }
@@ -52,25 +62,34 @@ function work() {
 }
 
 async function ask(image) {
-  image.said = null;
-  image.reason = '';
+  const query = edits();
+  const turn = image.asked + 1;
+  Object.assign(image, { said: null, reason: '', edits: inWords(query), asked: turn });
+  show(image);
+  let said = null;
+  let reason = '';
   try {
     if (image.file.size > facts.most_bytes) {
       throw new Error(`larger than ${facts.most_bytes / 2 ** 20} MiB`);
     }
-    const response = await fetch(`answer?${edits()}`, {
+    const response = await fetch(`answer?${query}`, {
       method: 'POST',
       headers: { 'content-type': 'application/octet-stream' },
       body: image.file,
     });
-    const said = await response.json();
-    if (!response.ok) throw new Error(said.error);
-    image.said = said;
+    const content = await response.json().catch(() => null);
+    if (!response.ok || !content) {
+      throw new Error(content?.error ?? `the server failed (${response.status})`);
+    }
+    said = content;
   } catch (error) {
-    image.reason = error instanceof TypeError
+    reason = error instanceof TypeError
       ? 'the server does not answer: is it still running?'
       : error.message;
   }
+  // An older answer that comes late is none.
+  if (turn !== image.asked) return;
+  Object.assign(image, { said, reason });
   show(image);
 }
 
@@ -107,7 +126,7 @@ function show(image) {
   text.replaceChildren();
   card.querySelector('.reason').textContent = image.reason;
   if (!said) return;
-  const size = `${said.width} x ${said.height} px`;
+  const size = [`${said.width} x ${said.height} px`, image.edits].filter(Boolean).join('; ');
   const shown = picture(said.picture, `${image.name}, as it was predicted`, size);
   pictures.append(shown);
   if (said.cells) {
@@ -190,8 +209,8 @@ function table() {
   const header = ['path'];
   if (shares.length) header.push('predicted_class', ...shares, 'entropy', 'flags');
   if (facts.cell_fields.length) header.push('cells', 'cell_share', 'median_diameter');
-  const rows = [[...header, 'reason']];
-  for (const { name, said, reason } of images) {
+  const rows = [[...header, 'edits', 'reason']];
+  for (const { name, said, reason, edits: made } of images) {
     const row = [name];
     if (said && said.probabilities) {
       row.push(answer(said), ...said.probabilities.map(number));
@@ -201,7 +220,7 @@ function table() {
       row.push(said.cells.length, number(said.cell_share), number(said.median_diameter));
     }
     while (row.length < header.length) row.push('');
-    rows.push([...row, reason]);
+    rows.push([...row, made, reason]);
   }
   return csv(rows);
 }
