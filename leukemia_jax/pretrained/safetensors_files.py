@@ -1,6 +1,5 @@
 """Variables as safetensors: arrays by name, and nothing that could be run."""
 
-import itertools
 import pathlib
 from typing import Any
 
@@ -45,9 +44,9 @@ def read(path: pathlib.Path) -> dict[str, Any]:
       raise InputError(f'{path}: {name} is not of finite float32 values')
     if name.partition('/')[0] not in _COLLECTIONS or '/' not in name:
       raise InputError(f'{path}: {name} is of none of {_COLLECTIONS}')
-  names = sorted(arrays)
-  for first, second in itertools.pairwise(names):
-    if second.startswith(f'{first}/'):
-      raise InputError(f'{path}: {first} is the beginning of {second}')
+  for name in arrays:
+    for end, letter in enumerate(name):
+      if letter == '/' and name[:end] in arrays:
+        raise InputError(f'{path}: {name[:end]} is the beginning of {name}')
   variables = traverse_util.unflatten_dict(arrays, sep='/')
   return {name: variables.get(name, {}) for name in _COLLECTIONS}
