@@ -59,8 +59,10 @@ def of_classifier(own: Classifier) -> Portable:
     float32 (batch,), above 1 for images unlike the training images.
   """
   means = own.detector.means.astype(np.float32)
-  # Of the precision: float32 does for a sum of squares.
-  root = np.linalg.cholesky(own.detector.precision) / own.farthest
+  # A root of the precision: float32 does for a sum of squares. Channels that
+  # never fire make it singular.
+  values, vectors = np.linalg.eigh(own.detector.precision)
+  root = vectors * np.sqrt(np.maximum(values, 0)) / own.farthest
   root = root.astype(np.float32)
 
   def function(images: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -112,9 +112,12 @@ class UNet(nn.Module):
     if self.depth < 1:
       raise ValueError(f'a U-Net halves once or more, not {self.depth} times')
     height, width = images.shape[1:3]
-    fill = [(0, -n % 2**self.depth) for n in (height, width)]
-    x = jnp.pad(images, ((0, 0), *fill, (0, 0)), mode='edge')
-    x = x.astype(self.dtype)
+    x = images.astype(self.dtype)
+    for axis in (1, 2):
+      last = jax.lax.slice_in_dim(x, x.shape[axis] - 1, None, axis=axis)
+      # Not `jnp.pad`, which converters to ONNX mistake.
+      fill = [last] * (-x.shape[axis] % 2**self.depth)
+      x = jnp.concatenate([x, *fill], axis) if fill else x
     skips = []
     for level in range(self.depth):
       x = self._double(x, level, f'down_{level}', train=train)

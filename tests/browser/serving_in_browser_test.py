@@ -172,7 +172,7 @@ def test_edits_are_made_before(browser, address, smear_files):
   for _ in range(100):
     captions = browser.find_elements(By.TAG_NAME, 'figcaption')
     # Turned by 45 degrees it needs more room.
-    if captions and captions[0].text == '318 x 318 px':
+    if captions and captions[0].text == '318 x 318 px; rotation 45':
       break
     time.sleep(0.1)
   else:
