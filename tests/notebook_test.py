@@ -20,7 +20,7 @@ def test_every_cell_runs(cache):
     # Not into the home folder of whoever runs tests.
     code = code.replace(
       'config.synthetic.scale = 0.1',
-      f'config.synthetic.scale = 0.05; config.data.cache_dir = {cache_dir!r}',
+      f'config.synthetic.scale = 0.1; config.data.cache_dir = {cache_dir!r}',
     )
     exec(code, names)
   table, heat = names['table'], names['heat']

@@ -10,7 +10,6 @@ import jax
 
 from leukemia_jax import build, files, models
 from leukemia_jax.config_check import override
-from leukemia_jax.errors import InputError
 from leukemia_jax.inference import exported, loading
 from leukemia_jax.inference.exported import Portable
 from leukemia_jax.inference.prediction import Models
@@ -27,6 +26,8 @@ from leukemia_jax.workdir.saved import Trained
 
 STABLEHLO, ONNX = 'model.stablehlo', 'model.onnx'
 KERAS = 'model.weights.h5'
+# What makes and runs ONNX.
+_CONVERTERS = ('jax2onnx', 'onnxruntime')
 # JAX reads what it wrote for six months.
 _READABLE = datetime.timedelta(days=182)
 
@@ -71,7 +72,7 @@ def run(
   for name, said in written.items():
     print(f'{name}: {_in_words(said)}')
   print(f'the model itself: {own.images_per_second:.1f} images/s')
-  if ONNX not in written:
+  if not all(map(importlib.util.find_spec, _CONVERTERS)):
     print(f"{ONNX} is not written: pip install 'leukemia_jax[onnx]'")
   print(f'What they are is in {workdir / description.NAME}. {own.statement}')
 
@@ -93,20 +94,19 @@ class _File(NamedTuple):
 def _programs(portable: Portable) -> dict[str, _File]:
   """What can be run, once it answers what the model does."""
   forms = {STABLEHLO: (exported.to_stablehlo, exported.run_stablehlo)}
-  if all(map(importlib.util.find_spec, ('jax2onnx', 'onnxruntime'))):
+  if all(map(importlib.util.find_spec, _CONVERTERS)):
     forms[ONNX] = (exported.to_onnx, exported.run_onnx)
   programs = {}
   for name, (store, load) in forms.items():
     try:
       content = store(portable)
       check = exported.check(load(content), portable, name)
-    except InputError:
-      raise
     except Exception as error:
-      # Converters raise many kinds on what they don't know.
-      raise InputError(
-        f'{name} cannot be made of this model: {type(error).__name__}: {error}'
-      ) from error
+      if name != ONNX:
+        raise
+      # The converter raises many kinds on what it doesn't know.
+      print(f'warning: {name} cannot be made: {type(error).__name__}: {error}')
+      continue
     programs[name] = _File(content, _digest(content, *check))
   return programs
 

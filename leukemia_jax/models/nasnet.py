@@ -156,7 +156,9 @@ class NASNetCell(nn.Module):
       x = jnp.pad(x, ((0, 0), *_halving_padding(x, 3), (0, 0)))
       if kind == 'max':
         return layers.max_pool(x, 3)
-      return nn.avg_pool(x, (3, 3), (2, 2), 'VALID')
+      return nn.avg_pool(
+        x, window_shape=(3, 3), strides=(2, 2), padding='VALID'
+      )
     size = int(kind.removeprefix('separable_'))
     return SeparableBlock(
       self.features, size, strides, self.norm, self.dtype, name=name

@@ -135,9 +135,12 @@ def test_every_network_is_exported(name):
     return jax.nn.softmax(logits), logits.argmax(-1) > 0
 
   portable = Portable(function, size, {'probabilities': '', 'is_first': ''})
-  for store, load in (
-    (exported.to_stablehlo, exported.run_stablehlo),
-    (exported.to_onnx, exported.run_onnx),
-  ):
-    stored = load(store(portable))
+  forms = [(exported.to_stablehlo, exported.run_stablehlo)]
+  # The converter takes minutes for a NASNet.
+  if 'nasnet' not in name:
+    forms.append((exported.to_onnx, exported.run_onnx))
+  for store, load in forms:
+    # The converter's own code promotes ranks.
+    with jax.numpy_rank_promotion('allow'):
+      stored = load(store(portable))
     assert exported.check(stored, portable, name).largest_difference <= 1e-4
