@@ -7,8 +7,6 @@ new patients with their exact cells, and predicts them as --mode=predict does.
 Writes results/cells.json; a minute on two cores.
 """
 
-import argparse
-import json
 import pathlib
 from typing import Any
 
@@ -18,20 +16,12 @@ from scipy import optimize
 
 from leukemia_jax import progress
 from leukemia_jax.inference import segmenter
+from leukemia_jax.metrics import objects
 from leukemia_jax.workdir import saved
 from reproduce import drawn_fields
-from reproduce.stored import RESULTS
+from reproduce.stored import measure_run
 
 _IOUS = (0.5, 0.75)
-
-
-def _overlaps(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-  """Intersection over union of each true (row) and predicted cell."""
-  table = np.zeros((truth.max() + 1, predicted.max() + 1))
-  np.add.at(table, (truth.ravel(), predicted.ravel()), 1)
-  areas = table.sum(1)[1:, None] + table.sum(0)[None, 1:]
-  # A cell that lies outside of the view has no pixel.
-  return table[1:, 1:] / np.maximum(areas - table[1:, 1:], 1)
 
 
 def _diameters(cells: np.ndarray) -> np.ndarray:
@@ -57,7 +47,7 @@ def measure(run: pathlib.Path) -> dict[str, Any]:
     predicted = segmenter.separate(own, Image.fromarray(image), 1.0)
     sizes, predicted_sizes = _diameters(cells), _diameters(predicted)
     # Specks at the border are no cells, in truth as in predictions.
-    iou = _overlaps(cells, predicted)[sizes >= smallest]
+    iou = objects.overlaps(cells, predicted)[sizes >= smallest]
     sizes = sizes[sizes >= smallest]
     true_cells += len(sizes)
     predicted_cells += len(predicted_sizes)
@@ -84,14 +74,5 @@ def measure(run: pathlib.Path) -> dict[str, Any]:
   }
 
 
-def main() -> None:
-  """Measures, and stores what came out."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--run', type=pathlib.Path, required=True)
-  content = measure(parser.parse_args().run)
-  text = json.dumps(content, indent=2) + '\n'
-  (RESULTS / 'cells.json').write_text(text)
-
-
 if __name__ == '__main__':
-  main()
+  measure_run(__doc__, 'cells', measure)

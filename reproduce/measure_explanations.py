@@ -10,9 +10,7 @@ hottest pixels go first (deletion), or gains it when they come first
 (insertion). Writes results/explanations.json; four minutes on two cores.
 """
 
-import argparse
 import functools
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +26,7 @@ from leukemia_jax.inference import explain
 from leukemia_jax.metrics import bootstrap
 from leukemia_jax.workdir import saved
 from reproduce import drawn_fields
-from reproduce.stored import RESULTS
+from reproduce.stored import measure_run
 
 _BATCH, _RANDOM = 32, 4
 
@@ -160,14 +158,5 @@ def _compare(
   }
 
 
-def main() -> None:
-  """Measures, and stores what came out."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--run', type=pathlib.Path, required=True)
-  content = measure(parser.parse_args().run)
-  text = json.dumps(content, indent=2) + '\n'
-  (RESULTS / 'explanations.json').write_text(text)
-
-
 if __name__ == '__main__':
-  main()
+  measure_run(__doc__, 'explanations', measure)

@@ -9,8 +9,6 @@ false alarms on the validation part. Writes results/outliers.json; two minutes
 on two cores.
 """
 
-import argparse
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -39,7 +37,7 @@ from leukemia_jax.transforms.preprocess import preprocess
 from leukemia_jax.workdir import saved
 from leukemia_jax.workdir.saved import Trained
 from reproduce import unlike_images
-from reproduce.stored import RESULTS
+from reproduce.stored import measure_run
 
 LAYERS = ('first_stage', 'last')
 _FALSE_ALARMS = 0.05
@@ -234,14 +232,5 @@ def measure(run: pathlib.Path) -> dict[str, Any]:
   }
 
 
-def main() -> None:
-  """Measures, and stores what came out."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--run', type=pathlib.Path, required=True)
-  content = measure(parser.parse_args().run)
-  text = json.dumps(content, indent=2) + '\n'
-  (RESULTS / 'outliers.json').write_text(text)
-
-
 if __name__ == '__main__':
-  main()
+  measure_run(__doc__, 'outliers', measure)

@@ -9,13 +9,10 @@ then --mode=predict with the finished run of the README's first command on
 results/predict.json; a quarter of an hour on two cores.
 """
 
-import argparse
 import concurrent.futures
 import io
-import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
@@ -35,7 +32,8 @@ from leukemia_jax.inference.prediction import Models
 from leukemia_jax.metrics.outliers import Detector
 from leukemia_jax.transforms.preprocess import preprocess
 from leukemia_jax.workdir import saved
-from reproduce.stored import RESULTS, ROOT
+from reproduce.processes import resident_bytes
+from reproduce.stored import ROOT, measure_run
 
 _SIZE, _BATCH, _IMAGES, _TURNS = 224, 32, 32, 3
 _FILES, _DIFFERENT = 10_000, 50
@@ -115,13 +113,6 @@ def _whole() -> dict[str, Any]:
   }
 
 
-def _memory(process: subprocess.Popen) -> int:
-  """Resident memory of a process, bytes (Linux)."""
-  status = pathlib.Path(f'/proc/{process.pid}/status').read_text()
-  match = re.search(r'VmRSS:\s+(\d+) kB', status)
-  return int(match[1]) * 1024 if match else 0
-
-
 def _many(run: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
   """10,000 files through the command."""
   files = _files(_DIFFERENT, 512)
@@ -148,7 +139,7 @@ def _many(run: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
         done = sum(1 for _ in stream) - 1
       # What is compiled and opened once is there by then.
       if done > _FILES // 10:
-        memory[done] = _memory(process)
+        memory[done] = resident_bytes(process.pid)
     time.sleep(1)
   assert process.returncode == 0
   seconds = time.perf_counter() - began
@@ -170,20 +161,15 @@ def _many(run: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
   }
 
 
-def main() -> None:
-  """Measures, and stores what came out."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--run', type=pathlib.Path, required=True)
-  run = parser.parse_args().run
-  content = {
-    'command': 'python -m reproduce.measure_predict --run=runs/first',
-    'full_size': _whole(),
-  }
+def measure(run: pathlib.Path) -> dict[str, Any]:
+  """Both."""
   with tempfile.TemporaryDirectory() as folder:
-    content['default'] = _many(run, pathlib.Path(folder))
-  text = json.dumps(content, indent=2) + '\n'
-  (RESULTS / 'predict.json').write_text(text)
+    return {
+      'command': 'python -m reproduce.measure_predict --run=runs/first',
+      'full_size': _whole(),
+      'default': _many(run, pathlib.Path(folder)),
+    }
 
 
 if __name__ == '__main__':
-  main()
+  measure_run(__doc__, 'predict', measure)

@@ -7,11 +7,9 @@ clients ask for a minute, each image after the other's answer, and follows the
 server's memory. Writes results/serving.json.
 """
 
-import argparse
 import http.client
 import json
 import pathlib
-import re
 import subprocess
 import sys
 import threading
@@ -22,18 +20,11 @@ import jax
 import numpy as np
 
 from leukemia_jax.data import checked, synthetic, synthetic_cells
-from reproduce.stored import RESULTS, ROOT
+from reproduce.processes import resident_bytes
+from reproduce.stored import ROOT, measure_run
 
 _CLIENTS, _SECONDS = 8, 60.0
 _IMAGES = 16
-
-
-def _memory(process: subprocess.Popen) -> int:
-  """Resident memory of a process, bytes (Linux)."""
-  status = pathlib.Path(f'/proc/{process.pid}/status').read_text()
-  match = re.search(r'VmRSS:\s+(\d+) kB', status)
-  assert match
-  return int(match[1]) * 1024
 
 
 def _ask(
@@ -84,7 +75,7 @@ def measure(run: pathlib.Path) -> dict[str, Any]:
       thread.start()
     memory = []
     while any(thread.is_alive() for thread in threads):
-      memory.append(_memory(process))
+      memory.append(resident_bytes(process.pid))
       time.sleep(1)
   finally:
     process.kill()
@@ -107,14 +98,5 @@ def measure(run: pathlib.Path) -> dict[str, Any]:
   }
 
 
-def main() -> None:
-  """Measures, and stores what came out."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--run', type=pathlib.Path, required=True)
-  content = measure(parser.parse_args().run)
-  text = json.dumps(content, indent=2) + '\n'
-  (RESULTS / 'serving.json').write_text(text)
-
-
 if __name__ == '__main__':
-  main()
+  measure_run(__doc__, 'serving', measure)

@@ -1,8 +1,10 @@
 """What is stored in results/, and how pages show it."""
 
+import argparse
 import functools
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from leukemia_jax.reporting import pages
@@ -17,6 +19,22 @@ RESULTS = ROOT / 'results'
 def read(name: str) -> dict[str, Any]:
   """One result file."""
   return json.loads((RESULTS / f'{name}.json').read_text())
+
+
+def measure_run(
+  doc: str | None, name: str, measure: Callable[[pathlib.Path], dict[str, Any]]
+) -> None:
+  """The command line of a measure of a finished run, --run; stores its result.
+
+  Args:
+    doc: of the command.
+    name: of the result file.
+    measure: maps the run's workdir to what is stored.
+  """
+  parser = argparse.ArgumentParser(description=doc)
+  parser.add_argument('--run', type=pathlib.Path, required=True)
+  text = json.dumps(measure(parser.parse_args().run), indent=2) + '\n'
+  (RESULTS / f'{name}.json').write_text(text)
 
 
 @functools.cache

@@ -4,14 +4,14 @@ import datetime
 import hashlib
 import importlib.util
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from leukemia_jax import build, files, models
 from leukemia_jax.config_check import override
 from leukemia_jax.inference import exported, loading
-from leukemia_jax.inference.exported import Portable
+from leukemia_jax.inference.exported import Check, Portable
 from leukemia_jax.inference.prediction import Models
 from leukemia_jax.lock import lock_run
 from leukemia_jax.pretrained import keras_weights, safetensors_files
@@ -60,20 +60,19 @@ def run(
   with lock_run(workdir):
     claim.claim(workdir, 'export', config, **named)
     portable = _portable(loaded.models)
-    made_of = _programs(portable) | _weights(workdir, trained)
-    written = {name: file.said for name, file in made_of.items()}
-    own = _describe(trained, run_folder, loaded.models, portable, written)
-    for name, file in made_of.items():
-      files.write(workdir / name, file.content)
+    written = {}
+    for name, (content, check) in _programs(portable).items():
+      files.write(workdir / name, content)
+      written[name] = _digest(content, *check)
+    written |= _write_weights(workdir, trained)
     # Of an earlier export, which model.json would not name.
     if ONNX not in written:
       (workdir / ONNX).unlink(missing_ok=True)
+    own = _describe(trained, run_folder, loaded.models, portable, written)
     description.write(workdir, own)
   for name, said in written.items():
     print(f'{name}: {_in_words(said)}')
   print(f'the model itself: {own.images_per_second:.1f} images/s')
-  if not all(map(importlib.util.find_spec, _CONVERTERS)):
-    print(f"{ONNX} is not written: pip install 'leukemia_jax[onnx]'")
   print(f'What they are is in {workdir / description.NAME}. {own.statement}')
 
 
@@ -84,30 +83,24 @@ def _portable(own: Models) -> Portable:
   return exported.of_classifier(own.classifiers[0])
 
 
-class _File(NamedTuple):
-  """A file that isn't written yet."""
+def _programs(portable: Portable) -> dict[str, tuple[bytes, Check]]:
+  """What can be run, once it answers what the model does; nothing is written.
 
-  content: bytes
-  said: ExportedFile
-
-
-def _programs(portable: Portable) -> dict[str, _File]:
-  """What can be run, once it answers what the model does."""
-  forms = {STABLEHLO: (exported.to_stablehlo, exported.run_stablehlo)}
-  if all(map(importlib.util.find_spec, _CONVERTERS)):
-    forms[ONNX] = (exported.to_onnx, exported.run_onnx)
-  programs = {}
-  for name, (store, load) in forms.items():
-    try:
-      content = store(portable)
-      check = exported.check(load(content), portable, name)
-    except Exception as error:
-      if name != ONNX:
-        raise
-      # The converter raises many kinds on what it doesn't know.
-      print(f'warning: {name} cannot be made: {type(error).__name__}: {error}')
-      continue
-    programs[name] = _File(content, _digest(content, *check))
+  An ONNX that can't be made is said, and left out.
+  """
+  content = exported.to_stablehlo(portable)
+  stored = exported.run_stablehlo(content)
+  programs = {STABLEHLO: (content, exported.check(stored, portable, STABLEHLO))}
+  if not all(map(importlib.util.find_spec, _CONVERTERS)):
+    print(f"{ONNX} is not written: pip install 'leukemia_jax[onnx]'")
+    return programs
+  try:
+    content = exported.to_onnx(portable)
+    stored = exported.run_onnx(content)
+    programs[ONNX] = content, exported.check(stored, portable, ONNX)
+  except Exception as error:
+    # The converter raises many kinds on what it doesn't know.
+    print(f'warning: {ONNX} cannot be made: {type(error).__name__}: {error}')
   return programs
 
 
@@ -115,10 +108,13 @@ def _digest(content: bytes, *check: float) -> ExportedFile:
   return ExportedFile(hashlib.sha256(content).hexdigest(), *check)
 
 
-def _weights(workdir: pathlib.Path, trained: Trained) -> dict[str, _File]:
-  """Weights alone, for archives; Keras has no head like ours."""
+def _write_weights(
+  workdir: pathlib.Path, trained: Trained
+) -> dict[str, ExportedFile]:
+  """Writes weights alone, for archives; Keras has no head like ours."""
   config, variables = trained.config.model, trained.variables
   content = safetensors_files.to_bytes(variables)
+  files.write(workdir / description.WEIGHTS, content)
   if config.name in models.BACKBONES:
     variables = {
       collection: {'backbone': tree['backbone']}
@@ -130,10 +126,9 @@ def _weights(workdir: pathlib.Path, trained: Trained) -> dict[str, _File]:
     fields.pop(name, None)
   path = workdir / KERAS
   keras_weights.export_weights(variables, path, config.name, **fields)
-  keras = path.read_bytes()
   return {
-    description.WEIGHTS: _File(content, _digest(content)),
-    KERAS: _File(keras, _digest(keras)),
+    description.WEIGHTS: _digest(content),
+    KERAS: _digest(path.read_bytes()),
   }
 
 

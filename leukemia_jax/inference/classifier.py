@@ -147,14 +147,12 @@ def _make_steps(
       model, variables, images, labels, preprocessing=kind
     )
 
-  def prepare(images: Any) -> Any:
-    return colour.remove_all(images, None, removal) if any(removal) else images
-
   def step(variables: Any, images: Any) -> tuple[jax.Array, jax.Array]:
-    return network(variables, prepare(images))
+    return network(variables, colour.remove_all(images, None, removal))
 
   def heat(variables: Any, images: Any, labels: Any) -> jax.Array:
-    return explained(variables, prepare(images), labels)
+    images = colour.remove_all(images, None, removal)
+    return explained(variables, images, labels)
 
   return step, heat
 

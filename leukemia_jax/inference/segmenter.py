@@ -70,9 +70,7 @@ def make(trained: Trained, workdir: pathlib.Path) -> Segmenter:
     return jax.nn.sigmoid(logits[..., 0])
 
   def step(variables: Any, images: Any) -> jax.Array:
-    if any(removal):
-      images = colour.remove_all(images, None, removal)
-    return network(variables, images)
+    return network(variables, colour.remove_all(images, None, removal))
 
   return Segmenter(
     config.data.image_size,

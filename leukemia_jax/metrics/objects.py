@@ -46,6 +46,23 @@ def separate_cells(mask: np.ndarray, *, smallest: float) -> np.ndarray:
   return watershed(-smooth, markers, mask=cells).astype(np.int32)
 
 
+def overlaps(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+  """Intersection over union of each pair of cells.
+
+  Args:
+    truth: int, shape (height, width): 0 for background, cells from 1 on.
+    predicted: likewise.
+
+  Returns:
+    float64, shape (true cells, predicted cells); 0 for a number without pixels.
+  """
+  table = np.zeros((int(truth.max()) + 1, int(predicted.max()) + 1))
+  np.add.at(table, (truth.ravel(), predicted.ravel()), 1)
+  areas = table.sum(1)[1:, None] + table.sum(0)[None, 1:]
+  both = table[1:, 1:]
+  return both / np.maximum(areas - both, 1)
+
+
 def match_cells(
   truth: np.ndarray, predicted: np.ndarray
 ) -> tuple[int, int, int]:
@@ -60,12 +77,8 @@ def match_cells(
     pair, as many pairs as can be), of predicted cells without a partner, and
     of true cells without a partner.
   """
-  n, m = int(truth.max()), int(predicted.max())
-  table = np.zeros((n + 1, m + 1))
-  np.add.at(table, (truth.ravel(), predicted.ravel()), 1)
-  areas = table.sum(1)[1:, None] + table.sum(0)[None, 1:]
-  both = table[1:, 1:]
-  iou = both / (areas - both)
+  iou = overlaps(truth, predicted)
+  n, m = iou.shape
   true_cells, predicted_cells = optimize.linear_sum_assignment(
     iou >= CELL_IOU, maximize=True
   )

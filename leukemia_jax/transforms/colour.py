@@ -5,7 +5,7 @@ for all classes alike: `remove` does it once, when a set is loaded.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -191,10 +191,7 @@ def remove(
   return image
 
 
-@functools.partial(jax.jit, static_argnames='removal')
-def remove_all(
-  images: jax.Array, masks: jax.Array | None, removal: Removal
-) -> jax.Array:
+def remove_all(images: Any, masks: Any, removal: Removal) -> Any:
   """`remove` of every image: what training and prediction share.
 
   It is a compiled function of its own, so that neither's other work changes how
@@ -206,8 +203,15 @@ def remove_all(
     removal: what is taken out.
 
   Returns:
-    uint8 images of the same shape.
+    uint8 images of the same shape; the same images if nothing is taken out.
   """
+  return _remove_all(images, masks, removal) if any(removal) else images
+
+
+@functools.partial(jax.jit, static_argnames='removal')
+def _remove_all(
+  images: jax.Array, masks: jax.Array | None, removal: Removal
+) -> jax.Array:
   return jax.vmap(lambda image, mask: remove(image, mask, removal))(
     images, masks
   )
