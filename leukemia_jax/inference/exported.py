@@ -141,7 +141,9 @@ def to_onnx(portable: Portable) -> bytes:
   import jax2onnx
 
   size = portable.size
-  with layers.plain_forms():
+  # Compiled functions within would become functions of the graph, which the
+  # converter can't read from JAX 0.11 on.
+  with layers.plain_forms(), jax.disable_jit():
     model = jax2onnx.to_onnx(
       portable.function,
       [jax.ShapeDtypeStruct(('batch', size, size, 3), jnp.uint8)],
