@@ -12,6 +12,8 @@ os.environ['KERAS_BACKEND'] = 'jax'
 # What runs once takes longer to optimise than to run, here and in the commands
 # that tests start.
 os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+# Nor need each of those commands parse every module anew.
+os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
 # Many tests, and the commands that they start, compile the same programs.
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   # Made by the first process; its workers share it.

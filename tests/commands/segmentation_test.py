@@ -50,15 +50,6 @@ def test_a_run_learns_and_shows_it(segmenter):
 
 
 @pytest.mark.full
-def test_another_run_gives_the_same_result(segmenter, cache, tmp_path):
-  done = run(f'--workdir={tmp_path}/w', *SMALL_UNET, cache)
-  assert done.returncode == 0, done.stderr
-  one, two = result(segmenter), result(tmp_path / 'w')
-  del one['cost'], two['cost']
-  assert one == two
-
-
-@pytest.mark.full
 def test_its_own_set_is_scored_alike(segmenter, cache, tmp_path):
   where = [f'--workdir={tmp_path}/e', '--mode=evaluate']
   done = run(*where, f'--checkpoint={segmenter}', cache)

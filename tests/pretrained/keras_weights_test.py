@@ -73,16 +73,11 @@ SMALL = [
 # Sizes odd and even, each network with and without top.
 PUBLISHED = [
   ('inception_resnet_v2', 75, False, False),
-  ('inception_resnet_v2', 97, True, False),
-  ('inception_resnet_v2', 224, False, False),
-  ('inception_resnet_v2', 299, True, False),
+  ('inception_resnet_v2', 224, True, False),
   ('nasnet_mobile', 32, False, False),
-  ('nasnet_mobile', 97, True, False),
-  ('nasnet_mobile', 224, False, False),
   ('nasnet_mobile', 331, True, False),
   ('nasnet_large', 97, True, False),
   ('nasnet_large', 224, False, False),
-  ('nasnet_large', 331, False, False),
   ('unet', 224, True, False),
   ('unet_fpn', 224, True, False),
 ]
