@@ -124,7 +124,7 @@ def test_predictions_name_each_image(trained):
 @pytest.mark.full
 def test_folds_are_trained_and_scored_together(tmp_path, cache):
   flags = [f'--workdir={tmp_path}/w', cache, *SMALL]
-  flags += ['--config.train.epochs=1', '--config.data.folds=2']
+  flags += ['--config.train.epochs=1', '--config.data.folds=3']
   flags.append('--config.report.shortcuts=True')
   # Killed after the first fold, it goes on with the second.
   first = run(*flags[1:], f'--workdir={tmp_path}/w', '--config.data.fold=0')
@@ -133,7 +133,7 @@ def test_folds_are_trained_and_scored_together(tmp_path, cache):
   assert done.returncode == 0, done.stderr
   got = result(tmp_path / 'cv')
   record = got['cross_validation']
-  assert record['folds'] == 2 and got['intervals']['group'] == 'patient'
+  assert record['folds'] == 3 and got['intervals']['group'] == 'patient'
   assert got['test']['images'] == got['data']['images']
   one = result(tmp_path / 'cv/fold-0')
   # A fold alone is the same run.
@@ -159,7 +159,7 @@ def test_folds_are_trained_and_scored_together(tmp_path, cache):
   with (tmp_path / 'cv/predictions.csv').open(newline='') as stream:
     rows = list(csv.DictReader(stream))
   assert len({row['path'] for row in rows}) == len(rows)
-  assert {row['part'] for row in rows} == {'fold_0', 'fold_1'}
+  assert {row['part'] for row in rows} == {'fold_0', 'fold_1', 'fold_2'}
   recalls = [
     np.mean(
       [r['shortcut_class'] == name for r in rows if r['true_class'] == name]
@@ -167,9 +167,9 @@ def test_folds_are_trained_and_scored_together(tmp_path, cache):
     for name in got['data']['classes']
   ]
   assert np.mean(recalls) == pytest.approx(shortcut['balanced_accuracy'])
-  assert '(fold-1/report.md)' in (tmp_path / 'cv/report.md').read_text()
+  assert '(fold-2/report.md)' in (tmp_path / 'cv/report.md').read_text()
   before = (tmp_path / 'cv/result.json').read_bytes()
-  shutil.rmtree(tmp_path / 'cv/fold-1')
+  shutil.rmtree(tmp_path / 'cv/fold-2')
   (tmp_path / 'cv/result.json').unlink()
   again = run(*[f.replace('/w', '/cv') for f in flags])
   assert again.returncode == 0, again.stderr
