@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,6 +78,11 @@ def requests(browser) -> list[str]:
 
 def check_layout(browser) -> None:
   """Holds what is on the page to its rules, at its present width."""
+  until = time.monotonic() + 10
+  while time.monotonic() < until and not browser.execute_script(
+    'return [...document.images].every(i => !i.offsetParent || i.naturalWidth)'
+  ):
+    time.sleep(0.05)
   for size in browser.execute_script(
     'return [...document.images].filter(i => i.offsetParent).map(i => '
     '[i.alt, i.naturalWidth, i.width, i.height])'

@@ -220,7 +220,7 @@ def test_synthetic_smears_are_clean(cache, tmp_path):
   config.synthetic.scale = 0.2
   audit.run(config, tmp_path)
   content = json.loads((tmp_path / 'audit.json').read_text())
-  assert content['images'] == 651
+  assert content['images'] == 652
   assert content['verdict'].startswith('Clean'), content['findings']
   assert all(score['p_value'] > 0.05 for score in content['probes'].values())
   for kind in ('exact', 'oriented', 'near'):
