@@ -164,6 +164,7 @@ def _model() -> ml_collections.ConfigDict:
   # Of the batch norms' statistics; Keras has 0.99, short runs need less.
   model.momentum = 0.9
   # 'float32' or 'bfloat16' computation; parameters and head are float32.
+  # 'auto' takes bfloat16 where the processor has matrix units for it.
   model.dtype = 'float32'
   return model
 

@@ -241,7 +241,7 @@ def _model_keys() -> dict[str, Key]:
     'model.batch_norm': Key(_FLAG),
     'model.remat': Key(_FLAG),
     'model.momentum': Key(_BELOW_ONE),
-    'model.dtype': Key(_one_of('float32', 'bfloat16')),
+    'model.dtype': Key(_one_of('auto', 'float32', 'bfloat16')),
     'study.models': Key(_all('backbones', _one_of(*models.BACKBONES))),
     'study.options': Key(_all('options', _one_of(*protocols.OPTIONS))),
     'study.learning_rates': Key(_all('rates', _POSITIVE)),

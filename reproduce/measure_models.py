@@ -152,7 +152,7 @@ def scan(scanned: bool, batch: int = 8) -> dict[str, Any]:
     return module.apply(dict(zip(names, weights, strict=True)), last, before)
 
   def loss(params: Any, images: jax.Array) -> jax.Array:
-    stem = layers.conv(model.stem_filters, (3, 3), strides=2, padding='VALID')
+    stem = layers.Conv(model.stem_filters, (3, 3), strides=2, padding='VALID')
     last = stem.apply({'params': params['stem_conv']}, images)
     before, todo = None, nasnet.cells(model.blocks)
     while todo:

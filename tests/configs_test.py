@@ -32,7 +32,7 @@ def test_a_step_is_traced(name):
   if config.model.name in models.BACKBONES:
     config.model.blocks = (1, 1, 1)
   check_config(config)
-  config = initial_weights.resolve_preprocess(config)
+  config = initial_weights.resolve_auto(config)
   inputs = build.inputs(config, task.targets)
   network = tasks.make_network(task, config, task.num_outputs(4))
   tx = make_optimizer(config.train.freeze_backbone)

@@ -79,7 +79,7 @@ def run(
   Raises:
     InputError: nothing can be read; or, if strict, a finding is serious.
   """
-  config = initial_weights.resolve_preprocess(config)
+  config = initial_weights.resolve_auto(config)
   claim.check(workdir, 'train', config)
   inputs = build.inputs(config, 'classes')
   everything = input_pipeline.load_everything(inputs.spec)

@@ -29,7 +29,7 @@ class Classifier(NamedTuple):
   Attributes:
     class_names: of its classes.
     image_size: side of the images that it takes, px.
-    variables: its weights.
+    variables: its weights, kernels rounded to what it computes in.
     step: maps (variables, uint8 images) to softmax probabilities, float32
       (batch, classes), and features, float32 (batch, channels); compiled.
     heat: maps (variables, uint8 images, int labels) to where the network sees
@@ -38,6 +38,7 @@ class Classifier(NamedTuple):
     detector: says how far an image is from the training images.
     farthest: distance above which an image is unlike them.
     least: probability from which on a class is possible.
+    dtype: of its computation.
   """
 
   class_names: tuple[str, ...]
@@ -49,6 +50,7 @@ class Classifier(NamedTuple):
   detector: Detector
   farthest: float
   least: float
+  dtype: str = 'float32'
 
 
 class Answers(NamedTuple):
@@ -109,27 +111,28 @@ def make(
   limits = limits_file.read(workdir)
   held_out = limits.validation
   known = calibration.with_temperature(held_out.probabilities, temperature)
-  step, heat = _make_steps(config, finished.model.num_outputs)
+  model = build.create_model(config, finished.model.num_outputs)
+  assert isinstance(model, models.Classifier)
+  step, heat = _make_steps(model, config)
   return Classifier(
     tuple(finished.data.classes),
     config.data.image_size,
-    trained.variables,
+    models.with_rounded_kernels(model, trained.variables),
     step,
     heat,
     temperature,
     limits.detector,
     conformal.upper_quantile(held_out.distances, 1 - rates.false_alarms),
     conformal.least_probability(known, held_out.labels, rates.coverage),
+    config.model.dtype,
   )
 
 
 def _make_steps(
-  config: ConfigDict, num_outputs: int
+  model: models.Classifier, config: ConfigDict
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """`step` and `heat` of a classifier."""
   removal = build.removal(config.data)
-  model = build.create_model(config, num_outputs)
-  assert isinstance(model, models.Classifier)
   kind = config.model.preprocess
 
   @jax.jit

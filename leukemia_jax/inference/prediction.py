@@ -81,7 +81,8 @@ def predict(
   Yields:
     What is said of each, in their order.
   """
-  size, _ = devices.step_batching(batch_size)
+  dtype = models.classifiers[0].dtype if models.classifiers else 'float32'
+  size, _ = devices.step_batching(batch_size, dtype)
   compile_steps(models, size)
   threads = os.cpu_count() or 1
   jobs = (

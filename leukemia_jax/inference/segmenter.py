@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from leukemia_jax import build
+from leukemia_jax import build, models
 from leukemia_jax.data import decode
 from leukemia_jax.errors import InputError
 from leukemia_jax.metrics import objects
@@ -29,7 +29,7 @@ class Segmenter(NamedTuple):
 
   Attributes:
     image_size: side of the images that it takes, px.
-    variables: its weights.
+    variables: its weights, kernels rounded to what it computes in.
     step: maps (variables, uint8 images) to the probability of cells, float32
       (batch, height, width); compiled.
     threshold: probability above which a pixel is predicted a cell.
@@ -74,7 +74,7 @@ def make(trained: Trained, workdir: pathlib.Path) -> Segmenter:
 
   return Segmenter(
     config.data.image_size,
-    trained.variables,
+    models.with_rounded_kernels(model, trained.variables),
     step,
     finished.threshold,
     config.data.smallest_cell,

@@ -26,6 +26,7 @@ __all__ = [
   'minimum_size',
   'pool',
   'published_size',
+  'with_rounded_kernels',
 ]
 
 
@@ -109,6 +110,30 @@ def apply_with_features(
   )
   (features,) = taps['intermediates']['backbone'][FIRST_STAGE]
   return logits, pool(features)
+
+
+def with_rounded_kernels(model: Classifier | UNet, variables: Any) -> Any:
+  """Variables for inference whose kernels are rounded once, not in each call.
+
+  Args:
+    model: that they are of.
+    variables: float32.
+
+  Returns:
+    Variables that give the same outputs: kernels of convolutions have the dtype
+    that the model computes in. They are no longer fit to train or to store.
+  """
+  dtype = model.dtype if isinstance(model, UNet) else model.backbone.dtype
+
+  def is_rounded(path: tuple[Any, ...]) -> bool:
+    names = [key.key for key in path]
+    # Heads, and a U-Net's last layer, compute in float32.
+    return names[-1] == 'kernel' and not {'hidden', 'logits'} & set(names)
+
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: leaf.astype(dtype) if is_rounded(path) else leaf,
+    variables,
+  )
 
 
 def minimum_size(name: str) -> int:

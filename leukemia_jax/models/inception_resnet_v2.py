@@ -61,7 +61,7 @@ class ConvNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps (batch, height, width, channels) arrays."""
-    x = layers.conv(
+    x = layers.Conv(
       self.features,
       self.kernel_size,
       strides=self.strides,
@@ -73,7 +73,7 @@ class ConvNorm(nn.Module):
       train=train,
       use_scale=False,
       momentum=self.momentum,
-      dtype=self.dtype,
+      dtype=layers.map_dtype(self.dtype, train=train),
       name='norm',
     )
     return nn.relu(norm(x))
@@ -126,11 +126,12 @@ class InceptionResNetV2(nn.Module):
 
   def _residual(self, x, branches, train, name, scale, activate=True):
     mixed = jnp.concatenate(self._branches(x, branches, train, name), -1)
-    step = layers.conv(
+    step = layers.Conv(
       x.shape[-1], (1, 1), use_bias=True, dtype=self.dtype, name=f'{name}_out'
     )(mixed)
     x = x + scale * step
-    return nn.relu(x) if activate else x
+    x = nn.relu(x) if activate else x
+    return x.astype(layers.map_dtype(self.dtype, train=train))
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:

@@ -1,21 +1,22 @@
 """Convolution, batch norm and pooling as Keras' models use them.
 
-The fast forms that XLA lacks on a CPU live here alone; both forms of a layer
-give the same values up to rounding, except for which of equal pixels gets a
-max-pool's gradient.
+The modules choose between XLA's own form of a layer and that of `cpu_forms`;
+both give the same values up to rounding, except for which of equal pixels gets
+a max-pool's gradient.
 """
 
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
+
+from leukemia_jax.models import cpu_forms
 
 Dtype = Any
 Initializer = jax.nn.initializers.Initializer
@@ -72,77 +73,110 @@ def tap(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
   return x if module.is_initializing() else module.perturb(name, x)
 
 
-class PointwiseConv(nn.Module):
-  """A 1x1 convolution as a matrix product, whose gradients XLA does faster.
+def _makes_products(dtype: Dtype) -> bool:
+  """Whether convolutions are products of bfloat16 with float32 sums.
 
-  Attributes:
-    features: number of output channels.
-    use_bias: whether to add a bias.
-    kernel_init: draws the kernel.
-    dtype: dtype of the computation; parameters are float32.
+  Chosen while tracing, unlike the other layers' forms: a convolution's gradient
+  crawls within `lax.platform_dependent`, as it does within loops.
   """
-
-  features: int
-  use_bias: bool = False
-  kernel_init: Initializer = GLOROT_UNIFORM
-  dtype: Dtype = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps (batch, height, width, channels) to (..., features)."""
-    kernel = self.param(
-      'kernel', self.kernel_init, (1, 1, x.shape[-1], self.features)
-    )
-    x = jnp.einsum(
-      'bhwc,cd->bhwd', x.astype(self.dtype), kernel[0, 0].astype(self.dtype)
-    )
-    if self.use_bias:
-      bias = self.param('bias', nn.initializers.zeros, (self.features,))
-      x = x + bias.astype(self.dtype)[None, None, None]
-    return x
+  return (
+    dtype == jnp.bfloat16
+    and jax.default_backend() == 'cpu'
+    and not _WANTS_PLAIN.get()
+  )
 
 
-def conv(
-  features: int,
-  kernel_size: Sequence[int],
+def map_dtype(dtype: Dtype, *, train: bool) -> Dtype:
+  """The dtype of feature maps between layers.
+
+  Args:
+    dtype: of the computation.
+    train: whether a gradient follows.
+
+  Returns:
+    The dtype; on a CPU bfloat16's products round what they take themselves,
+    and training is faster if nothing is rounded between them.
+  """
+  return jnp.float32 if train and _makes_products(dtype) else dtype
+
+
+def _convolve(
+  x: jax.Array,
+  kernel: jax.Array,
   *,
-  strides: int = 1,
-  padding: str = 'SAME',
-  use_bias: bool = False,
-  kernel_init: Initializer = GLOROT_UNIFORM,
-  dtype: Dtype = jnp.float32,
-  name: str | None = None,
-) -> nn.Module:
+  strides: int,
+  padding: str | cpu_forms.Padding,
+  dtype: Dtype,
+) -> jax.Array:
   """A convolution in its fastest form.
 
   Args:
+    x: shape (batch, height, width, channels).
+    kernel: shape (height, width, channels, features).
+    strides: step in both directions.
+    padding: 'SAME', 'VALID', or zeros before and after, for rows and columns.
+    dtype: dtype of the computation.
+
+  Returns:
+    Shape (batch, height', width', features), of that dtype, or float32 where
+    products are summed so.
+  """
+  window, steps = kernel.shape[:2], (strides, strides)
+  if isinstance(padding, str):
+    pads = lax.padtype_to_pads(x.shape[1:3], window, steps, padding)
+    padding = pads[0], pads[1]
+  if _makes_products(dtype):
+    return cpu_forms.product_conv(x, kernel, strides, padding)
+  x, kernel = x.astype(dtype), kernel.astype(dtype)
+  if window == (1, 1) and strides == 1:
+    # XLA differentiates a matrix product faster.
+    return jnp.einsum('bhwc,cd->bhwd', x, kernel[0, 0])
+  return lax.conv_general_dilated(
+    x, kernel, steps, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
+
+
+class Conv(nn.Module):
+  """A convolution.
+
+  Attributes:
     features: number of output channels.
     kernel_size: height and width of the kernel.
     strides: step in both directions.
     padding: 'SAME' or 'VALID'.
     use_bias: whether to add a bias.
     kernel_init: draws the kernel.
-    dtype: dtype of the computation.
-    name: the module's name.
-
-  Returns:
-    A module that maps (batch, height, width, channels) arrays.
+    dtype: dtype of the computation; parameters are float32.
   """
-  if tuple(kernel_size) == (1, 1) and strides == 1:
-    return PointwiseConv(features, use_bias, kernel_init, dtype, name=name)
-  return nn.Conv(
-    features,
-    tuple(kernel_size),
-    strides=strides,
-    padding=padding,
-    use_bias=use_bias,
-    dtype=dtype,
-    kernel_init=kernel_init,
-    name=name,
-  )
+
+  features: int
+  kernel_size: tuple[int, int]
+  strides: int = 1
+  padding: str = 'SAME'
+  use_bias: bool = False
+  kernel_init: Initializer = GLOROT_UNIFORM
+  dtype: Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps (batch, height, width, channels) arrays; see `_convolve`."""
+    shape = (*self.kernel_size, x.shape[-1], self.features)
+    y = _convolve(
+      x,
+      self.param('kernel', self.kernel_init, shape),
+      strides=self.strides,
+      padding=self.padding,
+      dtype=self.dtype,
+    )
+    if self.use_bias:
+      bias = self.param('bias', nn.initializers.zeros, (self.features,))
+      y = y + bias.astype(y.dtype)[None, None, None]
+    return y
 
 
-def _doubled_by_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _doubled_by_phases(
+  x: jax.Array, kernel: jax.Array, dtype: Dtype
+) -> jax.Array:
   """A transposed convolution as a plain one that makes four pixels of each.
 
   In one dimension pixel 2p is x[p] w[0] + x[p-1] w[2], and 2p + 1 is x[p] w[1]:
@@ -151,6 +185,7 @@ def _doubled_by_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
   Args:
     x: shape (batch, height, width, channels).
     kernel: shape (3, 3, features, channels).
+    dtype: dtype of the computation.
 
   Returns:
     Shape (batch, 2 height, 2 width, features).
@@ -165,12 +200,12 @@ def _doubled_by_phases(x: jax.Array, kernel: jax.Array) -> jax.Array:
   both = jnp.array([[right, none], [left, middle]])
   # (column, its phase, row, its phase, features, channels) to a kernel's order.
   both = both.transpose(2, 0, 5, 3, 1, 4)
-  y = lax.conv_general_dilated(
+  y = _convolve(
     x,
     both.reshape(2, 2, channels, 4 * features),
-    (1, 1),
-    ((1, 0), (1, 0)),
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    strides=1,
+    padding=((1, 0), (1, 0)),
+    dtype=dtype,
   )
   y = y.reshape(batch, height, width, 2, 2, features)
   return y.transpose(0, 1, 3, 2, 4, 5).reshape(
@@ -182,8 +217,7 @@ class TransposedConv(nn.Module):
   """A 3x3 transposed convolution that doubles both sides, in Keras' layout.
 
   It is a plain one: on a CPU XLA's own takes four times as long for the
-  kernel's gradient. Not chosen by platform: a convolution's gradient crawls
-  within `lax.platform_dependent`, as it does within loops.
+  kernel's gradient.
 
   Attributes:
     features: number of output channels.
@@ -200,8 +234,8 @@ class TransposedConv(nn.Module):
       'kernel', GLOROT_UNIFORM, (3, 3, self.features, x.shape[-1])
     )
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    y = _doubled_by_phases(x.astype(self.dtype), kernel.astype(self.dtype))
-    return y + bias.astype(self.dtype)[None, None, None]
+    y = _doubled_by_phases(x, kernel, self.dtype)
+    return y + bias.astype(y.dtype)[None, None, None]
 
 
 def batch_norm(
@@ -234,110 +268,13 @@ def batch_norm(
   )
 
 
-def _slices(
-  x: jax.Array, window: int, strides: int
-) -> Iterator[tuple[tuple[int, int], jax.Array]]:
-  """What each place of a window sees: ((row, column), strided slice of x)."""
-  height, width = ((n - window) // strides for n in x.shape[1:3])
-  for i in range(window):
-    for j in range(window):
-      rows = slice(i, i + height * strides + 1, strides)
-      columns = slice(j, j + width * strides + 1, strides)
-      yield (i, j), x[:, rows, columns]
-
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
-
-
-def _sum_of_shifted(
-  x: jax.Array, kernel: jax.Array, strides: int, padding: Padding
-) -> jax.Array:
-  """A depthwise convolution as a sum of shifted, scaled copies.
-
-  Args:
-    x: shape (batch, height, width, channels).
-    kernel: shape (size, size, channels, 1).
-    strides: step in both directions.
-    padding: zeros before and after, for rows and for columns.
-
-  Returns:
-    Shape (batch, height', width', channels), summed in float32 or better.
-  """
-  dtype = x.dtype
-  wide = jnp.promote_types(dtype, jnp.float32)
-  x = jnp.pad(x, ((0, 0), *padding, (0, 0))).astype(wide)
-  kernel = kernel.astype(wide)
-  return functools.reduce(
-    jnp.add,
-    (
-      part * kernel[i, j, None, None, None, :, 0]
-      for (i, j), part in _slices(x, kernel.shape[0], strides)
-    ),
-  ).astype(dtype)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _shifted(
-  x: jax.Array, kernel: jax.Array, strides: int, padding: Padding
-) -> jax.Array:
-  """`_sum_of_shifted` with a gradient of its own."""
-  return _sum_of_shifted(x, kernel, strides, padding)
-
-
-def _shifted_forward(
-  x: jax.Array, kernel: jax.Array, strides: int, padding: Padding
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return _shifted(x, kernel, strides, padding), (x, kernel)
-
-
-def _shifted_backward(
-  strides: int,
-  padding: Padding,
-  residuals: tuple[jax.Array, jax.Array],
-  g: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-  """What autodiff gives, 5 to 8 times faster on a CPU.
-
-  The images' gradient is the same sum again, with the kernel turned round. The
-  kernel's is one pass that sums for all of its places at once, where autodiff
-  reads both arrays for each of them.
-  """
-  x, kernel = residuals
-  size = kernel.shape[0]
-  spread = [
-    (size - 1 - low, n + low - (m - 1) * strides - 1, strides - 1)
-    for (low, _), n, m in zip(padding, x.shape[1:3], g.shape[1:3], strict=True)
-  ]
-  zero = jnp.zeros((), g.dtype)
-  wide = lax.pad(g, zero, [(0, 0, 0), *spread, (0, 0, 0)])
-  dx = _sum_of_shifted(wide, kernel[::-1, ::-1], 1, ((0, 0), (0, 0)))
-  padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-  dtype = jnp.promote_types(g.dtype, jnp.float32)
-  products = [
-    part.astype(dtype) * g.astype(dtype)
-    for _, part in _slices(padded, size, strides)
-  ]
-  sums = lax.reduce(
-    products,
-    [jnp.zeros((), dtype)] * len(products),
-    lambda a, b: [i + j for i, j in zip(a, b, strict=True)],
-    (1, 2),
-  )
-  # The batch last: XLA sums for several images at a time.
-  dkernel = jnp.stack(sums).sum(1).reshape(kernel.shape)
-  return dx, dkernel.astype(kernel.dtype)
-
-
-_shifted.defvjp(_shifted_forward, _shifted_backward)
-
-
 # Jitted, as the pools below: JAX traces and differentiates such a function once
 # for all layers of one shape.
 @functools.partial(jax.jit, static_argnames=('strides', 'padding'))
 def _depthwise(
-  x: jax.Array, kernel: jax.Array, strides: int, padding: Padding
+  x: jax.Array, kernel: jax.Array, strides: int, padding: cpu_forms.Padding
 ) -> jax.Array:
-  """See `_shifted`."""
+  """See `cpu_forms.shifted`."""
 
   def grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
@@ -352,7 +289,7 @@ def _depthwise(
   return _by_processor(
     x,
     kernel,
-    cpu=lambda x, kernel: _shifted(x, kernel, strides, padding),
+    cpu=lambda x, kernel: cpu_forms.shifted(x, kernel, strides, padding),
     default=grouped,
   )
 
@@ -373,7 +310,7 @@ class DepthwiseConv(nn.Module):
 
   kernel_size: int
   strides: int
-  padding: Padding
+  padding: cpu_forms.Padding
   dtype: Dtype = jnp.float32
 
   @nn.compact
@@ -410,9 +347,7 @@ def max_pool(x: jax.Array, window: int) -> jax.Array:
   """
   return _by_processor(
     x,
-    cpu=lambda x: functools.reduce(
-      jnp.maximum, (part for _, part in _slices(x, window, 2))
-    ),
+    cpu=lambda x: cpu_forms.max_of_shifted(x, window),
     default=lambda x: nn.max_pool(
       x, window_shape=(window, window), strides=(2, 2), padding='VALID'
     ),
@@ -424,7 +359,7 @@ def average_pool_3x3(x: jax.Array) -> jax.Array:
   """3x3 average pool with stride 1, same size, padding not counted."""
   return _by_processor(
     x,
-    cpu=_average_of_shifted,
+    cpu=cpu_forms.average_of_shifted,
     # Flax divides by the counts in float32.
     default=lambda x: nn.avg_pool(
       x,
@@ -434,13 +369,3 @@ def average_pool_3x3(x: jax.Array) -> jax.Array:
       count_include_pad=False,
     ).astype(x.dtype),
   )
-
-
-def _average_of_shifted(x: jax.Array) -> jax.Array:
-  ones = jnp.ones((3, 3, x.shape[-1], 1), x.dtype)
-  total = _sum_of_shifted(x, ones, 1, ((1, 1), (1, 1)))
-  rows, columns = (
-    3.0 - (np.arange(n) == 0) - (np.arange(n) == n - 1) for n in x.shape[1:3]
-  )
-  counts = jnp.asarray(np.outer(rows, columns)[None, :, :, None], x.dtype)
-  return total / counts

@@ -100,9 +100,9 @@ class SeparableBlock(nn.Module):
     for i, strides in enumerate((self.strides, 1), 1):
       padding = same if strides == 1 else _halving_padding(x, self.kernel_size)
       x = layers.DepthwiseConv(
-        self.kernel_size, strides, padding, self.dtype, name=f'depthwise_{i}'
+        self.kernel_size, strides, padding, x.dtype, name=f'depthwise_{i}'
       )(nn.relu(x))
-      x = layers.conv(
+      x = layers.Conv(
         self.features, (1, 1), dtype=self.dtype, name=f'pointwise_{i}'
       )(x)
       x = self.norm(name=f'norm_{i}')(x)
@@ -126,7 +126,7 @@ class NASNetCell(nn.Module):
 
   def _conv(self, features: int, name: str) -> nn.Module:
     he = nn.initializers.he_normal()
-    return layers.conv(
+    return layers.Conv(
       features, (1, 1), kernel_init=he, dtype=self.dtype, name=name
     )
 
@@ -238,11 +238,11 @@ class NASNet(nn.Module):
       train=train,
       use_scale=True,
       momentum=self.momentum,
-      dtype=self.dtype,
+      dtype=layers.map_dtype(self.dtype, train=train),
     )
     # A multiple of four, since cells halve it twice.
     filters = 4 * max(1, round(self.penultimate_filters * self.width / 96))
-    x = layers.conv(
+    x = layers.Conv(
       max(1, round(self.stem_filters * self.width)),
       (3, 3),
       strides=2,

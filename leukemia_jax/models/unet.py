@@ -48,7 +48,7 @@ class UNet(nn.Module):
     return 2**level * max(1, round(64 * self.width))
 
   def _conv(self, features: int, size: int, name: str) -> nn.Module:
-    return layers.conv(
+    return layers.Conv(
       features,
       (size, size),
       use_bias=True,
@@ -73,7 +73,7 @@ class UNet(nn.Module):
             dtype=module.dtype,
             name=f'{name}_norm_{i}',
           )(x)
-        x = nn.relu(x)
+        x = nn.relu(x).astype(layers.map_dtype(module.dtype, train=train))
       return x
 
     return (nn.remat(double) if self.remat else double)(self, x)
@@ -132,11 +132,11 @@ class UNet(nn.Module):
       x = layers.TransposedConv(
         self.filters(level), self.dtype, name=f'up_{level}'
       )(x)
-      x = jnp.concatenate([x, skip], -1)
+      x = jnp.concatenate([x.astype(skip.dtype), skip], -1)
       x = self._double(x, level, f'up_{level}', train=train)
     x = features = x[:, :height, :width]
     if self.num_classes:
-      x = layers.conv(self.num_classes, (1, 1), use_bias=True, name='logits')(
+      x = layers.Conv(self.num_classes, (1, 1), use_bias=True, name='logits')(
         x.astype(jnp.float32)
       )
     return x, {'bottleneck': bottleneck, 'features': features}

@@ -201,7 +201,8 @@ def extract(
   Raises:
     InputError: a feature is not finite.
   """
-  batch_size, at_once = devices.step_batching(batch_size)
+  dtype = backbone.model.backbone.dtype
+  batch_size, at_once = devices.step_batching(batch_size, dtype)
   paths = _shard_paths(backbone, images, cache, batch_size)
   shards: dict[int, np.ndarray] = {}
   for first, path in paths.items():
@@ -237,7 +238,8 @@ def _make_features_of(
   backbone: Backbone, shape: tuple[int, ...], batch_size: int
 ) -> Callable[[np.ndarray], np.ndarray]:
   """Maps a batch, or less, to its features; compiled."""
-  variables = jax.device_put(backbone.load())
+  variables = models.with_rounded_kernels(backbone.model, backbone.load())
+  variables = jax.device_put(variables)
   step = make_step(
     apply_fn=backbone.model.apply, preprocessing=backbone.preprocessing
   )

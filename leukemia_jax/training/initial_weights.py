@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 from ml_collections import ConfigDict
 
-from leukemia_jax import build, files
+from leukemia_jax import build, devices, files
 from leukemia_jax.config_check import check_weights
 from leukemia_jax.config_keys import HUB, HUB_REFERENCE, IMAGENET, RANDOM
 from leukemia_jax.data.dataset import Catalogue
@@ -39,19 +39,20 @@ def _exported_folder(config: ConfigDict) -> pathlib.Path | None:
   return folder if (folder / description.NAME).is_file() else None
 
 
-def resolve_preprocess(
+def resolve_auto(
   config: ConfigDict, prefix: str = 'config.model'
 ) -> ConfigDict:
-  """The config with the input scale that its weights were made with.
+  """The config with the input scale of its weights, and a dtype.
 
   Args:
     config: the config. `config.model.preprocess='auto'` becomes 'unit' for
       random weights, 'backbone' for ImageNet's, and that of the model for a
-      run or an export.
+      run or an export; `config.model.dtype='auto'` becomes 'bfloat16' where
+      the processor has matrix units for it, else 'float32'.
     prefix: see `config_check.check_config`.
 
   Returns:
-    A config whose scale is named.
+    A config that names both.
 
   Raises:
     InputError: there is nothing at the weights' path, or a Keras file, which
@@ -59,6 +60,10 @@ def resolve_preprocess(
   """
   weights = config.model.weights
   check_weights(weights, prefix)
+  config = ml_collections.ConfigDict(config.to_dict())
+  if config.model.dtype == 'auto':
+    fast = devices.has_matrix_units()
+    config.model.dtype = 'bfloat16' if fast else 'float32'
   if config.model.preprocess != 'auto':
     return config
   if weights == RANDOM:
@@ -75,7 +80,6 @@ def resolve_preprocess(
       f"--{prefix}.preprocess=backbone for [-1, 1] (ImageNet's) or =unit "
       'for [0, 1]'
     )
-  config = ml_collections.ConfigDict(config.to_dict())
   config.model.preprocess = preprocess
   return config
 

@@ -34,7 +34,7 @@ def test_max_pool_2x2():
 @pytest.mark.parametrize('use_bias', [True, False])
 def test_pointwise_convolution(use_bias):
   x = jax.random.normal(jax.random.key(0), (2, 5, 6, 7))
-  fast = layers.conv(4, (1, 1), use_bias=use_bias)
+  fast = layers.Conv(4, (1, 1), use_bias=use_bias)
   variables = fast.init(jax.random.key(1), x)
   plain = nn.Conv(4, (1, 1), use_bias=use_bias)
   np.testing.assert_allclose(

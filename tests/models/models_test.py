@@ -144,3 +144,19 @@ def test_unknown_names_and_fields():
     models.create('nasnet_mobile', num_classes=2, depth=2)
   with pytest.raises(ValueError, match='include_top'):
     models.create('unet', num_classes=1, include_top=True)
+
+
+@pytest.mark.parametrize('name', ['inception_resnet_v2', 'unet'])
+def test_rounding_kernels_once_changes_no_bit(name):
+  fields = {'width': 0.05, 'dtype': jnp.bfloat16}
+  fields |= {'depth': 1} if name == 'unet' else {'blocks': (1, 1, 1)}
+  model = models.create(name, num_classes=2, **fields)
+  images = jax.random.uniform(jax.random.key(0), (1, 75, 75, 3))
+  variables = drawn(model, images)
+  once = models.with_rounded_kernels(model, variables)
+  assert {leaf.dtype.name for leaf in jax.tree.leaves(once)} == {
+    'float32',
+    'bfloat16',
+  }
+  run = jax.jit(lambda v: model.apply(v, images, train=False)[0])
+  np.testing.assert_array_equal(run(once), run(variables))

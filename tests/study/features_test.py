@@ -114,7 +114,7 @@ def test_steps_at_once_change_no_bit(backbone, tmp_path, monkeypatch):
   pixels = images(23)
   made = []
   for at_once in (1, 4):
-    monkeypatch.setattr(devices, 'step_batching', lambda _, n=at_once: (2, n))
+    monkeypatch.setattr(devices, 'step_batching', lambda *_, n=at_once: (2, n))
     made.append(extract(backbone[0], pixels, tmp_path / str(at_once)))
   assert [m.computed for m in made] == [23, 23]
   np.testing.assert_array_equal(made[0].features, made[1].features)

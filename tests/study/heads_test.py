@@ -44,7 +44,7 @@ def test_a_row_is_a_training_run_with_a_frozen_backbone(
     # gradient is near Adam's epsilon then differs by 1 % of the rate, which is
     # 1e-6 at the lower rate. In training's own batches there is no such thing.
     monkeypatch.setattr(
-      devices, 'step_batching', lambda batch_size: (batch_size, 1)
+      devices, 'step_batching', lambda batch_size, _: (batch_size, 1)
     )
   # Weights that tell images apart, in a file that both can start from.
   of_model, study_set, _ = loaded_with_features(config)

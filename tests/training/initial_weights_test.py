@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from leukemia_jax.configs import nasnet_mobile
+from leukemia_jax.configs import default, nasnet_mobile
 
-from leukemia_jax import build
+from leukemia_jax import build, devices
 from leukemia_jax.errors import InputError
 from leukemia_jax.pretrained import (
   download,
@@ -193,7 +193,7 @@ def test_an_export_starts_a_training(config, export, revision):
     f'hf:a-lab/smears@{revision}' if revision else str(folder)
   )
   config.model.preprocess = 'auto'
-  resolved = initial_weights.resolve_preprocess(config)
+  resolved = initial_weights.resolve_auto(config)
   assert resolved.model.preprocess == 'backbone'
   assert initial_weights.fingerprint(config) == digest
   shaped = config.copy_and_resolve_references()
@@ -243,7 +243,7 @@ def test_a_network_that_cannot_be_is_refused(config, export):
   path.write_text(json.dumps(content))
   config.model.weights, config.model.preprocess = str(folder), 'auto'
   with pytest.raises(InputError, match="model.json is damaged: preprocess='x'"):
-    initial_weights.resolve_preprocess(config)
+    initial_weights.resolve_auto(config)
 
 
 def test_nobody_knows_what_an_export_has_learnt_from(export, capsys):
@@ -266,7 +266,7 @@ def test_nobody_knows_what_an_export_has_learnt_from(export, capsys):
 def test_a_reference_that_is_none_is_refused(config, weights):
   config.model.weights = weights
   with pytest.raises(InputError, match='must be hf:OWNER/NAME@REVISION'):
-    initial_weights.resolve_preprocess(config)
+    initial_weights.resolve_auto(config)
 
 
 @pytest.mark.parametrize(
@@ -281,16 +281,24 @@ def test_a_reference_that_is_none_is_refused(config, weights):
 )
 def test_the_scale_follows_the_weights(config, given, asked, expected):
   config.model.weights, config.model.preprocess = given, asked
-  assert initial_weights.resolve_preprocess(config).model.preprocess == expected
+  assert initial_weights.resolve_auto(config).model.preprocess == expected
 
 
 def test_a_file_does_not_tell_its_scale(config, tmp_path):
   config.model.weights = str(tmp_path / 'file.h5')
   with pytest.raises(InputError, match='no such file or folder'):
-    initial_weights.resolve_preprocess(config)
+    initial_weights.resolve_auto(config)
   (tmp_path / 'file.h5').write_bytes(b'')
   with pytest.raises(InputError, match='preprocess=backbone'):
-    initial_weights.resolve_preprocess(config)
+    initial_weights.resolve_auto(config)
   config.model.preprocess = 'backbone'
   with pytest.raises(InputError, match='no HDF5 file'):
     initial_weights.initialize(state_of_ones(config), config, ('a', 'b'))
+
+
+def test_a_dtype_is_chosen_by_the_processor():
+  config = default.get_config()
+  config.model.dtype = 'auto'
+  chosen = initial_weights.resolve_auto(config).model.dtype
+  assert chosen == ('bfloat16' if devices.has_matrix_units() else 'float32')
+  assert config.model.dtype == 'auto'

@@ -1,0 +1,115 @@
+"""Convolutions by bfloat16 products against XLA's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from leukemia_jax.models import cpu_forms, layers
+
+CASES = [
+  # kernel, channels, features, height and width, strides, padding
+  ((1, 1), 7, 5, (6, 4), 1, 'SAME'),
+  ((3, 3), 3, 8, (9, 12), 2, 'VALID'),
+  ((3, 3), 6, 4, (8, 7), 1, 'SAME'),
+  ((3, 3), 6, 4, (8, 7), 2, 'VALID'),
+  ((5, 5), 4, 3, (5, 9), 1, 'SAME'),
+  ((1, 7), 5, 6, (4, 9), 1, 'SAME'),
+  ((7, 1), 5, 6, (9, 4), 1, 'SAME'),
+  ((2, 2), 5, 8, (4, 3), 1, ((1, 0), (1, 0))),
+]
+
+
+def rounded(x):
+  return x.astype(jnp.bfloat16).astype(jnp.float32)
+
+
+@pytest.mark.parametrize(
+  ('size', 'channels', 'features', 'side', 'strides', 'padding'), CASES
+)
+def test_products_are_the_convolution_of_rounded_values(
+  size, channels, features, side, strides, padding
+):
+  keys = jax.random.split(jax.random.key(0), 3)
+  x = jax.random.normal(keys[0], (2, *side, channels))
+  kernel = jax.random.normal(keys[1], (*size, channels, features))
+  if isinstance(padding, str):
+    pads = lax.padtype_to_pads(side, size, (strides, strides), padding)
+    padding = tuple(pads)
+
+  def exact(x, kernel):
+    return lax.conv_general_dilated(
+      x,
+      kernel,
+      (strides, strides),
+      padding,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      precision='highest',
+    )
+
+  def ours(x, kernel):
+    return cpu_forms.product_conv(x, kernel, strides, padding)
+
+  expected, back = jax.vjp(exact, rounded(x), rounded(kernel))
+  got, our_back = jax.vjp(ours, x, kernel)
+  assert got.dtype == jnp.float32
+  np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
+  g = jax.random.normal(keys[2], got.shape)
+  for mine, theirs in zip(our_back(g), back(rounded(g)), strict=True):
+    assert mine.dtype == jnp.float32
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_gradients_have_the_dtypes_of_what_they_are_of(dtype):
+  x, kernel = jnp.ones((1, 3, 3, 2), dtype), jnp.ones((1, 1, 2, 2))
+  y, back = jax.vjp(
+    lambda x, kernel: cpu_forms.product_conv(x, kernel, 1, ((0, 0),) * 2),
+    x,
+    kernel,
+  )
+  dx, dkernel = back(y)
+  assert dx.dtype == dtype
+  assert dkernel.dtype == jnp.float32
+
+
+@pytest.mark.parametrize('train', [False, True])
+def test_maps_are_rounded_between_layers_in_inference_alone(train):
+  maps = layers.map_dtype(jnp.bfloat16, train=train)
+  assert maps == (jnp.float32 if train else jnp.bfloat16)
+  assert layers.map_dtype(jnp.float32, train=train) == jnp.float32
+  with layers.plain_forms():
+    assert layers.map_dtype(jnp.bfloat16, train=train) == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    lambda dtype: layers.Conv(4, (3, 3), use_bias=True, dtype=dtype),
+    lambda dtype: layers.Conv(4, (1, 1), dtype=dtype),
+    lambda dtype: layers.TransposedConv(4, dtype),
+  ],
+)
+def test_layers_are_those_of_float32_within_bfloat16(make):
+  x = jax.random.normal(jax.random.key(0), (2, 6, 5, 16))
+  variables = make(jnp.float32).init(jax.random.key(1), x)
+
+  def run(dtype):
+    def loss(variables, x):
+      y = make(dtype).apply(variables, x).astype(jnp.float32)
+      return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum(), y
+
+    run = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+    (_, y), grads = run(variables, x)
+    return [y, *jax.tree.leaves(grads)]
+
+  exact, ours = run(jnp.float32), run(jnp.bfloat16)
+  with layers.plain_forms():
+    plain = run(jnp.bfloat16)
+  assert not np.array_equal(ours[0], plain[0])
+  for theirs, mine, other in zip(exact, ours, plain, strict=True):
+    error = np.abs(mine - theirs).max()
+    # bfloat16 has eight binary digits; the plain form also sums in it.
+    assert error <= 2**-8 * np.abs(theirs).max()
+    assert error <= np.abs(other - theirs).max()
