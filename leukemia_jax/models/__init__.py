@@ -131,7 +131,9 @@ def with_rounded_kernels(model: Classifier | UNet, variables: Any) -> Any:
     return names[-1] == 'kernel' and not {'hidden', 'logits'} & set(names)
 
   return jax.tree_util.tree_map_with_path(
-    lambda path, leaf: leaf.astype(dtype) if is_rounded(path) else leaf,
+    lambda path, leaf: (
+      leaf.astype(dtype, copy=False) if is_rounded(path) else leaf
+    ),
     variables,
   )
 

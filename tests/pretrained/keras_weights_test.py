@@ -146,6 +146,7 @@ def precision(request, monkeypatch):
         ('unet', 32, False, 'float32'),
         ('unet_fpn', 16, True, 'float32'),
         ('unet_fpn', 32, False, 'float32'),
+        ('nasnet_mobile', 33, True, 'float64'),
         ('nasnet_large', 33, True, 'float64'),
         ('inception_resnet_v2', 97, False, 'float64'),
       )
