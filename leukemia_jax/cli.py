@@ -388,6 +388,7 @@ def _dispatch() -> None:
   from leukemia_jax import devices
 
   print(f'device: {devices.describe()}', flush=True)
+  devices.keep_compiled(files.expand(config.data.cache_dir) / 'compiled')
   importlib.import_module(f'leukemia_jax.commands.{parsed.mode}').run(*args)
 
 

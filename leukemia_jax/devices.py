@@ -1,7 +1,9 @@
 """The device that JAX computes on, and how it is kept busy."""
 
+import contextlib
 import ctypes
 import functools
+import hashlib
 import os
 import pathlib
 import platform
@@ -15,6 +17,8 @@ from leukemia_jax.errors import InputError
 _MOST_AT_ONCE = 4
 # Images of such a step. Products of bfloat16 are so fast that more of them pay.
 _CPU_BATCH = {'float32': 2, 'bfloat16': 4}
+# Bytes of compiled programs that are stored; the longest unused go first.
+_MOST_COMPILED = 2 * 2**30
 # Linux gives a process the registers of AMX when it asks for them: the call
 # arch_prctl, its request ARCH_REQ_XCOMP_PERM, and the state XTILEDATA.
 _ARCH_PRCTL, _REQUEST, _TILES = 158, 0x1023, 18
@@ -42,6 +46,42 @@ def describe() -> str:
   return f'{device.device_kind}, {os.cpu_count()} cores, {platform.machine()}'
 
 
+def _about_processors() -> str:
+  """What Linux says of its processors; '' elsewhere."""
+  try:
+    return pathlib.Path('/proc/cpuinfo').read_text(encoding='utf-8')
+  except OSError:
+    return ''
+
+
+def keep_compiled(folder: pathlib.Path) -> None:
+  """Lets JAX store what it compiles, so that the next command need not.
+
+  JAX_COMPILATION_CACHE_DIR counts for more; JAX_ENABLE_COMPILATION_CACHE=0
+  turns it off. Where nothing can be written, nothing is stored.
+
+  Args:
+    folder: for everything compiled. Each kind of processor has a folder of its
+      own in it, for a home folder may be many machines'.
+  """
+  if os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+    return
+  about = _about_processors().splitlines()
+  flags = [line for line in about if line.startswith(('flags', 'Features'))]
+  kind = hashlib.sha256(''.join(flags[:1]).encode()).hexdigest()[:16]
+  own = folder / f'{platform.machine()}-{kind}'
+  with contextlib.suppress(OSError):
+    # For the user alone: what lies there is run.
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for entry in own.glob('*-cache'):
+      # JAX writes the time of an entry's use last: this one was cut off.
+      if not entry.with_name(entry.name[:-5] + 'atime').exists():
+        entry.unlink(missing_ok=True)
+    jax.config.update('jax_compilation_cache_dir', str(own))
+    jax.config.update('jax_compilation_cache_max_size', _MOST_COMPILED)
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+
+
 @functools.cache
 def has_matrix_units() -> bool:
   """Whether JAX computes on a processor with matrix units for bfloat16.
@@ -51,11 +91,7 @@ def has_matrix_units() -> bool:
   """
   if jax.default_backend() != 'cpu' or platform.machine() != 'x86_64':
     return False
-  try:
-    about = pathlib.Path('/proc/cpuinfo').read_text(encoding='utf-8')
-  except OSError:
-    return False
-  if 'amx_bf16' not in about.split():
+  if 'amx_bf16' not in _about_processors().split():
     return False
   # A container may refuse what the processor has.
   return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILES) == 0

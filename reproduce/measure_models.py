@@ -144,7 +144,7 @@ def scan(scanned: bool, batch: int = 8) -> dict[str, Any]:
     variables[kind]['backbone'] for kind in ('params', 'batch_stats')
   )
   filters = model.penultimate_filters // 24
-  norm = functools.partial(layers.batch_norm, train=False, use_scale=True)
+  norm = functools.partial(layers.BatchNorm, train=False, use_scale=True)
 
   def apply(cell: Any, factor: float, weights: Any, last: Any, before: Any):
     module = nasnet.NASNetCell(cell, int(filters * factor), norm, jnp.float32)

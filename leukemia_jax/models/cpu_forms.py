@@ -16,9 +16,6 @@ from jax import lax
 # Zeros before and after, for rows and for columns.
 Padding = tuple[tuple[int, int], tuple[int, int]]
 NO_PADDING: Padding = ((0, 0), (0, 0))
-# Up to so many a whole window is one line: a product of a line alone would be
-# too narrow.
-_FEW_CHANNELS = 3
 
 
 def slices(
@@ -33,7 +30,7 @@ def slices(
       yield (i, j), x[:, down, across]
 
 
-def _spread(
+def spread(
   g: jax.Array,
   shape: tuple[int, ...],
   kernel: tuple[int, ...],
@@ -118,7 +115,7 @@ def _shifted_backward(
   """
   x, kernel = residuals
   size = kernel.shape[0]
-  wide = _spread(g, x.shape, kernel.shape, strides, padding)
+  wide = spread(g, x.shape, kernel.shape, strides, padding)
   dx = sum_of_shifted(wide, kernel[::-1, ::-1], 1, NO_PADDING)
   padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
   dtype = jnp.promote_types(g.dtype, jnp.float32)
@@ -140,11 +137,87 @@ def _shifted_backward(
 shifted.defvjp(_shifted_forward, _shifted_backward)
 
 
-def max_of_shifted(x: jax.Array, window: int) -> jax.Array:
-  """Max-pool with stride 2 and no padding."""
+def _largest(x: jax.Array, window: int) -> jax.Array:
   return functools.reduce(
     jnp.maximum, (part for _, part in slices(x, window, 2))
   )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_of_shifted(x: jax.Array, window: int) -> jax.Array:
+  """Max-pool with stride 2 and no padding; of equal pixels the first counts."""
+  return _largest(x, window)
+
+
+def _max_forward(
+  x: jax.Array, window: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  """The maxima, and which place of its window each comes from."""
+  parts = (part for _, part in slices(x, window, 2))
+  largest = next(parts)
+  winner = jnp.zeros(largest.shape, jnp.uint8)
+  for place, part in enumerate(parts, 1):
+    winner = jnp.where(part > largest, jnp.uint8(place), winner)
+    largest = jnp.maximum(largest, part)
+  # Of x itself no more than the sides is needed.
+  return largest, (winner, jnp.zeros((0, *x.shape[1:3])))
+
+
+def _max_backward(
+  window: int, residuals: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array]:
+  """Every pixel gathers from the windows that it wins: no scatter.
+
+  Pixels of even and odd rows and columns lie in windows at even and odd places.
+  Autodiff of the maxima takes 3 to 25 times as long.
+  """
+  winner, like = residuals
+  batch, *windows, channels = g.shape
+  sides = like.shape[1:3]
+  halves = [(side + 1) // 2 for side in sides]
+  # A window before the first one: pixel 2w lies in windows w and w - 1.
+  before = (window - 1) // 2
+  pads = [
+    (before, half - count) for half, count in zip(halves, windows, strict=True)
+  ]
+  pads = [(0, 0), *pads, (0, 0)]
+  g, winner = lax.optimization_barrier(
+    (jnp.pad(g, pads), jnp.pad(winner, pads, constant_values=window**2))
+  )
+
+  def won(i: int, j: int) -> jax.Array:
+    """What pixels get from the windows that see them at place (i, j)."""
+    down, across = (
+      slice(before - place // 2, before - place // 2 + half)
+      for place, half in zip((i, j), halves, strict=True)
+    )
+    is_winner = winner[:, down, across] == i * window + j
+    return jnp.where(is_winner, g[:, down, across], 0)
+
+  phases = [
+    jnp.stack(
+      [
+        functools.reduce(
+          jnp.add,
+          (
+            won(i, j)
+            for i in range(odd_row, window, 2)
+            for j in range(odd_column, window, 2)
+          ),
+        )
+        for odd_column in range(2)
+      ],
+      3,
+    )
+    for odd_row in range(2)
+  ]
+  dx = jnp.stack(phases, 2).reshape(
+    batch, 2 * halves[0], 2 * halves[1], channels
+  )
+  return (dx[:, : sides[0], : sides[1]],)
+
+
+max_of_shifted.defvjp(_max_forward, _max_backward)
 
 
 def average_of_shifted(x: jax.Array) -> jax.Array:
@@ -156,120 +229,3 @@ def average_of_shifted(x: jax.Array) -> jax.Array:
   )
   counts = jnp.asarray(np.outer(down, across)[None, :, :, None], x.dtype)
   return total / counts
-
-
-def _dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """A matrix product over the last axis, summed in float32.
-
-  Processors with matrix units for bfloat16 are reached by this alone, not by
-  XLA's convolution, nor by `@`.
-  """
-  dimensions = (((x.ndim - 1,), (0,)), ((), ()))
-  return lax.dot_general(
-    x, kernel, dimensions, preferred_element_type=jnp.float32
-  )
-
-
-def _windows(
-  x: jax.Array, size: int, strides: int, axis: int
-) -> list[jax.Array]:
-  """What each place of a one-dimensional window sees along an axis."""
-  reach = (x.shape[axis] - size) // strides * strides + 1
-  return [lax.slice_in_dim(x, i, i + reach, strides, axis) for i in range(size)]
-
-
-def _products(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
-  """An unpadded convolution as products of columns with the kernel's matrix.
-
-  What a window sees of a line stands side by side; lines are summed. Images of
-  few channels, and windows of one line, make one product alone.
-
-  Args:
-    x: shape (batch, height, width, channels).
-    kernel: shape (height, width, channels, features).
-    strides: step in both directions.
-
-  Returns:
-    float32, shape (batch, height', width', features).
-  """
-  down, across, channels, features = kernel.shape
-  x = jnp.concatenate(_windows(x, across, strides, 2), -1)
-  lines = _windows(x, down, strides, 1)
-  kernel = kernel.reshape(down, across * channels, features)
-  if across == 1 or channels <= _FEW_CHANNELS:
-    lines, kernel = (
-      [jnp.concatenate(lines, -1)],
-      kernel.reshape(1, -1, features),
-    )
-  return functools.reduce(jnp.add, map(_dot, lines, kernel))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _product_conv(
-  x: jax.Array, kernel: jax.Array, strides: int, padding: Padding
-) -> jax.Array:
-  x = jnp.pad(x.astype(jnp.bfloat16), ((0, 0), *padding, (0, 0)))
-  return _products(x, kernel.astype(jnp.bfloat16), strides)
-
-
-# Jitted, as in `layers`: traced and differentiated once for all of one shape.
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def product_conv(
-  x: jax.Array, kernel: jax.Array, strides: int, padding: Padding
-) -> jax.Array:
-  """A convolution by bfloat16 products with float32 sums.
-
-  Args:
-    x: float, shape (batch, height, width, channels).
-    kernel: float, shape (height, width, channels, features).
-    strides: step in both directions.
-    padding: zeros before and after, for rows and for columns.
-
-  Returns:
-    float32, shape (batch, height', width', features). Gradients are made in
-    the same way.
-  """
-  return _product_conv(x, kernel, strides, padding)
-
-
-def _product_forward(
-  x: jax.Array, kernel: jax.Array, strides: int, padding: Padding
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
-  # Half the memory; of x itself no more than the dtype is needed.
-  stored = x.astype(jnp.bfloat16)
-  y = _product_conv(stored, kernel, strides, padding)
-  return y, (stored, kernel, jnp.zeros((), x.dtype))
-
-
-def _product_backward(
-  strides: int,
-  padding: Padding,
-  residuals: tuple[jax.Array, jax.Array, jax.Array],
-  g: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-  """A convolution for the images, a product a line for the kernel."""
-  x, kernel, like = residuals
-  g = g.astype(jnp.bfloat16)
-  wide = _spread(g, x.shape, kernel.shape, strides, padding)
-  turned = kernel.astype(jnp.bfloat16)[::-1, ::-1].swapaxes(2, 3)
-  dx = _products(wide, turned, 1)
-  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-  down, across, channels, features = kernel.shape
-  x = jnp.concatenate(_windows(x, across, strides, 2), -1)
-  flat = g.reshape(-1, features)
-  dkernel = jnp.stack(
-    [
-      lax.dot_general(
-        # Products over several axes at once fail when they run.
-        line.reshape(-1, across * channels),
-        flat,
-        (((0,), (0,)), ((), ())),
-        preferred_element_type=jnp.float32,
-      )
-      for line in _windows(x, down, strides, 1)
-    ]
-  ).reshape(kernel.shape)
-  return dx.astype(like.dtype), dkernel.astype(kernel.dtype)
-
-
-_product_conv.defvjp(_product_forward, _product_backward)

@@ -69,11 +69,11 @@ class ConvNorm(nn.Module):
       dtype=self.dtype,
       name='conv',
     )(x)
-    norm = layers.batch_norm(
+    norm = layers.BatchNorm(
       train=train,
       use_scale=False,
       momentum=self.momentum,
-      dtype=layers.map_dtype(self.dtype, train=train),
+      dtype=self.dtype,
       name='norm',
     )
     return nn.relu(norm(x))

@@ -234,11 +234,11 @@ class NASNet(nn.Module):
         f'{x.shape[1]} x {x.shape[2]}'
       )
     norm = functools.partial(
-      layers.batch_norm,
+      layers.BatchNorm,
       train=train,
       use_scale=True,
       momentum=self.momentum,
-      dtype=layers.map_dtype(self.dtype, train=train),
+      dtype=self.dtype,
     )
     # A multiple of four, since cells halve it twice.
     filters = 4 * max(1, round(self.penultimate_filters * self.width / 96))

@@ -66,7 +66,7 @@ class UNet(nn.Module):
       for i in (1, 2):
         x = module._conv(module.filters(level), 3, f'{name}_conv_{i}')(x)
         if module.batch_norm:
-          x = layers.batch_norm(
+          x = layers.BatchNorm(
             train=train,
             use_scale=True,
             momentum=module.momentum,

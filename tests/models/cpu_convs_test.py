@@ -1,4 +1,4 @@
-"""Convolutions by bfloat16 products against XLA's own."""
+"""Convolutions and their gradients against XLA's own."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from leukemia_jax.models import cpu_forms, layers
+from leukemia_jax.models import cpu_convs, layers
 
 CASES = [
   # kernel, channels, features, height and width, strides, padding
@@ -25,13 +25,9 @@ def rounded(x):
   return x.astype(jnp.bfloat16).astype(jnp.float32)
 
 
-@pytest.mark.parametrize(
-  ('size', 'channels', 'features', 'side', 'strides', 'padding'), CASES
-)
-def test_products_are_the_convolution_of_rounded_values(
-  size, channels, features, side, strides, padding
-):
-  keys = jax.random.split(jax.random.key(0), 3)
+def drawn(size, channels, features, side, strides, padding):
+  """Images, a kernel, zeros about them as numbers, and XLA's convolution."""
+  keys = jax.random.split(jax.random.key(0))
   x = jax.random.normal(keys[0], (2, *side, channels))
   kernel = jax.random.normal(keys[1], (*size, channels, features))
   if isinstance(padding, str):
@@ -48,14 +44,78 @@ def test_products_are_the_convolution_of_rounded_values(
       precision='highest',
     )
 
+  return x, kernel, padding, exact
+
+
+@pytest.mark.parametrize(
+  ('size', 'channels', 'features', 'side', 'strides', 'padding'),
+  [
+    *[case for case in CASES if case[0] != (1, 1)],
+    # Few and many channels, small and large images.
+    ((3, 3), 20, 21, (8, 7), 1, 'SAME'),
+    ((3, 3), 21, 20, (8, 7), 1, 'SAME'),
+    ((3, 3), 96, 4, (9, 9), 2, 'VALID'),
+    ((3, 3), 20, 24, (60, 60), 1, 'SAME'),
+  ],
+)
+def test_convolution_and_its_gradients(
+  size, channels, features, side, strides, padding
+):
+  x, kernel, padding, exact = drawn(
+    size, channels, features, side, strides, padding
+  )
+  expected, back = jax.vjp(exact, x, kernel)
+  got, our_back = jax.vjp(
+    lambda x, kernel: cpu_convs.conv(x, kernel, strides, padding), x, kernel
+  )
+  np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
+  g = jax.random.normal(jax.random.key(1), got.shape)
+  for mine, theirs in zip(our_back(g), back(g), strict=True):
+    scale = np.abs(theirs).max()
+    np.testing.assert_allclose(mine / scale, theirs / scale, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('kernel', 'pixels', 'pays'),
+  [
+    ((3, 3, 80, 192), 52 * 52, True),
+    ((3, 3, 96, 96), 25 * 25, True),
+    ((2, 2, 16, 32), 56 * 56, True),
+    ((3, 3, 64, 64), 28 * 28, False),
+    ((3, 3, 32, 64), 109 * 109, False),
+    ((1, 1, 192, 384), 12 * 12, False),
+  ],
+)
+def test_form_of_the_kernels_gradient_by_shape(kernel, pixels, pays):
+  side = int(pixels**0.5)
+  x = jax.ShapeDtypeStruct((1, side, side, kernel[2]), jnp.float32)
+  pads = tuple((size // 2, (size - 1) // 2) for size in kernel[:2])
+  text = str(
+    jax.make_jaxpr(jax.grad(lambda k, x: cpu_convs.conv(x, k, 1, pads).sum()))(
+      jax.ShapeDtypeStruct(kernel, jnp.float32), x
+    )
+  )
+  assert text.count('dot_general') == (kernel[0] * kernel[1] if pays else 0)
+
+
+@pytest.mark.parametrize(
+  ('size', 'channels', 'features', 'side', 'strides', 'padding'), CASES
+)
+def test_products_are_the_convolution_of_rounded_values(
+  size, channels, features, side, strides, padding
+):
+  x, kernel, padding, exact = drawn(
+    size, channels, features, side, strides, padding
+  )
+
   def ours(x, kernel):
-    return cpu_forms.product_conv(x, kernel, strides, padding)
+    return cpu_convs.product_conv(x, kernel, strides, padding)
 
   expected, back = jax.vjp(exact, rounded(x), rounded(kernel))
   got, our_back = jax.vjp(ours, x, kernel)
   assert got.dtype == jnp.float32
   np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
-  g = jax.random.normal(keys[2], got.shape)
+  g = jax.random.normal(jax.random.key(1), got.shape)
   for mine, theirs in zip(our_back(g), back(rounded(g)), strict=True):
     assert mine.dtype == jnp.float32
     np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-4)
@@ -65,7 +125,7 @@ def test_products_are_the_convolution_of_rounded_values(
 def test_gradients_have_the_dtypes_of_what_they_are_of(dtype):
   x, kernel = jnp.ones((1, 3, 3, 2), dtype), jnp.ones((1, 1, 2, 2))
   y, back = jax.vjp(
-    lambda x, kernel: cpu_forms.product_conv(x, kernel, 1, ((0, 0),) * 2),
+    lambda x, kernel: cpu_convs.product_conv(x, kernel, 1, ((0, 0),) * 2),
     x,
     kernel,
   )
