@@ -24,6 +24,8 @@ COMMAND --workdir=runs/compared --mode=compare --runs=runs/mine,runs/other
     says whether two runs on one set can be told apart
 COMMAND --workdir=runs/mine --mode=report
     writes the pages of a finished run again, as after an update
+COMMAND --workdir=runs/speed --mode=benchmark --config=configs/unet.py
+    measures how fast a config runs here, and beside Keras and timm
 COMMAND --workdir=runs/study --mode=study --config=configs/study.py
     compares backbones, loading options, rates and dropouts: 48 runs at once
 
@@ -63,6 +65,7 @@ MODES = (
   'compare',
   'study',
   'report',
+  'benchmark',
 )
 # Those that use a trained model.
 _OF_A_RUN = ('evaluate', 'predict', 'export', 'serve')
@@ -79,6 +82,7 @@ _FLAGS = (
   'runs',
   'explain',
   'strict',
+  'compare',
 )
 
 
@@ -225,6 +229,11 @@ def _define_flags() -> None:
     False,
     'whether serious findings of --mode=audit end with status 1',
   )
+  flags.DEFINE_list(
+    'compare',
+    [],
+    'what --mode=benchmark measures besides: keras, timm, or both',
+  )
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -301,6 +310,8 @@ def _check_flags() -> None:
     _check_comparison()
   if parsed.explain and parsed.mode != 'predict':
     raise InputError('--explain goes together with --mode=predict')
+  if parsed.compare and parsed.mode != 'benchmark':
+    raise InputError('--compare goes together with --mode=benchmark')
   if parsed.strict and parsed.mode != 'audit':
     raise InputError('--strict goes together with --mode=audit')
   # Said before anything heavy is imported.
@@ -384,6 +395,8 @@ def _dispatch() -> None:
       )
   if parsed.mode == 'audit':
     args = (config, workdir, parsed.strict)
+  elif parsed.mode == 'benchmark':
+    args = (config, workdir, parsed.compare)
   # JAX is loaded now, and no sooner.
   from leukemia_jax import devices
 

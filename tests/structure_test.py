@@ -22,7 +22,7 @@ FLOORS = [
   {'workdir'},
   {'evaluation', 'inference'},
   {'training'},
-  {'study'},
+  {'study', 'benchmark'},
   {'reporting'},
   {'serving'},
   {'tasks'},

@@ -1,0 +1,1 @@
+"""How fast a config's programs run, beside the machine's limits and others."""

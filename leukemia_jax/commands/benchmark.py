@@ -1,0 +1,131 @@
+"""--mode=benchmark: how fast a config runs here, and beside what."""
+
+import functools
+import importlib.metadata
+import pathlib
+from collections.abc import Callable, Sequence
+
+from ml_collections import ConfigDict
+
+from leukemia_jax import build, devices, files, models, progress, tasks
+from leukemia_jax.benchmark import machine, peers, programs
+from leukemia_jax.benchmark.programs import Timed
+from leukemia_jax.benchmark.record import Benchmark, to_rate
+from leukemia_jax.errors import InputError
+from leukemia_jax.lock import lock_run
+from leukemia_jax.reporting import benchmark_page
+from leukemia_jax.training import initial_weights
+from leukemia_jax.workdir import claim, result
+
+# Classes of the made-up images.
+_CLASSES = 4
+_TURNS = 5
+
+
+def run(
+  config: ConfigDict, workdir: pathlib.Path, compare: Sequence[str]
+) -> None:
+  """Measures a config's programs on made-up images.
+
+  Args:
+    config: the config; nothing of its data is read.
+    workdir: where benchmark.json, .md, .html and roofline.svg go.
+    compare: libraries that are measured too, see `peers.SCRIPTS`; turn by turn
+      with ours, so that all see the same machine.
+
+  Raises:
+    InputError: a library isn't known, or has no such model.
+  """
+  config = initial_weights.resolve_auto(config)
+  _check(config, compare)
+  claim.check(workdir, 'benchmark', config, compare=list(compare))
+  with lock_run(workdir):
+    claim.claim(workdir, 'benchmark', config, compare=list(compare))
+    record = _measure(config, list(compare))
+    files.write_json(
+      workdir / 'benchmark.json',
+      {'format': claim.FORMAT} | result.to_json(record),
+    )
+    path = benchmark_page.write(workdir, record)
+  print(f'{benchmark_page.summary(record)} See {path}')
+
+
+def _check(config: ConfigDict, compare: Sequence[str]) -> None:
+  """Refuses what can't be compared."""
+  unknown = set(compare) - peers.SCRIPTS.keys()
+  if unknown:
+    raise InputError(
+      f'--compare={",".join(compare)}: there are {", ".join(peers.SCRIPTS)}'
+    )
+  model = config.model
+  size = models.published_size(model.name)
+  own = models.Size(model.width, tuple(model.blocks), model.depth)
+  if compare and (size.depth or size != own):
+    raise InputError(
+      f'--compare={",".join(compare)}: other libraries have published '
+      'classifiers alone; give --config=configs/inception_resnet_v2.py, or '
+      f'config.model as there, not {model.name} of width {model.width} and '
+      f'blocks {own.blocks}'
+    )
+
+
+def _measure(config: ConfigDict, compare: list[str]) -> Benchmark:
+  """Takes turns of everything."""
+  task = tasks.for_model(config.model.name)
+  inputs = build.inputs(config, task.targets)
+  network = tasks.make_network(task, config, task.num_outputs(_CLASSES))
+  limits = machine.measure(config.model.dtype)
+  own: dict[str, Timed | None] = {
+    'inference': programs.inference(config, network),
+    'training': programs.training(config, network, inputs),
+    'augmentation': programs.augmentation(config, inputs),
+    'decoding': programs.decoding(config),
+  }
+  size, batch = config.data.image_size, config.train.batch_size
+  with peers.running(compare, config.model.name, size, batch) as others:
+    running, missing = others
+    turns: dict[tuple[str, str], Callable[[], float]] = {
+      (what, ''): timed.turn for what, timed in own.items() if timed
+    }
+    for what in ('inference', 'training'):
+      for name, peer in running.items():
+        turns[what, name] = functools.partial(peer.turn, what)
+    queue = [key for _ in range(_TURNS) for key in turns]
+    taken: dict[tuple[str, str], list[float]] = {key: [] for key in turns}
+    for key in progress.track(queue, 'Measuring', len(queue)):
+      taken[key].append(turns[key]())
+    versions = {'jax': importlib.metadata.version('jax')}
+    for peer in running.values():
+      versions |= peer.versions
+  rates = {key: to_rate(values) for key, values in taken.items()}
+  compared = {
+    what: {name: rates[what, name] for name in running}
+    for what in ('inference', 'training')
+  }
+  parts = {
+    what: timed.program(rates[what, ''], limits)
+    for what, timed in own.items()
+    if timed and timed.program
+  }
+  return Benchmark(
+    device=devices.describe(),
+    versions=versions,
+    model=config.model.name,
+    image_size=size,
+    dtype=config.model.dtype,
+    machine=limits,
+    inference=parts['inference'],
+    training=parts['training'],
+    augmentation=rates.get(('augmentation', '')),
+    decoding=rates['decoding', ''],
+    peak_memory_bytes=result.peak_memory_bytes(),
+    compared=compared,
+    ratios={
+      what: {
+        name: rates[what, ''].median / rate.median
+        for name, rate in by_name.items()
+      }
+      for what, by_name in compared.items()
+    },
+    missing=missing,
+  )
