@@ -69,6 +69,8 @@ MODES = (
 )
 # Those that use a trained model.
 _OF_A_RUN = ('evaluate', 'predict', 'export', 'serve')
+# Those that choose what a model computes in.
+_COMPUTES = ('train', 'study', 'benchmark')
 _FLAGS = (
   'workdir',
   'mode',
@@ -401,6 +403,9 @@ def _dispatch() -> None:
   from leukemia_jax import devices
 
   print(f'device: {devices.describe()}', flush=True)
+  if config.model.dtype == 'auto' and parsed.mode in _COMPUTES:
+    dtype = devices.fast_dtype()
+    print(f'config.model.dtype=auto: {dtype} on this processor', flush=True)
   devices.keep_compiled(files.expand(config.data.cache_dir) / 'compiled')
   importlib.import_module(f'leukemia_jax.commands.{parsed.mode}').run(*args)
 

@@ -97,6 +97,11 @@ def has_matrix_units() -> bool:
   return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILES) == 0
 
 
+def fast_dtype() -> str:
+  """The dtype of `config.model.dtype=auto`."""
+  return 'bfloat16' if has_matrix_units() else 'float32'
+
+
 def step_batching(
   batch_size: int, dtype: jax.typing.DTypeLike
 ) -> tuple[int, int]:

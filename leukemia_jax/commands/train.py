@@ -40,9 +40,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   Raises:
     InputError: the data or the workdir can't be used, or the loss diverged.
   """
-  dtype, config = config.model.dtype, initial_weights.resolve_auto(config)
-  if config.model.dtype != dtype:
-    print(f'config.model.dtype=auto: {config.model.dtype} on this processor')
+  config = initial_weights.resolve_auto(config)
   claim.check(workdir, 'train', config)
   task = tasks.for_model(config.model.name)
   if (workdir / RESULT).exists():

@@ -62,8 +62,7 @@ def resolve_auto(
   check_weights(weights, prefix)
   config = ml_collections.ConfigDict(config.to_dict())
   if config.model.dtype == 'auto':
-    fast = devices.has_matrix_units()
-    config.model.dtype = 'bfloat16' if fast else 'float32'
+    config.model.dtype = devices.fast_dtype()
   if config.model.preprocess != 'auto':
     return config
   if weights == RANDOM:

@@ -5,13 +5,21 @@ import json
 import pytest
 from command import SMALL, refused, run
 
+from leukemia_jax import devices
+
 
 @pytest.mark.full
 def test_a_benchmark_of_a_small_network(tmp_path):
-  done = run('--mode=benchmark', f'--workdir={tmp_path / "speed"}', *SMALL)
+  done = run(
+    *('--mode=benchmark', f'--workdir={tmp_path / "speed"}', *SMALL),
+    '--config.model.dtype=auto',
+  )
   assert done.returncode == 0, done.stderr
+  dtype = devices.fast_dtype()
+  assert f'config.model.dtype=auto: {dtype} on this processor' in done.stdout
   assert 'images/s in inference' in done.stdout
   own = json.loads((tmp_path / 'speed/benchmark.json').read_text())
+  assert own['dtype'] == dtype
   limits = own['machine']
   for name in ('inference', 'training'):
     program = own[name]
