@@ -137,16 +137,12 @@ def _shifted_backward(
 shifted.defvjp(_shifted_forward, _shifted_backward)
 
 
-def _largest(x: jax.Array, window: int) -> jax.Array:
-  return functools.reduce(
-    jnp.maximum, (part for _, part in slices(x, window, 2))
-  )
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_of_shifted(x: jax.Array, window: int) -> jax.Array:
   """Max-pool with stride 2 and no padding; of equal pixels the first counts."""
-  return _largest(x, window)
+  return functools.reduce(
+    jnp.maximum, (part for _, part in slices(x, window, 2))
+  )
 
 
 def _max_forward(
