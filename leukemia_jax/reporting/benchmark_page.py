@@ -15,13 +15,19 @@ def summary(benchmark: Benchmark) -> str:
   """Both rates in one sentence."""
   return (
     f'{benchmark.model}, {benchmark.image_size} px, {benchmark.dtype}: '
-    f'{benchmark.inference.images_per_second.median:.3g} images/s in '
-    f'inference, {benchmark.training.images_per_second.median:.3g} in training.'
+    f'{_speed(benchmark.inference.images_per_second.median)} images/s in '
+    f'inference, {_speed(benchmark.training.images_per_second.median)} in '
+    'training.'
   )
 
 
+def _speed(images: float) -> str:
+  return f'{images:,.0f}' if images >= 100 else f'{images:.3g}'
+
+
 def _rate(rate: Rate) -> str:
-  return f'{rate.median:.3g} ({rate.lowest:.3g} to {rate.highest:.3g})'
+  lowest, highest = _speed(rate.lowest), _speed(rate.highest)
+  return f'{_speed(rate.median)} ({lowest} to {highest})'
 
 
 def _program(name: str, program: Program) -> list[str]:
