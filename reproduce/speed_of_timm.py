@@ -1,7 +1,7 @@
 """Speed of timm's models in PyTorch, asked line by line.
 
-    python reproduce/speed_of_timm.py --model=inception_resnet_v2 --size=224
-      --batch=16 --dtype=bfloat16
+    python -m reproduce.speed_of_timm --model=inception_resnet_v2
+      --size=224 --batch=16 --dtype=bfloat16
 
 prints the versions, then for each line of standard input, 'inference' or
 'training', one turn's images a second, as JSON. Needs torch and timm: channels
@@ -11,45 +11,54 @@ last, on a CPU or the first GPU; bfloat16 by autocast.
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
+from typing import Any
 
-NAMES = {
+from leukemia_jax.benchmark.turns import measure_rate
+
+_NAMES = {
   'inception_resnet_v2': 'inception_resnet_v2',
   'nasnet_large': 'nasnetalarge',
 }
-# As long a turn of ours takes, s.
-_TURN_SECONDS, _FEWEST_CALLS = 2.0, 2
 
 
-def rate(call: Callable[[], None], images: int) -> float:
-  """Images a second over one turn."""
-  started, calls = time.perf_counter(), 0
-  while calls < _FEWEST_CALLS or time.perf_counter() - started < _TURN_SECONDS:
+def parse(option: str, choices: tuple[str, ...]) -> argparse.Namespace:
+  """What a benchmark says of the model, and a library's own option."""
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--model', required=True)
+  parser.add_argument('--size', type=int, required=True)
+  parser.add_argument('--batch', type=int, required=True)
+  parser.add_argument(option, choices=choices, required=True)
+  return parser.parse_args()
+
+
+def say(**content: Any) -> None:
+  """Prints a line of JSON."""
+  print(json.dumps(content), flush=True)
+
+
+def answer(calls: dict[str, Callable[[], object]], images: int) -> None:
+  """Takes a turn of what each line of standard input asks for."""
+  for line in sys.stdin:
+    call = calls[line.strip()]
     call()
-    calls += 1
-  return calls * images / (time.perf_counter() - started)
+    say(images_per_second=measure_rate(call, images))
 
 
 def main() -> None:
   """See the module's text."""
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--model', required=True)
-  parser.add_argument('--size', type=int, required=True)
-  parser.add_argument('--batch', type=int, required=True)
-  parser.add_argument('--dtype', choices=('float32', 'bfloat16'), required=True)
-  args = parser.parse_args()
-  if args.model not in NAMES:
-    print(json.dumps({'missing': f'timm has no {args.model}'}), flush=True)
+  args = parse('--dtype', ('float32', 'bfloat16'))
+  if args.model not in _NAMES:
+    say(missing=f'timm has no {args.model}')
     return
   try:
     import timm
     import torch
   except ImportError as error:
-    print(json.dumps({'missing': str(error)}), flush=True)
+    say(missing=str(error))
     return
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  model = timm.create_model(NAMES[args.model], num_classes=4)
+  model = timm.create_model(_NAMES[args.model], num_classes=4)
   model = model.to(device, memory_format=torch.channels_last)
   images = torch.rand(args.batch, 3, args.size, args.size, device=device)
   images = images.contiguous(memory_format=torch.channels_last)
@@ -62,6 +71,7 @@ def main() -> None:
       torch.cuda.synchronize()
 
   def infer() -> None:
+    model.eval()
     with (
       torch.inference_mode(),
       torch.autocast(device, torch.bfloat16, enabled=is_rounded),
@@ -70,6 +80,7 @@ def main() -> None:
     wait()
 
   def train() -> None:
+    model.train()
     with torch.autocast(device, torch.bfloat16, enabled=is_rounded):
       loss = torch.nn.functional.cross_entropy(model(images), labels)
     optimizer.zero_grad()
@@ -77,15 +88,8 @@ def main() -> None:
     optimizer.step()
     wait()
 
-  calls = {'inference': infer, 'training': train}
-  versions = {'torch': torch.__version__, 'timm': timm.__version__}
-  print(json.dumps({'versions': versions}), flush=True)
-  for line in sys.stdin:
-    what = line.strip()
-    model.train(what == 'training')
-    calls[what]()
-    answer = {'images_per_second': rate(calls[what], args.batch)}
-    print(json.dumps(answer), flush=True)
+  say(versions={'torch': torch.__version__, 'timm': timm.__version__})
+  answer({'inference': infer, 'training': train}, args.batch)
 
 
 if __name__ == '__main__':

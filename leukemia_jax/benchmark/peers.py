@@ -17,12 +17,12 @@ from leukemia_jax.errors import InputError
 # By what --compare names: (name of the rate, script, further arguments).
 SCRIPTS = {
   'keras': (
-    ('keras_jax', 'speed_of_keras.py', ('--backend=jax',)),
-    ('keras_torch', 'speed_of_keras.py', ('--backend=torch',)),
+    ('keras_jax', 'speed_of_keras', ('--backend=jax',)),
+    ('keras_torch', 'speed_of_keras', ('--backend=torch',)),
   ),
   'timm': (
-    ('timm_fp32', 'speed_of_timm.py', ('--dtype=float32',)),
-    ('timm_bf16', 'speed_of_timm.py', ('--dtype=bfloat16',)),
+    ('timm_fp32', 'speed_of_timm', ('--dtype=float32',)),
+    ('timm_bf16', 'speed_of_timm', ('--dtype=bfloat16',)),
   ),
 }
 _FOLDER = pathlib.Path(__file__).parents[2] / 'reproduce'
@@ -95,9 +95,10 @@ def running(
       for name, script, arguments in SCRIPTS[library]:
         process = subprocess.Popen(
           [
-            *(sys.executable, str(_FOLDER / script), *arguments),
+            *(sys.executable, '-m', f'{_FOLDER.name}.{script}', *arguments),
             *(f'--model={model}', f'--size={size}', f'--batch={batch}'),
           ],
+          cwd=_FOLDER.parent,
           stdin=subprocess.PIPE,
           stdout=subprocess.PIPE,
           stderr=subprocess.DEVNULL,

@@ -1,6 +1,5 @@
 """The programs of a config, compiled and timed as its commands run them."""
 
-import functools
 import io
 import time
 from collections.abc import Callable
@@ -14,17 +13,17 @@ from PIL import Image
 
 from leukemia_jax import build, devices, models
 from leukemia_jax.benchmark.record import Machine, Program, Rate
+from leukemia_jax.benchmark.turns import measure_rate
 from leukemia_jax.build import Inputs, Network
 from leukemia_jax.data import decode, input_pipeline
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.parallel import in_order
+from leukemia_jax.training import setup
 from leukemia_jax.training.optimizer import make_optimizer
-from leukemia_jax.training.state import init_state
-from leukemia_jax.training.step import make_train_step, repeat_step
+from leukemia_jax.training.state import TrainState, init_state
+from leukemia_jax.training.step import repeat_step
 from leukemia_jax.transforms.preprocess import preprocess
 
-# A turn takes about as long, s, and at least as many calls.
-_TURN_SECONDS, FEWEST_CALLS = 2.0, 2
 # Of the made-up epoch.
 _STEPS = 4
 
@@ -89,39 +88,38 @@ def compile_program(
   return compiled, program
 
 
-def measure_rate(call: Callable[[], Any], images: int) -> float:
-  """Images a second of a call that waits for what it computes."""
-  started, calls = time.perf_counter(), 0
-  while calls < FEWEST_CALLS or time.perf_counter() - started < _TURN_SECONDS:
-    call()
-    calls += 1
-  return calls * images / (time.perf_counter() - started)
+def _first_state(
+  config: ConfigDict, network: Network, inputs: Inputs
+) -> TrainState:
+  size = config.data.image_size
+  return init_state(
+    inputs.keys.init,
+    network.model,
+    make_optimizer(config.train.freeze_backbone),
+    shape=(size, size, 3),
+    learning_rate=config.train.learning_rate,
+  )
 
 
-def inference(config: ConfigDict, network: Network) -> Timed:
+def inference(config: ConfigDict, network: Network, inputs: Inputs) -> Timed:
   """A model's answers to images, in steps as predictions take them.
 
   Args:
     config: of the benchmark; `train.batch_size` is the most a step.
     network: the model.
+    inputs: of the config.
   """
-  size = config.data.image_size
   batch, at_once = devices.step_batching(
     config.train.batch_size, config.model.dtype
   )
-  model = network.model
-  shape = (1, size, size, 3)
   variables = models.with_rounded_kernels(
-    model,
-    jax.jit(lambda key: model.init(key, jnp.zeros(shape), train=False))(
-      jax.random.key(config.seed)
-    ),
+    network.model, _first_state(config, network, inputs).variables()
   )
   images = _set(config, batch, masks=False).images
 
   def answer(variables: Any, images: jax.Array) -> jax.Array:
     images = preprocess(images, network.preprocessing)
-    logits: jax.Array = model.apply(variables, images, train=False)[0]
+    logits: jax.Array = network.model.apply(variables, images, train=False)[0]
     return logits
 
   step, program = compile_program(
@@ -130,8 +128,8 @@ def inference(config: ConfigDict, network: Network) -> Timed:
   calls = 4 * at_once
 
   def run() -> None:
-    job = functools.partial(lambda: np.asarray(step(variables, images)))
-    for _ in in_order([job] * calls, at_once, 2 * at_once):
+    jobs = [lambda: np.asarray(step(variables, images))] * calls
+    for _ in in_order(jobs, at_once, 2 * at_once):
       pass
 
   run()
@@ -146,26 +144,14 @@ def training(config: ConfigDict, network: Network, inputs: Inputs) -> Timed:
     network: what learns.
     inputs: of the config.
   """
-  size, batch = config.data.image_size, config.train.batch_size
-  tx = make_optimizer(config.train.freeze_backbone)
-  state = init_state(
-    inputs.keys.init,
-    network.model,
-    tx,
-    shape=(size, size, 3),
-    learning_rate=config.train.learning_rate,
-  )
-  step = make_train_step(
-    network,
-    tx=tx,
-    augment=input_pipeline.training_augment(inputs.spec, inputs.augment),
-    accumulate=config.train.accumulate,
-  )
+  batch = config.train.batch_size
+  state = _first_state(config, network, inputs)
+  learner = setup.learner(config.train, network, inputs, lambda counts: {})
   dataset = _set(config, _STEPS * batch, config.model.name in models.UNETS)
   indices = jnp.arange(_STEPS * batch).reshape(_STEPS, batch)
   args = (inputs.keys.train, dataset, indices, jnp.ones(indices.shape))
   compiled, program = compile_program(
-    repeat_step(step, 1),
+    repeat_step(learner.train_step, 1),
     *(state, *args),
     batch=batch,
     at_once=1,

@@ -76,7 +76,7 @@ def _measure(config: ConfigDict, compare: list[str]) -> Benchmark:
   network = tasks.make_network(task, config, task.num_outputs(_CLASSES))
   limits = machine.measure(config.model.dtype)
   own: dict[str, Timed | None] = {
-    'inference': programs.inference(config, network),
+    'inference': programs.inference(config, network, inputs),
     'training': programs.training(config, network, inputs),
     'augmentation': programs.augmentation(config, inputs),
     'decoding': programs.decoding(config),

@@ -268,7 +268,7 @@ def _normalize(
 class BatchNorm(nn.Module):
   """Batch normalisation with Keras' epsilon (Ioffe, Szegedy, arXiv:1502.03167).
 
-  Flax's, traced once for each shape: half of a model's tracing is saved.
+  As Flax's, but traced once for each shape.
 
   Attributes:
     train: normalise by the batch and update the statistics, or use them.

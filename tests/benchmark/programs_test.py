@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from leukemia_jax.benchmark import machine, programs
+from leukemia_jax.benchmark import machine, programs, turns
 from leukemia_jax.benchmark.record import Machine, to_rate
 
 
@@ -33,8 +33,8 @@ def test_the_machine_has_limits(dtype):
 
 
 def test_turns_count_images(monkeypatch):
-  monkeypatch.setattr(programs, '_TURN_SECONDS', 0.0)
+  monkeypatch.setattr(turns, '_TURN_SECONDS', 0.0)
   done = []
-  rate = programs.measure_rate(lambda: done.append(jax.numpy.ones(1)), 5)
-  assert len(done) == programs.FEWEST_CALLS
+  rate = turns.measure_rate(lambda: done.append(jax.numpy.ones(1)), 5)
+  assert len(done) == turns.FEWEST_CALLS
   assert rate > 0
