@@ -229,6 +229,15 @@ def _train() -> ml_collections.ConfigDict:
   return train
 
 
+def _mesh() -> ml_collections.ConfigDict:
+  """What a training runs on."""
+  mesh = ml_collections.ConfigDict()
+  # Devices, such as GPUs, that share each batch; 0 for all. The batch stays
+  # `train.batch_size`, and so do the results up to rounding.
+  mesh.devices = 1
+  return mesh
+
+
 def _evaluate() -> ml_collections.ConfigDict:
   """What --mode=evaluate does besides."""
   evaluate = ml_collections.ConfigDict()
@@ -278,6 +287,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.model = _model()
   config.study = _study()
   config.train = _train()
+  config.mesh = _mesh()
   config.evaluate = _evaluate()
   config.predict = _predict()
   config.report = _report()

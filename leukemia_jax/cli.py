@@ -38,6 +38,7 @@ import importlib
 import importlib.util
 import io
 import logging as python_logging
+import os
 import pathlib
 import re
 import sys
@@ -69,28 +70,29 @@ MODES = (
 )
 # Those that use a trained model.
 _OF_A_RUN = ('evaluate', 'predict', 'export', 'serve')
+# Flags of some modes alone.
+_OF_MODES = {
+  'calibration': _OF_A_RUN,
+  'explain': ('predict',),
+  'strict': ('audit',),
+  'compare': ('benchmark',),
+  'num_processes': ('train',),
+}
+# (mode, flag, what it is) of those that need each other.
+_NEEDS = (
+  ('predict', 'input', 'image, folder'),
+  ('compare', 'runs', 'workdir>,<workdir'),
+)
 # Those that choose what a model computes in.
 _COMPUTES = ('train', 'study', 'benchmark')
-_FLAGS = (
-  'workdir',
-  'mode',
-  'config',
-  'checkpoint',
-  'input',
-  'shard',
-  'calibration',
-  'host',
-  'port',
-  'runs',
-  'explain',
-  'strict',
-  'compare',
-)
 
 
 def _fail(message: str) -> NoReturn:
   """Ends with one error, no traceback, status 1."""
-  print(f'error: {message}', file=sys.stderr)
+  print(f'error: {message}', file=sys.stderr, flush=True)
+  if flags.FLAGS.is_parsed() and flags.FLAGS.num_processes > 1:
+    # An orderly end would wait for the others, and they for this one.
+    os._exit(1)
   sys.exit(1)
 
 
@@ -176,9 +178,8 @@ def _print_help() -> NoReturn:
   command = f'python {command}' if command.endswith('.py') else command
   print((__doc__ or '').replace('COMMAND', command))
   print('Flags:')
-  for name in _FLAGS:
-    flag = flags.FLAGS[name]
-    print(f'  --{name}: {flag.help}')
+  for flag in flags.FLAGS.get_flags_for_module(__name__):
+    print(f'  --{flag.name}: {flag.help}')
   print('  --help, --version: print this text, or the version')
   sys.exit(0)
 
@@ -236,6 +237,23 @@ def _define_flags() -> None:
     [],
     'what --mode=benchmark measures besides: keras, timm, or both',
   )
+  flags.DEFINE_integer(
+    'num_processes',
+    1,
+    'processes, perhaps on several machines, that train one model together: '
+    'each is started with the same flags and a workdir that all see',
+    1,
+    10**5,
+  )
+  flags.DEFINE_string(
+    'coordinator',
+    None,
+    'HOST:PORT of process 0, for --num_processes; where a cluster such as '
+    'SLURM starts them, it is found, and --process_id too',
+  )
+  flags.DEFINE_integer(
+    'process_id', None, 'which of --num_processes this is, from 0', 0
+  )
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -277,7 +295,8 @@ def _check_flags() -> None:
   """Refuses flags that don't go together."""
   parsed = flags.FLAGS
   if parsed.mode == 'serve':
-    _check_server()
+    if parsed.workdir:
+      raise InputError('--mode=serve writes nothing: leave --workdir away')
   elif not parsed.workdir:
     raise InputError(
       '--workdir is missing: a folder for what this makes, as in '
@@ -289,33 +308,30 @@ def _check_flags() -> None:
     raise InputError(
       f'--mode={mode} and --checkpoint=<workdir of a training run> go together'
     )
-  if parsed.calibration and not uses_run:
+  for name, modes in _OF_MODES.items():
+    if parsed.mode not in modes and parsed[name].present:
+      raise InputError(f'--{name} goes together with --mode={", ".join(modes)}')
+  if parsed.mode in ('evaluate', 'export') and len(parsed.checkpoint) > 1:
     raise InputError(
-      f'--calibration goes together with --mode={", ".join(_OF_A_RUN)}'
+      f'--mode={parsed.mode} takes one run: give one --checkpoint; folds are '
+      'scored together while they are trained'
     )
-  if parsed.mode == 'evaluate' and len(parsed.checkpoint) > 1:
+  for mode, name, what in _NEEDS:
+    if (parsed.mode == mode) != bool(parsed[name].value):
+      raise InputError(f'--mode={mode} and --{name}=<{what}> go together')
+  if parsed.num_processes == 1 and (parsed.coordinator or parsed.process_id):
     raise InputError(
-      '--mode=evaluate scores one run; the runs of folds are scored together '
-      'while they are trained'
+      '--coordinator and --process_id go together with --num_processes'
     )
-  if parsed.mode == 'export' and len(parsed.checkpoint) > 1:
-    raise InputError('--mode=export exports one run: give one --checkpoint')
-  if (parsed.mode == 'predict') != bool(parsed.input):
-    raise InputError('--mode=predict and --input=<image, folder> go together')
-  if (parsed.mode == 'compare') != bool(parsed.runs):
+  overrides = config_flags.get_override_values(parsed['config'])
+  if parsed.mode in ('compare', 'report') and (
+    parsed['config'].present or overrides
+  ):
     raise InputError(
-      '--mode=compare and --runs=<workdir>,<workdir> go together'
+      f'--mode={parsed.mode} takes no config: finished runs have their own'
     )
-  if parsed.mode in ('compare', 'report'):
-    _check_without_config()
   if parsed.mode == 'compare':
     _check_comparison()
-  if parsed.explain and parsed.mode != 'predict':
-    raise InputError('--explain goes together with --mode=predict')
-  if parsed.compare and parsed.mode != 'benchmark':
-    raise InputError('--compare goes together with --mode=benchmark')
-  if parsed.strict and parsed.mode != 'audit':
-    raise InputError('--strict goes together with --mode=audit')
   # Said before anything heavy is imported.
   for folder in parsed.checkpoint:
     files.read_json(files.expand(folder) / CONFIG)
@@ -324,12 +340,6 @@ def _check_flags() -> None:
       f"--mode={parsed.mode} takes the trained model's own config; leave "
       '--config away, single keys can be given as --config.key=value'
     )
-
-
-def _check_server() -> None:
-  """Refuses what a page doesn't need."""
-  if flags.FLAGS.workdir:
-    raise InputError('--mode=serve writes nothing: leave --workdir away')
 
 
 def _shard() -> tuple[int, int]:
@@ -341,16 +351,6 @@ def _shard() -> tuple[int, int]:
       f'--shard={flags.FLAGS.shard} must be i/n, i from 0 to n - 1, as 0/4'
     )
   return index, count
-
-
-def _check_without_config() -> None:
-  """Refuses a config where runs that are finished have their own."""
-  parsed = flags.FLAGS
-  overrides = config_flags.get_override_values(parsed['config'])
-  if parsed['config'].present or overrides:
-    raise InputError(
-      f'--mode={parsed.mode} takes no config: finished runs have their own'
-    )
 
 
 def _check_comparison() -> None:
@@ -400,8 +400,12 @@ def _dispatch() -> None:
   elif parsed.mode == 'benchmark':
     args = (config, workdir, parsed.compare)
   # JAX is loaded now, and no sooner.
-  from leukemia_jax import devices
+  from leukemia_jax import devices, sharding
 
+  if parsed.num_processes > 1:
+    sharding.join(parsed.coordinator, parsed.process_id, parsed.num_processes)
+    if not sharding.leads():
+      sys.stdout = io.StringIO()
   print(f'device: {devices.describe()}', flush=True)
   if config.model.dtype == 'auto' and parsed.mode in _COMPUTES:
     dtype = devices.fast_dtype()
@@ -425,6 +429,14 @@ def _main(_: Sequence[str]) -> None:
   except OSError as error:
     where = error.filename or flags.FLAGS.workdir
     _fail(f'{where}: {error.strerror or error}')
+  except (RuntimeError, ValueError) as error:
+    # JAX has both for a step that waits for a process in vain.
+    if flags.FLAGS.num_processes == 1:
+      raise
+    _fail(
+      f'another process of this training was lost ({error}). Give the same '
+      'commands again: the run resumes from its latest checkpoint'
+    )
 
 
 def main() -> None:

@@ -256,6 +256,7 @@ def _model_keys() -> dict[str, Key]:
       ),
       identifies=False,
     ),
+    'mesh.devices': Key(_whole(0, 10**4), identifies=False),
     'train.learning_rate': Key(_POSITIVE),
     'train.epochs': Key(_whole(1, 10**6)),
     'train.batch_size': Key(_whole(1, 2**16), evaluation=True, prediction=True),

@@ -14,7 +14,7 @@ PACKAGE = ROOT / 'leukemia_jax'
 # two of one floor import each other.
 FLOORS = [
   {'errors', 'interrupts', 'parallel', 'progress'},
-  {'devices', 'files', 'lock'},
+  {'devices', 'files', 'lock', 'sharding'},
   {'metrics', 'models', 'transforms'},
   {'data'},
   {'audit', 'build', 'pretrained', 'config_keys'},

@@ -135,12 +135,18 @@ def _disc(side: int) -> np.ndarray:
   return at[:, None] ** 2 + at**2 <= (side / 2) ** 2
 
 
-def _turned(images: np.ndarray, angle: float, orientation: int) -> np.ndarray:
-  """Images, shape (..., side, side), turned, mirrored and turned again."""
-  if angle:
-    images = ndimage.rotate(
-      images, angle, axes=(-2, -1), reshape=False, order=1, mode='nearest'
-    )
+def _turned(images: np.ndarray, angle: float) -> np.ndarray:
+  """Images, shape (..., side, side), turned by degrees."""
+  if not angle:
+    return images
+  turned: np.ndarray = ndimage.rotate(
+    images, angle, axes=(-2, -1), reshape=False, order=1, mode='nearest'
+  )
+  return turned
+
+
+def _oriented(images: np.ndarray, orientation: int) -> np.ndarray:
+  """Images, shape (..., side, side), mirrored from 4 on, and turned."""
   if orientation >= 4:
     images = images[..., ::-1]
   return np.rot90(images, orientation % 4, (-2, -1))
@@ -178,7 +184,11 @@ def _thumbnails(small: np.ndarray) -> _Thumbnails:
 
   angles = _ANGLES if len(small) <= _MANY_IMAGES else _UPRIGHT
   forms: list[Form] = [(a, o) for a in angles for o in range(_ORIENTATIONS)]
-  turned = [unit(_turned(small, *form)) for form in forms]
+  turned = [
+    unit(_oriented(rotated, orientation))
+    for rotated in (_turned(small, angle) for angle in angles)
+    for orientation in range(_ORIENTATIONS)
+  ]
   for shift in _SHIFTS:
     moved = ndimage.shift(small, (0, *shift), order=0, mode='nearest')
     turned.append(unit(moved))
@@ -233,7 +243,8 @@ def _similarity(first: np.ndarray, second: np.ndarray, form: Form) -> float:
   spectrum = fft.rfft2(fixed)
   best = float('nan')
   for angle in _FINE_ANGLES:
-    moved = _detail(_turned(first, form[0] + angle, form[1])) * disc
+    moved = _turned(first, form[0] + angle)
+    moved = _detail(_oriented(moved, form[1])) * disc
     product = fft.irfft2(spectrum * fft.rfft2(moved).conj(), (side, side))
     peak = np.unravel_index(product.argmax(), product.shape)
     shift = [int((p + side // 2) % side) - side // 2 for p in peak]

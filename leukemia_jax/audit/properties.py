@@ -16,7 +16,7 @@ import numpy as np
 from leukemia_jax import progress
 from leukemia_jax.transforms import colour
 
-_BATCH = 64
+_BATCH = 16
 # Optical density (log 10) of green above that of the background: of anything
 # stained, and of nuclei.
 _STAINED, _NUCLEUS = 0.08, 0.2
@@ -117,21 +117,26 @@ def laplacian(planes: jax.Array) -> jax.Array:
   return bend - (planes[:, 1:-1, :-2] + planes[:, 1:-1, 2:])
 
 
+def _near(marked: jax.Array, axis: int) -> jax.Array:
+  """What is marked, or lies within the margin of it along an axis."""
+  padding = [(0, 0)] * marked.ndim
+  padding[axis] = (_MARGIN, _MARGIN)
+  padded, side = jnp.pad(marked, padding), marked.shape[axis]
+  shifted = [
+    jax.lax.slice_in_dim(padded, shift, shift + side, axis=axis)
+    for shift in range(2 * _MARGIN + 1)
+  ]
+  return functools.reduce(jnp.logical_or, shifted)
+
+
 def _sharpness(images: jax.Array) -> jax.Array:
   """Energy of the Laplacian away from nuclei, whose texture is no property."""
   features = []
   for factor in _REDUCED:
     side = max(3, images.shape[1] // factor)
     small = _reduce(images.astype(jnp.float32), (side, side))
-    near = jax.lax.reduce_window(
-      _density(small)[..., 1],
-      -jnp.inf,
-      jax.lax.max,
-      (1, 2 * _MARGIN + 1, 2 * _MARGIN + 1),
-      (1, 1, 1),
-      'SAME',
-    )
-    clear = near[:, 1:-1, 1:-1] < _NUCLEUS
+    nucleus = _density(small)[..., 1] >= _NUCLEUS
+    clear = ~_near(_near(nucleus, axis=1), axis=2)[:, 1:-1, 1:-1]
     bend = laplacian(colour.luma(small))
     energy = jnp.square(bend * clear).sum((1, 2)) / (clear.sum((1, 2)) + 1)
     features.append(jnp.log(energy + 1e-3))

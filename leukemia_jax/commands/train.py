@@ -1,14 +1,17 @@
 """--mode=train: trains a model and scores it on its three parts."""
 
+import contextlib
 import dataclasses
 import pathlib
 import time
 from typing import Any
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from leukemia_jax import build, tasks
+from leukemia_jax import build, sharding, tasks
 from leukemia_jax.build import Inputs
 from leukemia_jax.data import input_pipeline, protocols, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
@@ -50,13 +53,19 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
     print(f'this run is finished: see {path}')
     return
   started = time.perf_counter()
-  with lock_run(workdir):
+  mesh = sharding.make_mesh(config.mesh.devices, config.train.batch_size)
+  # Of several processes the first alone writes files of the run.
+  with lock_run(workdir) if sharding.leads() else contextlib.nullcontext():
     inputs = build.inputs(config, task.targets)
     loaded = input_pipeline.load(inputs.spec)
     if config.data.folds == 1 or config.data.fold >= 0:
-      _train(task, config, inputs, loaded, workdir, started)
+      _train(task, config, inputs, loaded, workdir, mesh, started)
+    elif jax.process_count() > 1:
+      raise InputError(
+        'several processes train one model: give --config.data.fold too'
+      )
     else:
-      _train_folds(task, config, inputs, loaded, workdir)
+      _train_folds(task, config, inputs, loaded, workdir, mesh)
 
 
 def _train_folds(
@@ -65,6 +74,7 @@ def _train_folds(
   inputs: Inputs,
   loaded: tuple[Dataset, Catalogue],
   workdir: pathlib.Path,
+  mesh: Mesh,
 ) -> None:
   """Trains a model for each fold, then scores all of them together."""
   folders = []
@@ -79,7 +89,7 @@ def _train_folds(
     protocol = inputs.spec.protocol._replace(fold=fold)
     own_inputs = inputs._replace(spec=inputs.spec._replace(protocol=protocol))
     started = time.perf_counter()
-    _train(task, own, own_inputs, loaded, folders[-1], started)
+    _train(task, own, own_inputs, loaded, folders[-1], mesh, started)
     # The first fold has shown that the input is good.
     claim.claim(workdir, 'train', config)
   claim.claim(workdir, 'train', config)
@@ -95,6 +105,7 @@ def _train(
   inputs: Inputs,
   loaded: tuple[Dataset, Catalogue],
   workdir: pathlib.Path,
+  mesh: Mesh,
   started: float,
 ) -> None:
   """Trains and scores one model."""
@@ -107,9 +118,10 @@ def _train(
   network = tasks.make_network(task, config, num_outputs)
   state = setup.first_state(config, network, inputs, names, workdir)
   learnt = initial_weights.seen_images(config.model.weights, split, catalogue)
-  # Only now: a mistyped path must not keep the workdir from the right one.
-  claim.claim(workdir, 'train', config)
-  saved.write_split(workdir, split, catalogue)
+  if sharding.leads():
+    # Only now: a mistyped path must not keep the workdir from the right one.
+    claim.claim(workdir, 'train', config)
+    saved.write_split(workdir, split, catalogue)
   dataset, indices, origins = input_pipeline.materialise(
     split, originals, key=inputs.keys.copies, augment=inputs.augment
   )
@@ -121,7 +133,10 @@ def _train(
     key=inputs.keys.train,
     schedule=setup.schedule(config.train),
     workdir=workdir,
+    mesh=mesh,
   )
+  if not sharding.leads():
+    return
   variables = outcome.variables
   # Repeated training images count once.
   parts = dict(zip(splits.PARTS, map(np.unique, indices), strict=True))
@@ -147,7 +162,7 @@ def _train(
     scored,
     epochs=len(outcome.history),
     best_epoch=outcome.best_epoch,
-    cost=result.cost(started, **_training_cost(prepared, outcome.cost)),
+    cost=result.cost(started, **_training_cost(prepared, mesh, outcome.cost)),
   )
   tasks.finish(task, workdir, finished, subject, scored)
 
@@ -244,7 +259,9 @@ def _patient_counts(
   return {part: len(patients) for part, patients in by_part.items()}
 
 
-def _training_cost(prepared: float, cost: loop.TrainingCost) -> dict[str, Any]:
+def _training_cost(
+  prepared: float, mesh: Mesh, cost: loop.TrainingCost
+) -> dict[str, Any]:
   seconds = cost.train_seconds
   return {
     'prepare_seconds': round(prepared, 1),
@@ -252,4 +269,5 @@ def _training_cost(prepared: float, cost: loop.TrainingCost) -> dict[str, Any]:
     'train_seconds': round(seconds, 1),
     'images_per_second': round(cost.images / seconds, 1) if seconds else None,
     'resumed': cost.resumed,
+    'devices': mesh.size,
   }

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from leukemia_jax import models, progress
+from leukemia_jax import models, progress, sharding
 from leukemia_jax.build import Network
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.transforms.preprocess import preprocess
@@ -232,6 +233,7 @@ def run(
   *,
   batch_size: int,
   num_classes: int,
+  mesh: Mesh,
 ) -> tuple[float, np.ndarray]:
   """Scores a model on some images of a set.
 
@@ -242,13 +244,15 @@ def run(
     indices: int array, which images.
     batch_size: images a step; the last batch is filled up.
     num_classes: number of classes.
+    mesh: devices that share each batch, and where variables and dataset lie.
 
   Returns:
     The sum of the losses, and counts by true class (row) and predicted class
     (column), float32 (classes, classes).
   """
-  sums = zero_sums(num_classes)
+  sums = sharding.put(zero_sums(num_classes), sharding.on_all(mesh))
   for batch in zip(*in_batches(indices, batch_size), strict=True):
-    sums = eval_step(variables, dataset, *batch, sums)
+    chosen, weight = sharding.put(batch, sharding.by_batch(mesh))
+    sums = eval_step(variables, dataset, chosen, weight, sums)
   loss, confusion = jax.device_get(sums)
   return float(loss), confusion

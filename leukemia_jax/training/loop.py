@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from leukemia_jax import progress
+from leukemia_jax import progress, sharding
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation import eval_step
@@ -131,8 +132,9 @@ class InflightSteps:
 class CompiledSteps:
   """Compiled calls of one or more training steps, and what they took."""
 
-  def __init__(self, train_step: TrainStep, cost: TrainingCost):
+  def __init__(self, train_step: TrainStep, mesh: Mesh, cost: TrainingCost):
     self._train_step = train_step
+    self._mesh = mesh
     self._compiled: dict[int, TrainStep] = {}
     self._cost = cost
 
@@ -142,7 +144,11 @@ class CompiledSteps:
     """Takes `count` steps in one call."""
     if count not in self._compiled:
       started = time.perf_counter()
-      call = jax.jit(repeat_step(self._train_step, count), donate_argnums=0)
+      call = jax.jit(
+        repeat_step(self._train_step, count),
+        donate_argnums=0,
+        out_shardings=sharding.on_all(self._mesh),
+      )
       self._compiled[count] = call.lower(state, *args).compile()
       self._cost.compile_seconds += time.perf_counter() - started
     return self._compiled[count](state, *args)
@@ -271,7 +277,7 @@ class _Session:
       # on disk.
       self.checkpoints.save_best(epoch, state.variables())
     rate = state.learning_rate * decision.rate_factor
-    state = state.replace(sums=jnp.zeros(3), learning_rate=rate)
+    state = state.replace(sums=jnp.zeros_like(state.sums), learning_rate=rate)
     self.writer.write(line)
     self.save(state)
     return state
@@ -305,6 +311,7 @@ def fit(
   key: jax.Array,
   schedule: Schedule,
   workdir: pathlib.Path,
+  mesh: Mesh,
 ) -> Outcome:
   """Trains until the last epoch or until validation stops improving.
 
@@ -318,6 +325,7 @@ def fit(
     key: PRNG key of order, augmentation and dropout.
     schedule: how long.
     workdir: where checkpoints, metrics.jsonl and TensorBoard scalars go.
+    mesh: devices that share each batch, from `sharding.make_mesh`.
 
   Returns:
     The outcome, with the weights of the epoch of lowest validation loss.
@@ -330,7 +338,10 @@ def fit(
   indices = jnp.asarray(data.train, jnp.int32)
   steps, cost = -(-len(indices) // schedule.batch_size), TrainingCost()
   total = schedule.epochs * steps
-  take_steps = CompiledSteps(learner.train_step, cost)
+  take_steps = CompiledSteps(learner.train_step, mesh, cost)
+  everywhere, in_shares = sharding.on_all(mesh), sharding.by_batch(mesh, axis=1)
+  data = data._replace(dataset=sharding.put(data.dataset, everywhere))
+  state = sharding.put(state, everywhere)
   with (
     _open_session(state, workdir, steps) as (state, session),
     progress.bar('note') as bar,
@@ -345,7 +356,7 @@ def fit(
       state = _train_epoch(
         state,
         take_steps,
-        (step_key, data.dataset, *order),
+        (step_key, data.dataset, *sharding.put(order, in_shares)),
         images=len(indices),
         schedule=schedule,
         cost=cost,
@@ -353,17 +364,23 @@ def fit(
         show=lambda step, note: bar.update(task, completed=step, note=note),
       )
       line: dict[str, Any] = {'epoch': epoch + 1}
-      line |= _validate(state, learner, data, schedule.batch_size)
+      line |= _validate(state, learner, data, schedule.batch_size, mesh)
       line['seconds'] = round(cost.train_seconds - before, 3)
       state = session.end_epoch(state, line, schedule.rules)
-      bar.console.print(_one_line(line), soft_wrap=True, highlight=False)
+      if sharding.leads():
+        bar.console.print(_one_line(line), soft_wrap=True, highlight=False)
     variables = session.checkpoints.best(state.variables())
+  variables = sharding.bring_home(variables)
   best_epoch = session.progress.best_epoch + 1
   return Outcome(variables, session.writer.history, best_epoch, cost)
 
 
 def _validate(
-  state: TrainState, learner: Learner, data: TrainingData, batch_size: int
+  state: TrainState,
+  learner: Learner,
+  data: TrainingData,
+  batch_size: int,
+  mesh: Mesh,
 ) -> dict[str, Any]:
   """An epoch's scores; training scores are those while training."""
   train_loss, correct, images = (float(s) for s in state.sums)
@@ -374,6 +391,7 @@ def _validate(
     data.validation,
     batch_size=batch_size,
     num_classes=learner.num_classes,
+    mesh=mesh,
   )
   held_out = float(confusion.sum())
   return {

@@ -6,12 +6,14 @@ from typing import Any
 
 import tensorboardX
 
-from leukemia_jax import files
+from leukemia_jax import files, sharding
 from leukemia_jax.workdir import METRICS
 
 
 class MetricWriter:
   """Writes a line an epoch, and keeps those written so far.
+
+  Of several processes the first alone writes.
 
   Attributes:
     history: the lines of the epochs that are done.
@@ -27,25 +29,31 @@ class MetricWriter:
     """
     self._path = workdir / METRICS
     self.history = files.read_json_lines(self._path)[:epochs]
+    self._board = None
+    if sharding.leads():
+      self._board = tensorboardX.SummaryWriter(
+        str(workdir / 'tensorboard'), purge_step=0
+      )
     # All of them again: a kill loses what was not flushed.
-    self._board = tensorboardX.SummaryWriter(
-      str(workdir / 'tensorboard'), purge_step=0
-    )
     for line in self.history:
       self._add_scalars(line)
 
   def write(self, line: dict[str, Any]) -> None:
     """Adds an epoch's line."""
     self.history.append(line)
-    text = ''.join(json.dumps(entry) + '\n' for entry in self.history)
-    files.write(self._path, text)
+    if sharding.leads():
+      text = ''.join(json.dumps(entry) + '\n' for entry in self.history)
+      files.write(self._path, text)
     self._add_scalars(line)
 
   def _add_scalars(self, line: dict[str, Any]) -> None:
+    if self._board is None:
+      return
     for name, value in line.items():
       if name != 'epoch':
         self._board.add_scalar(name, value, line['epoch'])
 
   def close(self) -> None:
     """Closes the files."""
-    self._board.close()
+    if self._board is not None:
+      self._board.close()

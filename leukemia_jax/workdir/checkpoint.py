@@ -78,9 +78,11 @@ def save(
 
 
 def _unwritable(manager: ocp.CheckpointManager, why: str) -> InputError:
+  several = jax.process_count() > 1
   return InputError(
-    f'cannot write a checkpoint to {manager.directory}: {why}. Make room and '
-    'give the same command: the run resumes'
+    f'cannot write a checkpoint to {manager.directory}: {why}. '
+    + ('See whether another process was lost, or make' if several else 'Make')
+    + ' room, and give the same command: the run resumes'
   )
 
 

@@ -273,6 +273,7 @@ class Cost:
   train_seconds: float | None = None
   images_per_second: float | None = None
   resumed: bool | None = None
+  devices: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

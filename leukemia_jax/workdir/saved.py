@@ -45,6 +45,7 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
   if mode != 'train':
     raise InputError(f'{path} is not that of a training run')
   del content['format']
+  content.setdefault('mesh', {'devices': 1})  # 0.5.0 knew one alone.
   data = content.get('data')
   if (
     isinstance(data, dict)

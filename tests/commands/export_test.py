@@ -163,7 +163,7 @@ def test_two_runs_are_refused(tmp_path):
       *(f'--checkpoint={tmp_path}/{name}' for name in ('a', 'b')),
     )
   )
-  assert '--mode=export exports one run' in error
+  assert '--mode=export takes one run' in error
 
 
 def test_damaged_files_are_named(tmp_path):

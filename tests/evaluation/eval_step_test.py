@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+from leukemia_jax import sharding
 from leukemia_jax.build import Network
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.evaluation import eval_step
@@ -41,7 +42,13 @@ def test_evaluation_counts_every_image_once(count):
   )
   data = Dataset(jnp.asarray(images), jnp.asarray(labels))
   loss, confusion = eval_step.run(
-    step, jnp.asarray(kernel), data, chosen, batch_size=8, num_classes=4
+    step,
+    jnp.asarray(kernel),
+    data,
+    chosen,
+    batch_size=8,
+    num_classes=4,
+    mesh=sharding.make_mesh(1, 8),
   )
   scaled = images[chosen].reshape(count, -1).astype(np.float64) / 127.5 - 1
   logits = scaled @ kernel
@@ -77,7 +84,13 @@ def test_evaluation_of_masks_counts_every_image_once():
   step = eval_step.make_eval_step(segmenter)
   indices = np.array([0, 2, 3, 5, 6])
   loss, confusion = eval_step.run(
-    step, 3.0, data, indices, batch_size=3, num_classes=2
+    step,
+    3.0,
+    data,
+    indices,
+    batch_size=3,
+    num_classes=2,
+    mesh=sharding.make_mesh(1, 3),
   )
   logits = (images[indices, ..., :1].astype(np.float32) / 255 - 0.5) * 3
   each, accuracies = losses.mask_objective(logits, masks[indices])

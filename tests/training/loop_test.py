@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from tiny import CLASSES, COUNT, KEY, data, parts
 
-from leukemia_jax import files
+from leukemia_jax import files, sharding
 from leukemia_jax.evaluation import eval_step
 from leukemia_jax.training import loop
 from leukemia_jax.training.plateau_and_stopping import Rules
 from leukemia_jax.workdir import checkpoint
 
+MESH = sharding.make_mesh(1, 16)
 RULES = Rules(plateau_factor=0.2, plateau_patience=2, stop_patience=4)
 
 
@@ -38,6 +39,7 @@ def fit(workdir, freeze=False, altered=lambda step: step, rate=1e-2, **changes):
     key=KEY,
     schedule=schedule(**changes),
     workdir=workdir,
+    mesh=MESH,
   )
 
 
@@ -153,6 +155,7 @@ def test_best_weights_come_back(tmp_path):
     np.arange(40, COUNT),
     batch_size=16,
     num_classes=CLASSES,
+    mesh=MESH,
   )
   assert loss / 10 == pytest.approx(min(losses), rel=1e-6)
 
