@@ -235,7 +235,7 @@ def _define_flags() -> None:
   flags.DEFINE_list(
     'compare',
     [],
-    'what --mode=benchmark measures besides: keras, timm, or both',
+    'what --mode=benchmark measures besides: keras, timm, torch (for a U-Net)',
   )
   flags.DEFINE_integer(
     'num_processes',

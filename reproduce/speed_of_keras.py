@@ -9,7 +9,7 @@ needs keras, and jax or torch.
 import importlib.util
 import os
 
-from reproduce.speed_of_timm import answer, parse, say
+from reproduce.turn_lines import answer, parse, say
 
 _NAMES = {
   'inception_resnet_v2': 'InceptionResNetV2',

@@ -187,6 +187,22 @@ def segmenter(once, cache) -> pathlib.Path:
 
 
 @pytest.fixture(scope='session')
+def benchmarked(once) -> pathlib.Path:
+  """A benchmark of `command.SMALL`, and what it printed; not to be changed."""
+  from command import SMALL, run
+
+  def measure(folder: pathlib.Path) -> None:
+    done = run(
+      *('--mode=benchmark', f'--workdir={folder}', *SMALL),
+      '--config.model.dtype=auto',
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / 'printed.txt').write_text(done.stdout)
+
+  return once('benchmarked', measure)
+
+
+@pytest.fixture(scope='session')
 def study_config(once) -> Any:
   """The config of a study of small backbones."""
   from small_study import small_config

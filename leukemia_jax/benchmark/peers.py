@@ -24,6 +24,10 @@ SCRIPTS = {
     ('timm_fp32', 'speed_of_timm', ('--dtype=float32',)),
     ('timm_bf16', 'speed_of_timm', ('--dtype=bfloat16',)),
   ),
+  'torch': (
+    ('torch_fp32', 'speed_of_torch', ('--dtype=float32',)),
+    ('torch_bf16', 'speed_of_torch', ('--dtype=bfloat16',)),
+  ),
 }
 _FOLDER = pathlib.Path(__file__).parents[2] / 'reproduce'
 

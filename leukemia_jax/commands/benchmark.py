@@ -60,12 +60,12 @@ def _check(config: ConfigDict, compare: Sequence[str]) -> None:
   model = config.model
   size = models.published_size(model.name)
   own = models.Size(model.width, tuple(model.blocks), model.depth)
-  if compare and (size.depth or size != own):
+  if compare and size != own:
     raise InputError(
-      f'--compare={",".join(compare)}: other libraries have published '
-      'classifiers alone; give --config=configs/inception_resnet_v2.py, or '
-      f'config.model as there, not {model.name} of width {model.width} and '
-      f'blocks {own.blocks}'
+      f'--compare={",".join(compare)}: other libraries have published sizes '
+      'alone; give --config=configs/inception_resnet_v2.py, or '
+      f'configs/unet.py:study, or config.model as there, not {model.name} of '
+      f'width {model.width}, depth {own.depth} and blocks {own.blocks}'
     )
 
 

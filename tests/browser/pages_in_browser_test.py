@@ -14,6 +14,7 @@ PAGES = {
   'audit': 'audit.html',
   'comparison': 'compare.html',
   'predictions': 'predictions.html',
+  'benchmark': 'benchmark.html',
 }
 
 
@@ -24,6 +25,7 @@ def page(request, once, cache) -> pathlib.Path:
     'run': 'trained',
     'segmentation': 'segmenter',
     'study': 'finished_study',
+    'benchmark': 'benchmarked',
   }.get(request.param)
   if fixture:
     return request.getfixturevalue(fixture) / PAGES[request.param]
