@@ -45,6 +45,9 @@ def _data() -> ml_collections.ConfigDict:
   data.scale = 1.0
   # Where prepared records are stored, by content; safe to delete.
   data.cache_dir = '~/.cache/leukemia_jax'
+  # Whether images stay on disk and are decoded whenever they are needed, for
+  # sets that don't fit memory. Slower, and the same numbers.
+  data.stream = False
   # What bad images do: 'error' names them and stops, 'skip' leaves them out.
   data.on_bad_image = 'error'
   # Largest image, width x height in px, refused before it is decoded.

@@ -73,6 +73,7 @@ def inputs(config: ConfigDict, targets: str) -> Inputs:
       synthetic_scale=config.synthetic.scale,
       synthetic_seed=config.synthetic.seed,
     ),
+    stream=data.stream,
     on_bad_image=data.on_bad_image,
     image_size=max(1, round(data.image_size * data.scale)),
     targets=targets,

@@ -42,6 +42,7 @@ import os
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -49,7 +50,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from leukemia_jax import __version__, files
-from leukemia_jax.config_check import check_config, check_paths
+from leukemia_jax.config_check import check_config, check_mode, check_paths
 from leukemia_jax.config_keys import nearest_keys
 from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import CONFIG, RESULT
@@ -92,6 +93,7 @@ def _fail(message: str) -> NoReturn:
   print(f'error: {message}', file=sys.stderr, flush=True)
   if flags.FLAGS.is_parsed() and flags.FLAGS.num_processes > 1:
     # An orderly end would wait for the others, and they for this one.
+    sys.stdout.flush()
     os._exit(1)
   sys.exit(1)
 
@@ -309,7 +311,8 @@ def _check_flags() -> None:
       f'--mode={mode} and --checkpoint=<workdir of a training run> go together'
     )
   for name, modes in _OF_MODES.items():
-    if parsed.mode not in modes and parsed[name].present:
+    flag = parsed[name]
+    if flag.value and flag.value != flag.default and parsed.mode not in modes:
       raise InputError(f'--{name} goes together with --mode={", ".join(modes)}')
   if parsed.mode in ('evaluate', 'export') and len(parsed.checkpoint) > 1:
     raise InputError(
@@ -319,7 +322,8 @@ def _check_flags() -> None:
   for mode, name, what in _NEEDS:
     if (parsed.mode == mode) != bool(parsed[name].value):
       raise InputError(f'--mode={mode} and --{name}=<{what}> go together')
-  if parsed.num_processes == 1 and (parsed.coordinator or parsed.process_id):
+  belongs = parsed.coordinator is not None or parsed.process_id is not None
+  if belongs and not parsed['num_processes'].present:
     raise InputError(
       '--coordinator and --process_id go together with --num_processes'
     )
@@ -390,11 +394,7 @@ def _dispatch() -> None:
       args = (overrides, runs, parsed.host, parsed.port, local)
   else:
     check_config(config)
-    if config.evaluate.recalibrate:
-      raise InputError(
-        f'config.evaluate.recalibrate={config.evaluate.recalibrate} goes '
-        'together with --mode=evaluate'
-      )
+    check_mode(config, parsed.mode)
   if parsed.mode == 'audit':
     args = (config, workdir, parsed.strict)
   elif parsed.mode == 'benchmark':
@@ -410,7 +410,9 @@ def _dispatch() -> None:
   if config.model.dtype == 'auto' and parsed.mode in _COMPUTES:
     dtype = devices.fast_dtype()
     print(f'config.model.dtype=auto: {dtype} on this processor', flush=True)
-  devices.keep_compiled(files.expand(config.data.cache_dir) / 'compiled')
+  # Of several processes JAX lets the first alone store what it compiles.
+  if parsed.num_processes == 1:
+    devices.keep_compiled(files.expand(config.data.cache_dir) / 'compiled')
   importlib.import_module(f'leukemia_jax.commands.{parsed.mode}').run(*args)
 
 
@@ -429,14 +431,18 @@ def _main(_: Sequence[str]) -> None:
   except OSError as error:
     where = error.filename or flags.FLAGS.workdir
     _fail(f'{where}: {error.strerror or error}')
-  except (RuntimeError, ValueError) as error:
-    # JAX has both for a step that waits for a process in vain.
+  except Exception as error:
     if flags.FLAGS.num_processes == 1:
       raise
-    _fail(
-      f'another process of this training was lost ({error}). Give the same '
-      'commands again: the run resumes from its latest checkpoint'
-    )
+    from leukemia_jax import sharding
+
+    if sharding.is_loss(error):
+      _fail(
+        f'another process of this training was lost ({error}). Give the same '
+        'commands again: the run resumes from its latest checkpoint'
+      )
+    traceback.print_exc()
+    _fail(f'{type(error).__name__}: {error}')
 
 
 def main() -> None:

@@ -20,6 +20,13 @@ from leukemia_jax.config_keys import (
 from leukemia_jax.data import listing
 from leukemia_jax.errors import InputError
 
+# Keys of some modes: what every other may have, and those modes.
+_OF_MODES: dict[str, tuple[Any, tuple[str, ...]]] = {
+  'evaluate.recalibrate': (0, ('evaluate',)),
+  'mesh.devices': (1, ('train', 'prepare', 'audit')),
+  'data.stream': (False, ('train', 'evaluate', 'prepare', 'benchmark')),
+}
+
 
 def override(
   config: ConfigDict, overrides: dict[str, Any], mode: str
@@ -100,6 +107,25 @@ def check_weights(weights: str, prefix: str = 'config.model') -> None:
       f'{RANDOM}, {IMAGENET}, a Keras file, the --workdir of a run or of an '
       f'export, or {HUB}OWNER/NAME@REVISION'
     )
+
+
+def check_mode(config: ConfigDict, mode: str) -> None:
+  """Refuses what a mode would leave aside in silence.
+
+  Args:
+    config: that `check_config` has passed.
+    mode: of the command, one that takes a whole config.
+
+  Raises:
+    InputError: names the key, and the modes that it is for.
+  """
+  for key, (neutral, modes) in _OF_MODES.items():
+    section, _, name = key.partition('.')
+    value = config[section][name]
+    if value != neutral and mode not in modes:
+      raise InputError(
+        f'config.{key}={value} goes together with --mode={", ".join(modes)}'
+      )
 
 
 def check_config(config: ConfigDict, prefix: str = 'config.model') -> None:

@@ -162,6 +162,7 @@ def _data_keys() -> dict[str, Key]:
     'data.image_size': Key(_whole(1, 4096)),
     'data.scale': Key(_at_most(8), evaluation=True),
     'data.cache_dir': Key(TEXT, evaluation=True, identifies=False),
+    'data.stream': Key(_FLAG, evaluation=True, identifies=False),
     'data.on_bad_image': Key(_one_of('error', 'skip'), evaluation=True),
     'data.max_pixels': Key(_whole(1, 2**40), evaluation=True, prediction=True),
     'data.max_bytes': Key(_whole(1, 2**50), evaluation=True, prediction=True),

@@ -7,10 +7,14 @@ its batch is one batch on any number of devices.
 """
 
 import faulthandler
+import hashlib
+import re
+import signal
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from leukemia_jax.errors import InputError
@@ -18,8 +22,8 @@ from leukemia_jax.errors import InputError
 _BATCH = 'batch'
 # Seconds after which a process that is not heard of ends all others.
 _LOST_AFTER = 60
-# Seconds that the others wait for process 0, which scores what they trained.
-_PATIENCE = 24 * 3600
+# What JAX's errors say where a process doesn't answer.
+_LOSSES = re.compile('gloo|nccl|heartbeat|coordination|UNAVAILABLE', re.I)
 
 
 def join(
@@ -36,13 +40,14 @@ def join(
   Raises:
     InputError: they don't find each other.
   """
+  if coordinator and not re.fullmatch(r'.+:\d{1,5}', coordinator):
+    raise InputError(f'--coordinator={coordinator} must be HOST:PORT')
   try:
     jax.distributed.initialize(
       coordinator,
       num_processes,
       process_id,
       heartbeat_timeout_seconds=_LOST_AFTER,
-      shutdown_timeout_seconds=_PATIENCE,
     )
   except (RuntimeError, ValueError) as error:
     reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -55,6 +60,8 @@ def join(
     raise InputError(
       f'--num_processes={num_processes}: JAX finds {jax.process_count()}'
     )
+  # JAX takes this signal as a hint alone; it shall end the process.
+  signal.signal(signal.SIGTERM, signal.SIG_DFL)
   # Where process 0 is lost, JAX ends the others: in its words, without stacks.
   faulthandler.disable()
   if leads():
@@ -65,17 +72,48 @@ def join(
     )
 
 
+def agree(*texts: str) -> None:
+  """Makes sure that all processes train the same model on the same images.
+
+  Args:
+    *texts: what says so.
+
+  Raises:
+    InputError: they differ.
+  """
+  if jax.process_count() == 1:
+    return
+  digest = hashlib.sha256('\n'.join(texts).encode()).digest()
+  digests = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+  if (digests != digests[0]).any():
+    raise InputError(
+      'the processes differ: start each with the same flags, version and images'
+    )
+
+
+def leave() -> None:
+  """Ends what `join` began: process 0 goes on alone."""
+  if jax.process_count() > 1:
+    jax.distributed.shutdown()
+
+
+def is_loss(error: BaseException) -> bool:
+  """Whether an error says that another process doesn't answer."""
+  return bool(_LOSSES.search(str(error)))
+
+
 def leads() -> bool:
   """Whether this process writes, and says what is to be said."""
   return jax.process_index() == 0
 
 
-def make_mesh(count: int, batch_size: int) -> Mesh:
+def make_mesh(count: int, batch_size: int, accumulate: int = 1) -> Mesh:
   """Takes `config.mesh.devices`.
 
   Args:
     count: devices of each process that share each batch; 0 for all.
     batch_size: images a step, of all devices together.
+    accumulate: pieces that a batch is cut into.
 
   Returns:
     The first devices of each process, in a row.
@@ -94,10 +132,12 @@ def make_mesh(count: int, batch_size: int) -> Mesh:
     for process in range(jax.process_count())
     for device in jax.local_devices(process)[: count or None]
   ]
-  if batch_size % len(chosen):
+  if len(chosen) > 1 and batch_size % (len(chosen) * accumulate):
+    pieces = f' in {accumulate} pieces' if accumulate > 1 else ''
     raise InputError(
-      f'config.train.batch_size={batch_size} cannot be shared equally by '
-      f'{len(chosen)} devices: give a multiple, or another config.mesh.devices'
+      f'config.train.batch_size={batch_size}{pieces} cannot be shared equally '
+      f'by {len(chosen)} devices: give a multiple, or another '
+      'config.mesh.devices'
     )
   return Mesh(np.array(chosen), (_BATCH,))
 
@@ -120,13 +160,18 @@ def put(tree: Any, place: NamedSharding) -> Any:
     place: from `on_all` or `by_batch`.
 
   Returns:
-    The arrays; what a device has already isn't copied, and nothing is sent from
-    process to process.
+    The arrays; what a device has whole already isn't copied, and nothing is
+    sent from process to process.
   """
   if place.is_fully_addressable:
     return jax.device_put(tree, place)
 
   def own(leaf: jax.Array) -> jax.Array:
+    if place.is_fully_replicated:
+      copies = [
+        jax.device_put(leaf, device) for device in place.addressable_devices
+      ]
+      return jax.make_array_from_single_device_arrays(leaf.shape, place, copies)
     values = np.asarray(leaf)
     return jax.make_array_from_callback(
       values.shape, place, lambda index: values[index]
@@ -138,3 +183,27 @@ def put(tree: Any, place: NamedSharding) -> Any:
 def bring_home(tree: Any) -> Any:
   """What lies on all devices, on one of this process alone."""
   return jax.device_put(jax.device_get(tree), jax.local_devices()[0])
+
+
+def own_share(batch_size: int) -> slice:
+  """The images of a batch that this process's devices take."""
+  size, index = batch_size // jax.process_count(), jax.process_index()
+  return slice(index * size, (index + 1) * size)
+
+
+def join_shares(tree: Any, place: NamedSharding) -> Any:
+  """Arrays of which each process has its own share of a batch alone.
+
+  Args:
+    tree: of arrays in this process's memory.
+    place: from `by_batch`.
+
+  Returns:
+    The arrays of the whole batch, each share where it is.
+  """
+  return jax.tree.map(
+    lambda leaf: jax.make_array_from_process_local_data(
+      place, np.asarray(leaf)
+    ),
+    tree,
+  )

@@ -21,7 +21,7 @@ from leukemia_jax.transforms import colour
 _BATCH, _AUGMENT_BATCH = 64, 32
 
 
-def colour_features(images: np.ndarray) -> np.ndarray:
+def colour_features(images: np.ndarray | jax.Array) -> np.ndarray:
   """Mean and standard deviation of R, G and B: six numbers an image.
 
   Args:
@@ -30,8 +30,16 @@ def colour_features(images: np.ndarray) -> np.ndarray:
   Returns:
     float64, shape (n, 6).
   """
+  batches = (
+    np.asarray(images[first : first + _BATCH])
+    for first in range(0, len(images), _BATCH)
+  )
   return np.array(
-    [np.concatenate([x.mean((0, 1)), x.std((0, 1))]) for x in images]
+    [
+      np.concatenate([image.mean((0, 1)), image.std((0, 1))])
+      for batch in batches
+      for image in batch
+    ]
   )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 import time
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from leukemia_jax import build, sharding, tasks
+from leukemia_jax import __version__, build, sharding, tasks
 from leukemia_jax.build import Inputs
 from leukemia_jax.data import input_pipeline, protocols, splits
 from leukemia_jax.data.dataset import Catalogue, Dataset
@@ -47,13 +48,17 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   claim.check(workdir, 'train', config)
   task = tasks.for_model(config.model.name)
   if (workdir / RESULT).exists():
+    if not sharding.leads():
+      return
     path = tasks.write_report(
       task, workdir, result.read(workdir), build.shows_images(config)
     )
     print(f'this run is finished: see {path}')
     return
   started = time.perf_counter()
-  mesh = sharding.make_mesh(config.mesh.devices, config.train.batch_size)
+  mesh = sharding.make_mesh(
+    config.mesh.devices, config.train.batch_size, config.train.accumulate
+  )
   # Of several processes the first alone writes files of the run.
   with lock_run(workdir) if sharding.leads() else contextlib.nullcontext():
     inputs = build.inputs(config, task.targets)
@@ -118,6 +123,8 @@ def _train(
   network = tasks.make_network(task, config, num_outputs)
   state = setup.first_state(config, network, inputs, names, workdir)
   learnt = initial_weights.seen_images(config.model.weights, split, catalogue)
+  identity = claim.identity('train', config)
+  sharding.agree(json.dumps(identity), catalogue.fingerprint, __version__)
   if sharding.leads():
     # Only now: a mistyped path must not keep the workdir from the right one.
     claim.claim(workdir, 'train', config)
@@ -135,6 +142,7 @@ def _train(
     workdir=workdir,
     mesh=mesh,
   )
+  sharding.leave()
   if not sharding.leads():
     return
   variables = outcome.variables

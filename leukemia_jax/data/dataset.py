@@ -1,7 +1,8 @@
-"""Prepared records in memory: arrays for the device, a catalogue for the host.
+"""Prepared records: arrays for the device, a catalogue for the host.
 
-The image set is small: it lives on the device as uint8, once, and batches are
-gathered from it by index inside the compiled step.
+A set that fits lives on the device as uint8, once, and batches are gathered
+from it by index inside the compiled step. A larger one stays on disk, and each
+step is given its batch.
 """
 
 import concurrent.futures
@@ -10,7 +11,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +19,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from leukemia_jax import progress
-from leukemia_jax.data import builder, checked, decode
-from leukemia_jax.data import masks as mask_files
+from leukemia_jax.data import builder, checked, records
+from leukemia_jax.data.records import OnDisk, Reading, Record
 from leukemia_jax.data.source import UNLABELLED, Notes
-from leukemia_jax.transforms import colour
-from leukemia_jax.transforms.colour import Removal
 
-_COPY_BATCH, _REMOVAL_BATCH = 32, 64
+_COPY_BATCH = 32
 T = TypeVar('T')
 
 
@@ -45,6 +44,9 @@ class Dataset(NamedTuple):
     labels: int32, shape (n,).
     masks: uint8, shape (n, size, size, 1), 1 for cells; None where only classes
       are learnt.
+
+  Images and masks of a set that stays on disk are `records.OnDisk`: no arrays
+  that a compiled function takes, but `take` gives them.
   """
 
   images: jax.Array
@@ -56,8 +58,21 @@ class Dataset(NamedTuple):
     """What a model learns: masks if there are any, else labels."""
     return self.labels if self.masks is None else self.masks
 
+  @property
+  def is_on_disk(self) -> bool:
+    """Whether images are decoded whenever they are asked for."""
+    return isinstance(self.images, OnDisk)
+
   def take(self, indices: jax.Array | np.ndarray) -> 'Dataset':
-    """Some images of the set, as a batch."""
+    """Some images of the set, as a batch in memory."""
+    if isinstance(self.images, OnDisk):
+      images, masks = self.images.read(np.asarray(indices))
+      return Dataset(
+        cast(jax.Array, images),
+        # Not on the device: other threads ask, ahead of the steps.
+        cast(jax.Array, np.asarray(self.labels)[indices]),
+        None if self.masks is None else cast(jax.Array, masks),
+      )
     return jax.tree.map(lambda leaf: leaf[indices], self)
 
   def augmented(self, augment: AugmentFn, keys: jax.Array) -> 'Dataset':
@@ -129,70 +144,6 @@ class Catalogue:
     return len(labels) - len(set(zip(self.pixel_hashes, labels, strict=True)))
 
 
-class _Record(NamedTuple):
-  """What is read of one record, besides its pixels."""
-
-  label: int
-  id: str
-  patient: str
-  part: str
-  pixel_hash: str
-  mean_colour: np.ndarray
-  coverage: float
-  has_mask: bool
-  is_multicolour: bool
-  mask_side: int
-
-
-class Reading(NamedTuple):
-  """How records become arrays.
-
-  Attributes:
-    image_size: side of the images, px; see `decode.to_size`.
-    decoding: how files are decoded; their sizes were limited when the set was
-      prepared.
-    masks: how masks are read; None leaves them alone.
-    removal: what is taken out of the images.
-  """
-
-  image_size: int
-  decoding: decode.Options = decode.DEFAULT
-  masks: mask_files.Reading | None = None
-  removal: Removal = Removal()
-
-
-def _read_record(
-  record: dict[str, Any], reading: Reading
-) -> tuple[_Record, np.ndarray, np.ndarray | None]:
-  """A record, its image and its mask, as arrays of the size."""
-  decoding = reading.decoding._replace(max_pixels=2**62)
-  size, mask = reading.image_size, None
-  image = decode.read(record['image'], size, decoding)
-  coverage, is_multicolour, side = np.nan, False, 0
-  if reading.masks is not None and record['mask']:
-    file = decode.decode(record['mask'], decoding, is_mask=True).image
-    mask = mask_files.read(file, size, reading.masks)
-    coverage = mask.mean()
-    is_multicolour, side = file.getcolors(2) is None, min(file.size)
-  texts = (
-    record[key].decode() for key in ('id', 'patient', 'part', 'pixel_hash')
-  )
-  name, patient, part, pixel_hash = texts
-  known = _Record(
-    label=int(record['label']),
-    id=name,
-    patient=patient,
-    part=part,
-    pixel_hash=pixel_hash,
-    mean_colour=image.reshape(-1, 3).mean(0),
-    coverage=float(coverage),
-    has_mask=bool(record['mask']),
-    is_multicolour=is_multicolour,
-    mask_side=side,
-  )
-  return known, image, mask
-
-
 def load(
   directory: pathlib.Path,
   reading: Reading,
@@ -211,7 +162,7 @@ def load(
     Images, labels and masks on the device, and the catalogue, in one order. An
     image without a mask gets an empty one.
   """
-  info, records, places = _open(directory)
+  info, stored, places = _open(directory)
   if indices is not None:
     places = places[indices]
   size = reading.image_size
@@ -220,8 +171,8 @@ def load(
   if reading.masks is not None:
     masks = np.zeros((*images.shape[:3], 1), np.uint8)
 
-  def read(index: int) -> _Record:
-    known, image, mask = _read_record(records[places[index]], reading)
+  def read(index: int) -> Record:
+    known, image, mask = records.read_record(stored[places[index]], reading)
     images[index] = image
     if masks is not None and mask is not None:
       masks[index] = mask
@@ -229,27 +180,15 @@ def load(
 
   known = _in_threads(read, len(places))
   if any(reading.removal):
-    _remove(images, masks, reading.removal)
+    firsts = records.removal_batches(len(images))
+    tracked = progress.track(firsts, 'Removing shortcuts', len(firsts))
+    records.remove(images, masks, reading.removal, tracked)
   data = Dataset(
     jnp.asarray(images),
     jnp.asarray([record.label for record in known], jnp.int32),
     None if masks is None else jnp.asarray(masks),
   )
   return data, _catalogue(info, known)
-
-
-def _remove(
-  images: np.ndarray, masks: np.ndarray | None, removal: Removal
-) -> None:
-  """Takes what gives classes away out of images, in place."""
-  count = len(images)
-  firsts = range(0, count, _REMOVAL_BATCH)
-  for first in progress.track(firsts, 'Removing shortcuts', len(firsts)):
-    # One shape for all batches: the last is filled up.
-    batch = np.arange(first, first + _REMOVAL_BATCH) % count
-    own = None if masks is None else masks[batch]
-    after = np.asarray(colour.remove_all(images[batch], own, removal))
-    images[first : first + _REMOVAL_BATCH] = after[: count - first]
 
 
 def catalogue(directory: pathlib.Path, reading: Reading) -> Catalogue:
@@ -262,21 +201,46 @@ def catalogue(directory: pathlib.Path, reading: Reading) -> Catalogue:
   Returns:
     The catalogue.
   """
-  info, records, places = _open(directory)
+  info, stored, places = _open(directory)
 
-  def read(index: int) -> _Record:
-    return _read_record(records[places[index]], reading)[0]
+  def read(index: int) -> Record:
+    return records.read_record(stored[places[index]], reading)[0]
 
   return _catalogue(info, _in_threads(read, len(places)))
+
+
+def on_disk(
+  directory: pathlib.Path, reading: Reading, labels: np.ndarray
+) -> Dataset:
+  """A set whose images and masks are decoded whenever they are asked for.
+
+  Args:
+    directory: from `builder.prepare`.
+    reading: how.
+    labels: of its catalogue.
+
+  Returns:
+    The set; labels are in memory.
+  """
+  _, stored, places = _open(directory)
+  images, masks = (
+    cast(jax.Array, OnDisk(stored, places, reading, channels))
+    for channels in (3, 1)
+  )
+  return Dataset(
+    images,
+    jnp.asarray(labels, jnp.int32),
+    None if reading.masks is None else masks,
+  )
 
 
 def _open(directory: pathlib.Path) -> tuple[Any, Any, np.ndarray]:
   """What is known of the set, its records, and which of them are used."""
   prepared = tfds.builder_from_directory(str(directory))
   decoders = {'image': tfds.decode.SkipDecoding()}
-  records = prepared.as_data_source(split=builder.SPLIT, decoders=decoders)
+  stored = prepared.as_data_source(split=builder.SPLIT, decoders=decoders)
   refused = prepared.info.metadata['contradictory_places']
-  return prepared.info, records, np.setdiff1d(np.arange(len(records)), refused)
+  return prepared.info, stored, np.setdiff1d(np.arange(len(stored)), refused)
 
 
 def refuse_flaws(directory: pathlib.Path, source_name: str, skip: bool) -> None:
@@ -290,12 +254,12 @@ def refuse_flaws(directory: pathlib.Path, source_name: str, skip: bool) -> None:
   Raises:
     InputError: names them.
   """
-  info, records, places = _open(directory)
+  info, stored, places = _open(directory)
   bad, conflicts = info.metadata['bad_images'], info.metadata['conflicts']
   if skip and len(places):
     return
   if bad:
-    raise checked.bad_images(source_name, bad, len(bad) + len(records))
+    raise checked.bad_images(source_name, bad, len(bad) + len(stored))
   if conflicts:
     raise checked.unusable(
       f'{source_name}: {len(conflicts)} images stand in several classes '
@@ -314,17 +278,17 @@ def read_files(directory: pathlib.Path, read: Callable[[bytes], T]) -> list[T]:
   Returns:
     What it says of each file, in the order of the catalogue.
   """
-  _, records, places = _open(directory)
-  return _in_threads(lambda i: read(records[places[i]]['image']), len(places))
+  _, stored, places = _open(directory)
+  return _in_threads(lambda i: read(stored[places[i]]['image']), len(places))
 
 
 def _in_threads(read: Callable[[int], T], count: int) -> list[T]:
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    records = pool.map(read, range(count))
-    return list(progress.track(records, 'Loading images', count))
+    done = pool.map(read, range(count))
+    return list(progress.track(done, 'Loading images', count))
 
 
-def _catalogue(info: Any, known: list[_Record]) -> Catalogue:
+def _catalogue(info: Any, known: list[Record]) -> Catalogue:
   """The catalogue of records that were read."""
   metadata = info.metadata
   sides = [record.mask_side for record in known if record.mask_side]
@@ -353,7 +317,14 @@ def select(
   dataset: Dataset, catalogue: Catalogue, indices: np.ndarray
 ) -> tuple[Dataset, Catalogue]:
   """Some images of a set, as a set of their own; see `select_known`."""
-  return dataset.take(indices), select_known(catalogue, indices)
+  known = select_known(catalogue, indices)
+  if not dataset.is_on_disk:
+    return dataset.take(indices), known
+  images, masks = (
+    cast(Any, leaf) and cast(Any, leaf).select(indices)
+    for leaf in (dataset.images, dataset.masks)
+  )
+  return Dataset(images, dataset.labels[indices], masks), known
 
 
 def select_known(catalogue: Catalogue, indices: np.ndarray) -> Catalogue:

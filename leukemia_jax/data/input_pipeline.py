@@ -14,6 +14,7 @@ from leukemia_jax.data import (
   dataset,
   masks,
   protocols,
+  records,
   splits,
 )
 from leukemia_jax.data.builder import SourceSpec
@@ -28,6 +29,7 @@ class InputSpec(NamedTuple):
 
   Attributes:
     source: what the set is made of.
+    stream: whether images stay on disk.
     on_bad_image: 'error', or 'skip' to leave images that can't be used out.
     image_size: side of the images, px, `config.data.scale` included.
     targets: what a model learns: 'classes' or 'masks'.
@@ -38,6 +40,7 @@ class InputSpec(NamedTuple):
   """
 
   source: SourceSpec
+  stream: bool
   on_bad_image: str
   image_size: int
   targets: str
@@ -47,11 +50,11 @@ class InputSpec(NamedTuple):
   protocol: protocols.Protocol
 
 
-def _reading(spec: InputSpec, read_masks: bool) -> dataset.Reading:
+def _reading(spec: InputSpec, read_masks: bool) -> records.Reading:
   masks_too = (
     read_masks or spec.targets == 'masks' or spec.removal.neutral_background
   )
-  return dataset.Reading(
+  return records.Reading(
     spec.image_size,
     spec.source.decoding,
     spec.mask_reading if masks_too else None,
@@ -74,14 +77,20 @@ def load(spec: InputSpec, *, min_classes: int = 2) -> tuple[Dataset, Catalogue]:
     min_classes: classes that a classifier needs at least.
 
   Returns:
-    Images, labels and masks on the device, and the catalogue.
+    Images, labels and masks on the device, or on disk with `spec.stream`, and
+    the catalogue.
 
   Raises:
     InputError: the source can't be used; it has no classes, or too few; or, to
       learn masks, some are missing or bad, or none has a cell.
   """
   directory = _prepare(spec)
-  data, catalogue = dataset.load(directory, _reading(spec, False))
+  reading = _reading(spec, False)
+  if spec.stream:
+    catalogue = dataset.catalogue(directory, reading)
+    data = dataset.on_disk(directory, reading, catalogue.labels)
+  else:
+    data, catalogue = dataset.load(directory, reading)
   for warning in warnings_of(catalogue):
     print(f'warning: {warning}')
   if spec.targets == 'classes':
@@ -335,9 +344,17 @@ def materialise(
 
   Returns:
     The set with the copies.
+
+  Raises:
+    InputError: there are copies, and the set stays on disk.
   """
   every = splits.unique(np.concatenate(parts))
   copies = every[every[:, 1] > 0]
+  if len(copies) and data.is_on_disk:
+    raise InputError(
+      'config.data.stream=True keeps images on disk, where copies of '
+      'config.data.protocol=balance_then_split are not made; give another'
+    )
   first = len(data.labels)
   place = {tuple(pair): first + i for i, pair in enumerate(copies.tolist())}
   indices = [

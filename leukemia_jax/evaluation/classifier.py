@@ -174,7 +174,7 @@ def _colour_baselines(subject: Subject) -> Baselines:
   """What colours alone give away, as scores."""
   labels, test = np.asarray(subject.dataset.labels), subject.parts['test']
   predicted = baselines.colour_labels(
-    baselines.colour_features(np.asarray(subject.dataset.images)),
+    baselines.colour_features(subject.dataset.images),
     labels,
     subject.parts['train'],
     test,

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from leukemia_jax import models, progress, sharding
 from leukemia_jax.build import Network
+from leukemia_jax.data import streaming
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.transforms.preprocess import preprocess
 
@@ -37,18 +38,19 @@ def make_eval_step(network: Network) -> EvalStep:
 
   Returns:
     (variables, dataset, indices, sample_weight, sums) -> sums; images of weight
-    0 fill the last batch and don't count.
+    0 fill the last batch and don't count. Without indices the dataset is the
+    batch.
   """
 
   @jax.jit
   def eval_step(
     variables: Any,
     dataset: Dataset,
-    indices: jax.Array,
+    indices: jax.Array | None,
     sample_weight: jax.Array,
     sums: Sums,
   ) -> Sums:
-    batch = dataset.take(indices)
+    batch = _batch_of(dataset, indices)
     images = preprocess(batch.images, network.preprocessing)
     logits, _ = network.model.apply(variables, images, train=False)
     losses, _ = network.objective(logits, batch.targets)
@@ -58,6 +60,11 @@ def make_eval_step(network: Network) -> EvalStep:
     )
 
   return eval_step
+
+
+def _batch_of(dataset: Dataset, indices: jax.Array | None) -> Dataset:
+  """Some images of a set in memory, or all of a batch."""
+  return dataset if indices is None else dataset.take(indices)
 
 
 class ClassPredictions(NamedTuple):
@@ -99,9 +106,9 @@ def predict(
 
   @jax.jit
   def step(
-    variables: Any, dataset: Dataset, indices: jax.Array
+    variables: Any, dataset: Dataset, indices: jax.Array | None
   ) -> tuple[jax.Array, ...]:
-    batch = dataset.take(indices)
+    batch = _batch_of(dataset, indices)
     images = preprocess(batch.images, network.preprocessing)
     logits, features = models.apply_with_features(
       network.model, variables, images
@@ -111,10 +118,11 @@ def predict(
 
   predicted = {}
   for part, indices in parts.items():
-    batches, _ = in_batches(indices, batch_size)
+    rows, _ = in_batches(indices, batch_size)
+    batches = streaming.batches(dataset, rows)
     outputs = [
-      step(variables, dataset, batch)
-      for batch in progress.track(batches, f'Scoring: {part}', len(batches))
+      step(variables, *batch)
+      for batch in progress.track(batches, f'Scoring: {part}', len(rows))
     ]
     predicted[part] = ClassPredictions(
       *(
@@ -132,12 +140,16 @@ def make_probability_step(network: Network) -> Callable[..., jax.Array]:
     network: of a U-Net.
 
   Returns:
-    (variables, dataset, indices) -> float32 (batch, height, width).
+    (variables, dataset, indices) -> float32 (batch, height, width); without
+    indices the dataset is the batch.
   """
 
   @jax.jit
-  def step(variables: Any, dataset: Dataset, indices: jax.Array) -> jax.Array:
-    images = preprocess(dataset.images[indices], network.preprocessing)
+  def step(
+    variables: Any, dataset: Dataset, indices: jax.Array | None
+  ) -> jax.Array:
+    batch = _batch_of(dataset, indices)
+    images = preprocess(batch.images, network.preprocessing)
     logits, _ = network.model.apply(variables, images, train=False)
     return jax.nn.sigmoid(logits[..., 0])
 
@@ -164,10 +176,11 @@ def probabilities(
   Yields:
     float32 of shape (batch or less, height, width), in the order of `indices`.
   """
-  for start in range(0, len(indices), batch_size):
-    batch = indices[start : start + batch_size]
-    filled = np.resize(batch, batch_size)
-    yield np.asarray(step(variables, dataset, filled))[: len(batch)]
+  rows, sample_weight = in_batches(indices, batch_size)
+  for batch, weight in zip(
+    streaming.batches(dataset, rows), sample_weight, strict=True
+  ):
+    yield np.asarray(step(variables, *batch))[weight > 0]
 
 
 def in_batches(
@@ -251,8 +264,8 @@ def run(
     (column), float32 (classes, classes).
   """
   sums = sharding.put(zero_sums(num_classes), sharding.on_all(mesh))
-  for batch in zip(*in_batches(indices, batch_size), strict=True):
-    chosen, weight = sharding.put(batch, sharding.by_batch(mesh))
-    sums = eval_step(variables, dataset, chosen, weight, sums)
+  batches = in_batches(indices, batch_size)
+  for batch in streaming.shared_batches(dataset, *batches, mesh):
+    sums = eval_step(variables, *batch, sums)
   loss, confusion = jax.device_get(sums)
   return float(loss), confusion

@@ -4,7 +4,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -26,6 +26,9 @@ from leukemia_jax.evaluation.scored import (
 from leukemia_jax.metrics import objects, segmentation
 from leukemia_jax.metrics.segmentation import ImageScores, MaskScores
 from leukemia_jax.workdir.records import Baselines
+
+# Images that a baseline looks at at once.
+_BATCH = 64
 
 
 class _Predicted(NamedTuple):
@@ -177,9 +180,16 @@ def _each_image(
 
 
 def _fit_colour_rule(dataset: Dataset, indices: np.ndarray) -> ColourRule:
-  images, truth = np.asarray(dataset.images), np.asarray(dataset.masks)
-  pairs = ((images[i], truth[i, ..., 0] > 0) for i in indices)
-  return baselines.fit_colour_rule(pairs)
+  def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for first in range(0, len(indices), _BATCH):
+      own = dataset.take(indices[first : first + _BATCH])
+      yield from zip(
+        np.asarray(own.images),
+        np.asarray(own.targets)[..., 0] > 0,
+        strict=True,
+      )
+
+  return baselines.fit_colour_rule(pairs())
 
 
 def _masks_by_colour(

@@ -71,7 +71,7 @@ def load(config: ConfigDict) -> StudySet:
     option: every[i * count : (i + 1) * count]
     for i, option in enumerate(by_option)
   }
-  colours = baselines.colour_features(np.asarray(dataset.images))
+  colours = baselines.colour_features(dataset.images)
   labels = np.asarray(dataset.labels)
   colour = {
     option: baselines.colour_accuracy(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import pathlib
 import time
@@ -15,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from leukemia_jax import progress, sharding
+from leukemia_jax.data import streaming
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation import eval_step
@@ -154,10 +156,29 @@ class CompiledSteps:
     return self._compiled[count](state, *args)
 
 
+def _feed(
+  dataset: Dataset,
+  order: tuple[jax.Array, jax.Array],
+  mesh: Mesh,
+  *,
+  first: int,
+) -> Iterator[tuple[Any, ...]]:
+  """What each call takes of the set, from step `first` of an epoch on."""
+  if not dataset.is_on_disk:
+    placed = sharding.put(order, sharding.by_batch(mesh, axis=1))
+    yield from itertools.repeat((dataset, *placed))
+  rows, sample_weight = (np.asarray(leaf)[first:] for leaf in order)
+  for batch, _, weight in streaming.shared_batches(
+    dataset, rows, sample_weight, mesh
+  ):
+    yield batch, None, weight[None]
+
+
 def _train_epoch(
   state: TrainState,
   take_steps: CompiledSteps,
-  args: tuple[Any, ...],
+  key: jax.Array,
+  feed: Iterator[tuple[Any, ...]],
   *,
   images: int,
   schedule: Schedule,
@@ -172,9 +193,6 @@ def _train_epoch(
   started, compiled = time.perf_counter(), cost.compile_seconds
   inflight, first, done = InflightSteps(float(state.learning_rate)), step, 0
   remaining = images - (step - epoch * steps) * schedule.batch_size
-  # On a CPU never a loop over steps: gradients of convolutions crawl in it.
-  on_cpu = jax.default_backend() == 'cpu'
-  per_call = 1 if on_cpu else schedule.steps_per_call
 
   def seconds() -> float:
     spent_compiling = cost.compile_seconds - compiled
@@ -182,8 +200,8 @@ def _train_epoch(
 
   while step < end:
     to_save = schedule.checkpoint_steps - step % schedule.checkpoint_steps
-    count = min(per_call, end - step, to_save)
-    state, reported = take_steps(count, state, *args)
+    count = min(schedule.steps_per_call, end - step, to_save)
+    state, reported = take_steps(count, state, key, *next(feed))
     inflight.add(step, reported)
     step += count
     # The last batch is filled up with images that count for nothing.
@@ -303,6 +321,16 @@ def _open_session(
       yield state, _Session(checkpoints, writer, best, stopped)
 
 
+def _place(
+  state: TrainState, data: TrainingData, mesh: Mesh
+) -> tuple[TrainState, TrainingData]:
+  """Lays a state, and a set that is in memory, on every device."""
+  everywhere = sharding.on_all(mesh)
+  if not data.dataset.is_on_disk:
+    data = data._replace(dataset=sharding.put(data.dataset, everywhere))
+  return sharding.put(state, everywhere), data
+
+
 def fit(
   state: TrainState,
   learner: Learner,
@@ -339,9 +367,11 @@ def fit(
   steps, cost = -(-len(indices) // schedule.batch_size), TrainingCost()
   total = schedule.epochs * steps
   take_steps = CompiledSteps(learner.train_step, mesh, cost)
-  everywhere, in_shares = sharding.on_all(mesh), sharding.by_batch(mesh, axis=1)
-  data = data._replace(dataset=sharding.put(data.dataset, everywhere))
-  state = sharding.put(state, everywhere)
+  state, data = _place(state, data, mesh)
+  # On a CPU never a loop over steps: gradients of convolutions crawl in it. And
+  # what comes from disk is one step's.
+  if data.dataset.is_on_disk or jax.default_backend() == 'cpu':
+    schedule = schedule._replace(steps_per_call=1)
   with (
     _open_session(state, workdir, steps) as (state, session),
     progress.bar('note') as bar,
@@ -356,7 +386,8 @@ def fit(
       state = _train_epoch(
         state,
         take_steps,
-        (step_key, data.dataset, *sharding.put(order, in_shares)),
+        step_key,
+        _feed(data.dataset, order, mesh, first=int(state.step) % steps),
         images=len(indices),
         schedule=schedule,
         cost=cost,

@@ -81,7 +81,11 @@ def _in_pieces(gradient: _Gradient, pieces: int) -> _Gradient:
       grads = jax.tree.map(jnp.add, grads, more_grads)
       return (grads, sums + more_sums, batch_stats), None
 
-    cut = [leaf.reshape(pieces, -1, *leaf.shape[1:]) for leaf in leaves]
+    # Every n-th image: each device's share holds some of every piece.
+    cut = [
+      leaf.reshape(-1, pieces, *leaf.shape[1:]).swapaxes(0, 1)
+      for leaf in leaves
+    ]
     zero = jax.tree.map(jnp.zeros_like, params)
     # On a CPU gradients of convolutions crawl inside a loop.
     total, _ = jax.lax.scan(
@@ -115,7 +119,8 @@ def make_train_step(
   Returns:
     (state, key, dataset, indices, sample_weight) -> (state, StepMetrics), where
     indices and sample_weight, of shape (steps an epoch, batch size), are the
-    epoch's order.
+    epoch's order; without indices the dataset is the batch, and there is one
+    row of weights.
   """
   gradient = _in_pieces(_make_gradient(network), accumulate)
 
@@ -123,16 +128,17 @@ def make_train_step(
     state: TrainState,
     key: jax.Array,
     dataset: Dataset,
-    indices: jax.Array,
+    indices: jax.Array | None,
     sample_weight: jax.Array,
   ) -> tuple[TrainState, StepMetrics]:
-    at = state.step % indices.shape[0]
-    batch, weight = dataset.take(indices[at]), sample_weight[at]
+    at = state.step % sample_weight.shape[0]
+    batch = dataset if indices is None else dataset.take(indices[at])
+    weight = sample_weight[at]
     augment_key, dropout_key = jax.random.split(
       jax.random.fold_in(key, state.step)
     )
     if augment is not None:
-      keys = jax.random.split(augment_key, indices.shape[1])
+      keys = jax.random.split(augment_key, weight.shape[0])
       batch = batch.augmented(augment, keys)
     count = weight.sum()
     grads, (loss, correct), batch_stats = gradient(

@@ -92,6 +92,15 @@ def drop_after(manager: ocp.CheckpointManager, number: int) -> None:
     manager.delete(newer)
 
 
+def _target(leaf: Any) -> Any:
+  """Where a leaf is restored to; what lies nowhere, to one device."""
+  known = ocp.utils.to_shape_dtype_struct(leaf)
+  if getattr(leaf, 'sharding', None) is None:
+    # Else Orbax asks for the devices that it was saved from.
+    known.sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return known
+
+
 def restore(
   manager: ocp.CheckpointManager, abstract: Any
 ) -> tuple[Any, Any] | None:
@@ -110,7 +119,7 @@ def restore(
   number = manager.latest_step()
   if number is None:
     return None
-  target = jax.tree.map(ocp.utils.to_shape_dtype_struct, abstract)
+  target = jax.tree.map(_target, abstract)
   try:
     restored = manager.restore(
       number,

@@ -45,7 +45,10 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
   if mode != 'train':
     raise InputError(f'{path} is not that of a training run')
   del content['format']
-  content.setdefault('mesh', {'devices': 1})  # 0.5.0 knew one alone.
+  # Keys that 0.5.0 knew nothing of.
+  content.setdefault('mesh', {'devices': 1})
+  if isinstance(content.get('data'), dict):
+    content['data'].setdefault('stream', False)
   data = content.get('data')
   if (
     isinstance(data, dict)

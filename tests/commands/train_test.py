@@ -7,7 +7,7 @@ import shutil
 import conftest
 import numpy as np
 import pytest
-from command import SMALL, check_kills, refused, result, run
+from command import SMALL, SMALL_UNET, check_kills, refused, result, run
 from PIL import Image
 
 
@@ -305,3 +305,16 @@ def test_a_run_of_another_version_is_refused_in_one_line(
   (workdir / name).write_text(json.dumps(content))
   error = refused(run(f'--workdir={workdir}', cache, *SMALL))
   assert f'{name} has format 1' in error and 'leukemia_jax 0.1.0' in error
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('kind', ['trained', 'segmenter'])
+def test_a_set_on_disk_trains_as_one_in_memory(kind, request, cache, tmp_path):
+  whole = request.getfixturevalue(kind)
+  flags = SMALL if kind == 'trained' else SMALL_UNET
+  workdir = tmp_path / 'run'
+  done = run(f'--workdir={workdir}', cache, *flags, '--config.data.stream=True')
+  assert done.returncode == 0, done.stderr
+  one, other = result(whole), result(workdir)
+  del one['cost'], other['cost']
+  assert one == other

@@ -14,6 +14,7 @@ from leukemia_jax.data import (
   dataset,
   decode,
   masks,
+  records,
   synthetic,
   synthetic_cells,
 )
@@ -37,7 +38,7 @@ def spec(tmp_path: pathlib.Path, folder, **changes) -> builder.SourceSpec:
 def load(tmp_path, folder, size=32, skip=False, **changes):
   prepared = builder.prepare(spec(tmp_path, folder, **changes))
   dataset.refuse_flaws(prepared, str(folder), skip)
-  return dataset.load(prepared, dataset.Reading(size))
+  return dataset.load(prepared, records.Reading(size))
 
 
 @pytest.fixture
@@ -99,10 +100,10 @@ def test_prepared_once_and_again_when_a_file_changes(tmp_path, folder):
   stamp = first.stat().st_mtime_ns
   assert builder.prepare(spec(tmp_path, folder)) == first
   assert first.stat().st_mtime_ns == stamp
-  _, before = dataset.load(first, dataset.Reading(32))
+  _, before = dataset.load(first, records.Reading(32))
   Image.new('RGB', (32, 32)).save(folder / 'a/cell-0.png')
   second = builder.prepare(spec(tmp_path, folder))
-  _, after = dataset.load(second, dataset.Reading(32))
+  _, after = dataset.load(second, records.Reading(32))
   assert second != first
   assert before.fingerprint != after.fingerprint
 
@@ -127,7 +128,7 @@ def test_new_images_are_prepared_as_those_of_training(tmp_path, removal):
     image.save(tmp_path / 'set' / 'ab'[i % 2] / f'{i}.jpg')
   prepared = builder.prepare(spec(tmp_path, tmp_path / 'set'))
   trained_on, catalogue = dataset.load(
-    prepared, dataset.Reading(40, removal=removal)
+    prepared, records.Reading(40, removal=removal)
   )
   squares = np.stack(
     [
@@ -151,9 +152,9 @@ def test_removal_is_that_of_each_image(tmp_path):
   """More images than a batch, so that the last one is filled up."""
   conftest.save_images(tmp_path / 'set', {'a': 40, 'b': 30}, size=32)
   prepared = builder.prepare(spec(tmp_path, tmp_path / 'set'))
-  plain, _ = dataset.load(prepared, dataset.Reading(32))
+  plain, _ = dataset.load(prepared, records.Reading(32))
   removal = Removal(hide_corners=True, grey=True)
-  reading = dataset.Reading(32, removal=removal)
+  reading = records.Reading(32, removal=removal)
   removed, _ = dataset.load(prepared, reading)
   for before, after in zip(plain.images, removed.images, strict=True):
     expected = colour.remove(before, None, removal)
@@ -239,7 +240,7 @@ def test_copies_depend_on_source_and_number_alone(tmp_path, folder):
 
 
 def masked(size):
-  return dataset.Reading(size, masks=masks.Reading('grey>0', False, 60))
+  return records.Reading(size, masks=masks.Reading('grey>0', False, 60))
 
 
 def save_pairs(root, classes, size=32, low=0, high=255):
@@ -268,7 +269,7 @@ def test_masks_are_read_by_the_rule(tmp_path, levels):
   assert catalogue.coverage[:2].tolist() == [0.5, 0.5]
   assert np.isnan(catalogue.coverage[2])
   assert catalogue.num_multicolour_masks == 0
-  plain, unread = dataset.load(prepared, dataset.Reading(16))
+  plain, unread = dataset.load(prepared, records.Reading(16))
   assert plain.masks is None and np.isnan(unread.coverage).all()
 
 

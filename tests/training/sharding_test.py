@@ -36,16 +36,13 @@ def test_too_many_devices_are_refused():
     sharding.make_mesh(there + 1, 32)
 
 
-def test_all_devices():
-  there = len(jax.local_devices())
-  assert sharding.make_mesh(0, 8 * there).size == there
-
-
 @pytest.mark.parametrize(
   'flags, error',
   [
     (['--config.mesh.devices=3'], 'config.mesh.devices=3: there is 1'),
-    (['--process_id=1'], 'go together with --num_processes'),
+    (['--process_id=0'], 'go together with --num_processes'),
+    (['--num_processes=2', '--coordinator=here'], 'must be HOST:PORT'),
+    (['--mode=study', '--config.mesh.devices=0'], 'together with --mode=train'),
     (['--num_processes=2'], 'give --coordinator=HOST:PORT'),
     (['--num_processes=2', '--mode=study'], 'together with --mode=train'),
   ],
@@ -61,6 +58,22 @@ def simulate(count: int) -> dict[str, str]:
   flag = f'--xla_force_host_platform_device_count={count}'
   flags = f'{os.environ.get("XLA_FLAGS", "")} {flag}'
   return os.environ | {'XLA_FLAGS': flags, 'PYTHONPATH': str(ROOT)}
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused():
+  ask = 'from leukemia_jax import sharding; sharding.make_mesh({})'
+  for arguments, words in (
+    ('3, 32', 'batch_size=32 cannot be shared equally by 3 devices'),
+    ('2, 32, 32', 'in 32 pieces cannot be shared equally by 2 devices'),
+  ):
+    done = subprocess.run(
+      [sys.executable, '-c', ask.format(arguments)],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+      env=simulate(3),
+    )
+    assert words in done.stderr
 
 
 @pytest.mark.full
@@ -129,6 +142,10 @@ def test_processes_train_as_one_and_resume_when_one_is_lost(tmp_path):
   # One of them alone says what was reached.
   assert 'test accuracy' in printed[0] and 'test' not in printed[1]
   assert result(whole)['cost']['devices'] == 2
+  scored = tmp_path / 'scored'
+  done = run('--mode=evaluate', f'--workdir={scored}', f'--checkpoint={whole}')
+  assert done.returncode == 0, done.stderr
+  assert result(scored)['test'] == result(whole)['test']
   check_equal_but_for_rounding(whole, alone)
 
   first, second = start(cut, 2)

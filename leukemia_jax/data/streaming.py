@@ -1,0 +1,78 @@
+"""Batches as steps take them: a set and indices of it, or images from disk."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from leukemia_jax import sharding
+from leukemia_jax.data.dataset import Dataset
+from leukemia_jax.errors import InputError
+
+# Batches that are decoded ahead of the one that is taken, for each core.
+_AHEAD = 2
+
+
+def batches(
+  dataset: Dataset, rows: np.ndarray
+) -> Iterator[tuple[Dataset, Any]]:
+  """What a step takes of each batch.
+
+  Args:
+    dataset: a set.
+    rows: int array, shape (batches, batch size).
+
+  Yields:
+    Of a set in memory that set, and the batch's indices. Of one on disk the
+    batch itself, decoded by other threads, and None.
+
+  Raises:
+    InputError: grain, which reads sets on disk, is not installed.
+  """
+  if not dataset.is_on_disk:
+    for row in rows:
+      yield dataset, row
+    return
+  try:
+    import grain
+  except ImportError:
+    raise InputError(
+      "config.data.stream=True needs grain: pip install 'leukemia_jax[stream]'"
+    ) from None
+  cores = os.cpu_count() or 1
+  read = grain.MapDataset.source(list(rows)).map(dataset.take)
+  options = grain.ReadOptions(
+    num_threads=cores, prefetch_buffer_size=_AHEAD * cores
+  )
+  for batch in read.to_iter_dataset(options):
+    yield batch, None
+
+
+def shared_batches(
+  dataset: Dataset, rows: np.ndarray, sample_weight: np.ndarray, mesh: Mesh
+) -> Iterator[tuple[Dataset, Any, jax.Array]]:
+  """Likewise for several devices; each process reads its own share.
+
+  Args:
+    dataset: a set; in memory, on every device.
+    rows: int array, shape (batches, batch size).
+    sample_weight: float32, of the same shape.
+    mesh: devices that share each batch.
+
+  Yields:
+    The set and indices, or the batch and None; and the sample weights.
+  """
+  place = sharding.by_batch(mesh)
+  if dataset.is_on_disk:
+    rows = rows[:, sharding.own_share(rows.shape[1])]
+  for (own, indices), weight in zip(
+    batches(dataset, rows), sample_weight, strict=True
+  ):
+    weight = sharding.put(weight, place)
+    if indices is None:
+      yield sharding.join_shares(own, place), None, weight
+    else:
+      yield own, sharding.put(indices, place), weight
