@@ -42,7 +42,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
   'of_run': (),
   # Of a range; and a method of rich and of threads.
   'start': (
-    'leukemia_jax/evaluation/eval_step.py',
     'leukemia_jax/interrupts.py',
     'leukemia_jax/data/synthetic_cells.py',
     'leukemia_jax/pretrained/',

@@ -123,8 +123,8 @@ def _train(
   network = tasks.make_network(task, config, num_outputs)
   state = setup.first_state(config, network, inputs, names, workdir)
   learnt = initial_weights.seen_images(config.model.weights, split, catalogue)
-  identity = claim.identity('train', config)
-  sharding.agree(json.dumps(identity), catalogue.fingerprint, __version__)
+  values = claim.identifying_values('train', config)
+  sharding.agree(json.dumps(values), catalogue.fingerprint, __version__)
   if sharding.leads():
     # Only now: a mistyped path must not keep the workdir from the right one.
     claim.claim(workdir, 'train', config)

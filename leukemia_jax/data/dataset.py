@@ -11,7 +11,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -67,12 +67,10 @@ class Dataset(NamedTuple):
     """Some images of the set, as a batch in memory."""
     if isinstance(self.images, OnDisk):
       images, masks = self.images.read(np.asarray(indices))
-      return Dataset(
-        cast(jax.Array, images),
-        # Not on the device: other threads ask, ahead of the steps.
-        cast(jax.Array, np.asarray(self.labels)[indices]),
-        None if self.masks is None else cast(jax.Array, masks),
-      )
+      # Not on the device: other threads ask, ahead of the steps.
+      leaves: tuple[Any, ...] = images, np.asarray(self.labels)[indices], masks
+      batch = Dataset(*leaves)
+      return batch if self.masks is not None else batch._replace(masks=None)
     return jax.tree.map(lambda leaf: leaf[indices], self)
 
   def augmented(self, augment: AugmentFn, keys: jax.Array) -> 'Dataset':
@@ -224,14 +222,14 @@ def on_disk(
   """
   _, stored, places = _open(directory)
   images, masks = (
-    cast(jax.Array, OnDisk(stored, places, reading, channels))
-    for channels in (3, 1)
+    OnDisk(stored, places, reading, channels) for channels in (3, 1)
   )
-  return Dataset(
+  leaves: tuple[Any, ...] = (
     images,
     jnp.asarray(labels, jnp.int32),
     None if reading.masks is None else masks,
   )
+  return Dataset(*leaves)
 
 
 def _open(directory: pathlib.Path) -> tuple[Any, Any, np.ndarray]:
@@ -321,10 +319,11 @@ def select(
   if not dataset.is_on_disk:
     return dataset.take(indices), known
   images, masks = (
-    cast(Any, leaf) and cast(Any, leaf).select(indices)
+    leaf.select(indices) if isinstance(leaf, OnDisk) else None
     for leaf in (dataset.images, dataset.masks)
   )
-  return Dataset(images, dataset.labels[indices], masks), known
+  leaves: tuple[Any, ...] = images, dataset.labels[indices], masks
+  return Dataset(*leaves), known
 
 
 def select_known(catalogue: Catalogue, indices: np.ndarray) -> Catalogue:

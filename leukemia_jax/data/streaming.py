@@ -17,13 +17,13 @@ _AHEAD = 2
 
 
 def batches(
-  dataset: Dataset, rows: np.ndarray
+  dataset: Dataset, indices: np.ndarray
 ) -> Iterator[tuple[Dataset, Any]]:
   """What a step takes of each batch.
 
   Args:
     dataset: a set.
-    rows: int array, shape (batches, batch size).
+    indices: int array, shape (batches, batch size).
 
   Yields:
     Of a set in memory that set, and the batch's indices. Of one on disk the
@@ -33,8 +33,8 @@ def batches(
     InputError: grain, which reads sets on disk, is not installed.
   """
   if not dataset.is_on_disk:
-    for row in rows:
-      yield dataset, row
+    for own in indices:
+      yield dataset, own
     return
   try:
     import grain
@@ -43,7 +43,7 @@ def batches(
       "config.data.stream=True needs grain: pip install 'leukemia_jax[stream]'"
     ) from None
   cores = os.cpu_count() or 1
-  read = grain.MapDataset.source(list(rows)).map(dataset.take)
+  read = grain.MapDataset.source(list(indices)).map(dataset.take)
   options = grain.ReadOptions(
     num_threads=cores, prefetch_buffer_size=_AHEAD * cores
   )
@@ -52,13 +52,13 @@ def batches(
 
 
 def shared_batches(
-  dataset: Dataset, rows: np.ndarray, sample_weight: np.ndarray, mesh: Mesh
+  dataset: Dataset, indices: np.ndarray, sample_weight: np.ndarray, mesh: Mesh
 ) -> Iterator[tuple[Dataset, Any, jax.Array]]:
   """Likewise for several devices; each process reads its own share.
 
   Args:
     dataset: a set; in memory, on every device.
-    rows: int array, shape (batches, batch size).
+    indices: int array, shape (batches, batch size).
     sample_weight: float32, of the same shape.
     mesh: devices that share each batch.
 
@@ -67,12 +67,12 @@ def shared_batches(
   """
   place = sharding.by_batch(mesh)
   if dataset.is_on_disk:
-    rows = rows[:, sharding.own_share(rows.shape[1])]
-  for (own, indices), weight in zip(
-    batches(dataset, rows), sample_weight, strict=True
+    indices = indices[:, sharding.own_share(indices.shape[1])]
+  for (own, chosen), weight in zip(
+    batches(dataset, indices), sample_weight, strict=True
   ):
     weight = sharding.put(weight, place)
-    if indices is None:
+    if chosen is None:
       yield sharding.join_shares(own, place), None, weight
     else:
-      yield own, sharding.put(indices, place), weight
+      yield own, sharding.put(chosen, place), weight

@@ -118,11 +118,11 @@ def predict(
 
   predicted = {}
   for part, indices in parts.items():
-    rows, _ = in_batches(indices, batch_size)
-    batches = streaming.batches(dataset, rows)
+    by_batch, _ = in_batches(indices, batch_size)
+    batches = streaming.batches(dataset, by_batch)
     outputs = [
       step(variables, *batch)
-      for batch in progress.track(batches, f'Scoring: {part}', len(rows))
+      for batch in progress.track(batches, f'Scoring: {part}', len(by_batch))
     ]
     predicted[part] = ClassPredictions(
       *(
@@ -176,9 +176,9 @@ def probabilities(
   Yields:
     float32 of shape (batch or less, height, width), in the order of `indices`.
   """
-  rows, sample_weight = in_batches(indices, batch_size)
+  by_batch, sample_weight = in_batches(indices, batch_size)
   for batch, weight in zip(
-    streaming.batches(dataset, rows), sample_weight, strict=True
+    streaming.batches(dataset, by_batch), sample_weight, strict=True
   ):
     yield np.asarray(step(variables, *batch))[weight > 0]
 

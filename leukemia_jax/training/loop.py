@@ -167,9 +167,9 @@ def _feed(
   if not dataset.is_on_disk:
     placed = sharding.put(order, sharding.by_batch(mesh, axis=1))
     yield from itertools.repeat((dataset, *placed))
-  rows, sample_weight = (np.asarray(leaf)[first:] for leaf in order)
+  indices, sample_weight = (np.asarray(leaf)[first:] for leaf in order)
   for batch, _, weight in streaming.shared_batches(
-    dataset, rows, sample_weight, mesh
+    dataset, indices, sample_weight, mesh
   ):
     yield batch, None, weight[None]
 
@@ -322,13 +322,17 @@ def _open_session(
 
 
 def _place(
-  state: TrainState, data: TrainingData, mesh: Mesh
-) -> tuple[TrainState, TrainingData]:
+  state: TrainState, data: TrainingData, schedule: Schedule, mesh: Mesh
+) -> tuple[TrainState, TrainingData, Schedule]:
   """Lays a state, and a set that is in memory, on every device."""
+  # On a CPU never a loop over steps: gradients of convolutions crawl in it. And
+  # what comes from disk is one step's.
+  if data.dataset.is_on_disk or jax.default_backend() == 'cpu':
+    schedule = schedule._replace(steps_per_call=1)
   everywhere = sharding.on_all(mesh)
   if not data.dataset.is_on_disk:
     data = data._replace(dataset=sharding.put(data.dataset, everywhere))
-  return sharding.put(state, everywhere), data
+  return sharding.put(state, everywhere), data, schedule
 
 
 def fit(
@@ -367,11 +371,7 @@ def fit(
   steps, cost = -(-len(indices) // schedule.batch_size), TrainingCost()
   total = schedule.epochs * steps
   take_steps = CompiledSteps(learner.train_step, mesh, cost)
-  state, data = _place(state, data, mesh)
-  # On a CPU never a loop over steps: gradients of convolutions crawl in it. And
-  # what comes from disk is one step's.
-  if data.dataset.is_on_disk or jax.default_backend() == 'cpu':
-    schedule = schedule._replace(steps_per_call=1)
+  state, data, schedule = _place(state, data, schedule, mesh)
   with (
     _open_session(state, workdir, steps) as (state, session),
     progress.bar('note') as bar,

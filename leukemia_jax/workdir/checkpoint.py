@@ -93,12 +93,11 @@ def drop_after(manager: ocp.CheckpointManager, number: int) -> None:
 
 
 def _target(leaf: Any) -> Any:
-  """Where a leaf is restored to; what lies nowhere, to one device."""
-  known = ocp.utils.to_shape_dtype_struct(leaf)
-  if getattr(leaf, 'sharding', None) is None:
-    # Else Orbax asks for the devices that it was saved from.
-    known.sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return known
+  """Where a leaf is restored to: where it lies, or to one device."""
+  # Without a place Orbax asks for the devices that it was saved from.
+  home = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  place = getattr(leaf, 'sharding', None) or home
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
 
 def restore(

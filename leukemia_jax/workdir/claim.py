@@ -40,7 +40,7 @@ def check_format(content: Any, path: pathlib.Path) -> None:
     )
 
 
-def identity(mode: str, config: ConfigDict) -> dict[str, Any]:
+def identifying_values(mode: str, config: ConfigDict) -> dict[str, Any]:
   """What makes a run another run: values by key."""
   flat = traverse_util.flatten_dict(_content(mode, config, {}), sep='.')
   free = {name for name, key in keys().items() if not key.identifies}
