@@ -1,5 +1,6 @@
 """Progress bars for people; silent where nobody looks (no terminal)."""
 
+import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -20,7 +21,9 @@ def bar(*fields: str) -> progress.Progress:
     progress.TimeRemainingColumn(),
     *(progress.TextColumn(f'{{task.fields[{field}]}}') for field in fields),
     console=_CONSOLE,
-    disable=not _CONSOLE.is_terminal,
+    # A terminal shows one at a time.
+    disable=not _CONSOLE.is_terminal
+    or threading.current_thread() is not threading.main_thread(),
     transient=True,
   )
 

@@ -1,6 +1,7 @@
 """--mode=audit: how much of a score on a set can be believed."""
 
 import collections
+import concurrent.futures
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -90,18 +91,23 @@ def run(
     spec = inputs.spec._replace(removal=Removal())
     as_they_are = input_pipeline.load_everything(spec)
   images = np.asarray(as_they_are.dataset.images)
-  pairs = duplicates.find_duplicates(
-    images, catalogue.pixel_hashes, seed=config.seed
-  )
   # A rendered set has no files.
   is_rendered = config.data.source == 'synthetic'
   traits = (
     [] if is_rendered else everything.read_files(file_properties.read_traits)
   )
   probed, split = _Probed(None, '', {}, []), _Splits([], False, '')
-  if catalogue.has_classes and len(catalogue.class_names) > 1:
-    probed = _probe(inputs, everything, traits, config.seed)
-    split = _split(inputs, catalogue)
+  # Beside each other: neither keeps all cores busy.
+  with concurrent.futures.ThreadPoolExecutor(1) as beside:
+    compared = beside.submit(
+      duplicates.find_duplicates,
+      *(images, catalogue.pixel_hashes),
+      seed=config.seed,
+    )
+    if catalogue.has_classes and len(catalogue.class_names) > 1:
+      probed = _probe(inputs, everything, traits, config.seed)
+      split = _split(inputs, catalogue)
+    pairs = compared.result()
   audit = _describe(
     *(inputs, catalogue, pairs, split, probed, traits),
     cells_alone=config.data.unit == 'cell',
