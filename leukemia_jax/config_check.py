@@ -24,7 +24,7 @@ from leukemia_jax.errors import InputError
 _OF_MODES: dict[str, tuple[Any, tuple[str, ...]]] = {
   'evaluate.recalibrate': (0, ('evaluate',)),
   'mesh.devices': (1, ('train', 'prepare', 'audit')),
-  'data.stream': (False, ('train', 'evaluate', 'prepare', 'benchmark')),
+  'data.stream': (False, ('train', 'evaluate', 'prepare')),
 }
 
 
@@ -183,6 +183,11 @@ def _mismatches(config: ConfigDict, prefix: str) -> Iterator[str]:
     yield (
       f'config.augment.stain={config.augment.stain} changes colours, and '
       'config.data.grey=True has taken them out; give one of the two'
+    )
+  if data.stream and data.protocol == 'balance_then_split':
+    yield (
+      'config.data.stream=True: the copies of config.data.protocol='
+      'balance_then_split are in memory; give --config.data.stream=False'
     )
   if train.batch_size % train.accumulate:
     yield (

@@ -23,7 +23,10 @@ _BATCH = 'batch'
 # Seconds after which a process that is not heard of ends all others.
 _LOST_AFTER = 60
 # What JAX's errors say where a process doesn't answer.
-_LOSSES = re.compile('gloo|nccl|heartbeat|coordination|UNAVAILABLE', re.I)
+_LOSSES = re.compile(
+  'onnection (closed|reset|refused)|Broken pipe|heartbeat|CoordinationService'
+  '|UNAVAILABLE:|remote process (exited|has)'
+)
 
 
 def join(
@@ -127,11 +130,13 @@ def make_mesh(count: int, batch_size: int, accumulate: int = 1) -> Mesh:
       f'config.mesh.devices={count}: there is {len(own)} '
       f'({own[0].device_kind}); give at most that, or 0 for all'
     )
-  chosen = [
-    device
-    for process in range(jax.process_count())
-    for device in jax.local_devices(process)[: count or None]
-  ]
+  of_each = [jax.local_devices(i) for i in range(jax.process_count())]
+  if len({len(devices) for devices in of_each}) > 1:
+    raise InputError(
+      f'processes have {", ".join(str(len(d)) for d in of_each)} devices: give '
+      'each as many, as by CUDA_VISIBLE_DEVICES'
+    )
+  chosen = [d for devices in of_each for d in devices[: count or None]]
   if len(chosen) > 1 and batch_size % (len(chosen) * accumulate):
     pieces = f' in {accumulate} pieces' if accumulate > 1 else ''
     raise InputError(

@@ -69,8 +69,8 @@ def make_unet() -> torch.nn.Module:
 def main() -> None:
   """See the module's text."""
   args = parse('--dtype', ('float32', 'bfloat16'))
-  if args.model != 'unet':
-    say(missing=f'a plain U-Net is no {args.model}')
+  if args.model != 'unet' or args.size % 2 ** (len(_FILTERS) - 1):
+    say(missing=f'a plain U-Net is no {args.model} at {args.size} px')
     return
   try:
     import torch

@@ -1,12 +1,16 @@
 """A tiny network and set with all kinds of state, for tests of training."""
 
+import io
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from leukemia_jax.build import Network
 from leukemia_jax.data.dataset import Dataset
+from leukemia_jax.data.records import OnDisk, Reading
 from leukemia_jax.evaluation import eval_step
 from leukemia_jax.metrics import classification, losses
 from leukemia_jax.training.optimizer import make_optimizer
@@ -36,6 +40,19 @@ def data() -> Dataset:
   images = rng.integers(0, 120, (COUNT, SIZE, SIZE, 3), dtype=np.uint8)
   images[np.arange(COUNT), :, :, labels] += 60
   return Dataset(jnp.asarray(images), jnp.asarray(labels))
+
+
+def data_on_disk() -> Dataset:
+  """The same, decoded whenever a batch asks for them."""
+  in_memory = data()
+  stored = []
+  for image, label in zip(in_memory.images, in_memory.labels, strict=True):
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(image)).save(file, 'PNG')
+    texts = dict.fromkeys(('id', 'patient', 'part', 'pixel_hash', 'mask'), b'')
+    stored.append({'image': file.getvalue(), 'label': label} | texts)
+  images = OnDisk(stored, np.arange(COUNT), Reading(SIZE), 3)
+  return in_memory._replace(images=images)
 
 
 def flip(key, image):

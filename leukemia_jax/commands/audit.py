@@ -97,7 +97,7 @@ def run(
     [] if is_rendered else everything.read_files(file_properties.read_traits)
   )
   probed, split = _Probed(None, '', {}, []), _Splits([], False, '')
-  # Beside each other: neither keeps all cores busy.
+  # Beside each other: much of each is one core's.
   with concurrent.futures.ThreadPoolExecutor(1) as beside:
     compared = beside.submit(
       duplicates.find_duplicates,

@@ -60,11 +60,12 @@ def _check(config: ConfigDict, compare: Sequence[str]) -> None:
   model = config.model
   size = models.published_size(model.name)
   own = models.Size(model.width, tuple(model.blocks), model.depth)
-  if compare and size != own:
+  altered = model.batch_norm or model.remat
+  if compare and (size != own or altered):
     raise InputError(
       f'--compare={",".join(compare)}: other libraries have published sizes '
       'alone; give --config=configs/inception_resnet_v2.py, or '
-      f'configs/unet.py:study, or config.model as there, not {model.name} of '
+      f'configs/unet.py:study, and config.model as there, not {model.name} of '
       f'width {model.width}, depth {own.depth} and blocks {own.blocks}'
     )
 

@@ -123,8 +123,7 @@ def _train(
   network = tasks.make_network(task, config, num_outputs)
   state = setup.first_state(config, network, inputs, names, workdir)
   learnt = initial_weights.seen_images(config.model.weights, split, catalogue)
-  values = claim.identifying_values('train', config)
-  sharding.agree(json.dumps(values), catalogue.fingerprint, __version__)
+  _check_agreement(config, catalogue)
   if sharding.leads():
     # Only now: a mistyped path must not keep the workdir from the right one.
     claim.claim(workdir, 'train', config)
@@ -173,6 +172,14 @@ def _train(
     cost=result.cost(started, **_training_cost(prepared, mesh, outcome.cost)),
   )
   tasks.finish(task, workdir, finished, subject, scored)
+
+
+def _check_agreement(config: ConfigDict, catalogue: Catalogue) -> None:
+  """Refuses processes of one training that were started differently."""
+  values = config.to_dict()
+  # Paths are a machine's own; what lies there has its fingerprint.
+  values['data'] |= {'source': '', 'cache_dir': ''}
+  sharding.agree(json.dumps(values), catalogue.fingerprint, __version__)
 
 
 def _data_record(

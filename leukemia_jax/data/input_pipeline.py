@@ -16,6 +16,7 @@ from leukemia_jax.data import (
   protocols,
   records,
   splits,
+  streaming,
 )
 from leukemia_jax.data.builder import SourceSpec
 from leukemia_jax.data.dataset import AugmentFn, Catalogue, Dataset
@@ -87,6 +88,7 @@ def load(spec: InputSpec, *, min_classes: int = 2) -> tuple[Dataset, Catalogue]:
   directory = _prepare(spec)
   reading = _reading(spec, False)
   if spec.stream:
+    streaming.check_installed()
     catalogue = dataset.catalogue(directory, reading)
     data = dataset.on_disk(directory, reading, catalogue.labels)
   else:
@@ -352,8 +354,8 @@ def materialise(
   copies = every[every[:, 1] > 0]
   if len(copies) and data.is_on_disk:
     raise InputError(
-      'config.data.stream=True keeps images on disk, where copies of '
-      'config.data.protocol=balance_then_split are not made; give another'
+      'config.data.stream=True keeps images on disk, where no augmented copies '
+      'are made; give --config.data.stream=False'
     )
   first = len(data.labels)
   place = {tuple(pair): first + i for i, pair in enumerate(copies.tolist())}

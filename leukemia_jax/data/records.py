@@ -93,7 +93,8 @@ def remove(
   """
   for first in firsts:
     # One shape for all batches: the last is filled up.
-    batch = np.arange(first, first + _REMOVAL_BATCH) % len(images)
+    size = min(_REMOVAL_BATCH, len(images))
+    batch = np.arange(first, first + size) % len(images)
     own = None if masks is None else masks[batch]
     after = np.asarray(colour.remove_all(images[batch], own, removal))
     images[first : first + _REMOVAL_BATCH] = after[: len(images) - first]

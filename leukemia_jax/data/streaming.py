@@ -1,5 +1,7 @@
 """Batches as steps take them: a set and indices of it, or images from disk."""
 
+import importlib.util
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +14,20 @@ from leukemia_jax import sharding
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.errors import InputError
 
-# Batches that are decoded ahead of the one that is taken, for each core.
-_AHEAD = 2
+# Bytes of images that are decoded ahead of the batch that is taken.
+_AHEAD = 2**28
+
+
+def check_installed() -> None:
+  """Makes sure that sets on disk can be read.
+
+  Raises:
+    InputError: grain is not installed.
+  """
+  if importlib.util.find_spec('grain') is None:
+    raise InputError(
+      "config.data.stream=True needs grain: pip install 'leukemia_jax[stream]'"
+    )
 
 
 def batches(
@@ -28,25 +42,18 @@ def batches(
   Yields:
     Of a set in memory that set, and the batch's indices. Of one on disk the
     batch itself, decoded by other threads, and None.
-
-  Raises:
-    InputError: grain, which reads sets on disk, is not installed.
   """
   if not dataset.is_on_disk:
     for own in indices:
       yield dataset, own
     return
-  try:
-    import grain
-  except ImportError:
-    raise InputError(
-      "config.data.stream=True needs grain: pip install 'leukemia_jax[stream]'"
-    ) from None
+  import grain
+
   cores = os.cpu_count() or 1
+  size = indices.shape[-1] * math.prod(dataset.images.shape[1:])
+  ahead = max(1, min(2 * cores, _AHEAD // size))
   read = grain.MapDataset.source(list(indices)).map(dataset.take)
-  options = grain.ReadOptions(
-    num_threads=cores, prefetch_buffer_size=_AHEAD * cores
-  )
+  options = grain.ReadOptions(min(cores, ahead), ahead)
   for batch in read.to_iter_dataset(options):
     yield batch, None
 

@@ -163,8 +163,8 @@ def probabilities(
   indices: np.ndarray,
   *,
   batch_size: int,
-) -> Iterator[np.ndarray]:
-  """The probability of cells, batch by batch.
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """True masks and the probability of cells, batch by batch.
 
   Args:
     step: from `make_probability_step`.
@@ -174,13 +174,21 @@ def probabilities(
     batch_size: images a step; the last batch is filled up.
 
   Yields:
-    float32 of shape (batch or less, height, width), in the order of `indices`.
+    bool and float32, shape (batch or less, height, width), in the order of
+    `indices`.
   """
   by_batch, sample_weight = in_batches(indices, batch_size)
   for batch, weight in zip(
     streaming.batches(dataset, by_batch), sample_weight, strict=True
   ):
-    yield np.asarray(step(variables, *batch))[weight > 0]
+    own, chosen = batch
+    assert own.masks is not None
+    masks = own.masks if chosen is None else own.masks[chosen]
+    is_own = weight > 0
+    yield (
+      np.asarray(masks)[is_own, ..., 0] > 0,
+      np.asarray(step(variables, *batch))[is_own],
+    )
 
 
 def in_batches(

@@ -37,18 +37,16 @@ class _Predicted(NamedTuple):
   Attributes:
     counted: int, shape (n, thresholds, 4), see `segmentation.counts`.
     soft: float, shape (n, 2), see `segmentation.soft_sums`.
-    masks: bool, shape (n, height, width), by the only threshold; None where
-      several were tried.
+    cells: int, shape (n, 2), in the true and in the predicted mask by the only
+      threshold; None where several were tried.
+    masks: likewise these masks, each bool (n, height, width); None where they
+      are not asked for.
   """
 
   counted: np.ndarray
   soft: np.ndarray
-  masks: np.ndarray | None
-
-
-def _truth(dataset: Dataset, indices: np.ndarray) -> np.ndarray:
-  assert dataset.masks is not None
-  return np.asarray(dataset.masks[indices])[..., 0] > 0
+  cells: np.ndarray | None
+  masks: tuple[np.ndarray, np.ndarray] | None
 
 
 class _Predictor:
@@ -58,7 +56,9 @@ class _Predictor:
     self._subject = subject
     self._step = eval_step.make_probability_step(subject.network)
 
-  def __call__(self, part: str, thresholds: np.ndarray) -> _Predicted:
+  def __call__(
+    self, part: str, thresholds: np.ndarray, *, with_masks: bool = False
+  ) -> _Predicted:
     """Predicts a part once, at every threshold."""
     subject = self._subject
     indices, size = subject.parts[part], subject.scoring.batch_size
@@ -69,24 +69,37 @@ class _Predictor:
       indices,
       batch_size=size,
     )
-    starts = range(0, len(indices), size)
-    counted, soft, last = [], [], []
-    for first, probability in zip(
-      starts,
-      progress.track(batches, f'Scoring: {part}', len(starts)),
-      strict=True,
-    ):
-      truth = _truth(subject.dataset, indices[first : first + size])
-      predicted = probability[:, None] > thresholds[:, None, None]
-      counted.append(segmentation.counts(truth[:, None], predicted))
-      soft.append(segmentation.soft_sums(truth, probability))
-      if len(thresholds) == 1:
-        last.append(predicted[:, 0])
+    number = -(-len(indices) // size)
+    counted, soft, cells, masks = [], [], [], []
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+      for truth, probability in progress.track(
+        batches, f'Scoring: {part}', number
+      ):
+        predicted = probability[:, None] > thresholds[:, None, None]
+        counted.append(segmentation.counts(truth[:, None], predicted))
+        soft.append(segmentation.soft_sums(truth, probability))
+        if len(thresholds) > 1:
+          continue
+        pairs = np.stack([truth, predicted[:, 0]], 1)
+        count = functools.partial(_count_cells, subject.scoring.smallest_cell)
+        cells.append(list(pool.map(count, pairs)))
+        if with_masks:
+          masks.append(pairs)
+    drawn = np.concatenate(masks) if masks else None
     return _Predicted(
       np.concatenate(counted),
       np.concatenate(soft),
-      np.concatenate(last) if last else None,
+      np.concatenate(cells) if cells else None,
+      None if drawn is None else (drawn[:, 0], drawn[:, 1]),
     )
+
+
+def _count_cells(smallest: float, masks: np.ndarray) -> list[int]:
+  """The number of cells in each mask."""
+  return [
+    int(objects.separate_cells(mask, smallest=smallest).max(initial=0))
+    for mask in masks
+  ]
 
 
 def _by_class(
@@ -151,31 +164,15 @@ def _full_scores(
   return scores, images
 
 
-def _each_image(
-  subject: Subject, part: str, predicted: np.ndarray
-) -> MaskPredictions:
+def _each_image(predicted: _Predicted) -> MaskPredictions:
   """Overlap and number of cells of each image of a part."""
-  truth = _truth(subject.dataset, subject.parts[part])
-
-  def count(mask: np.ndarray) -> int:
-    smallest = subject.scoring.smallest_cell
-    return int(objects.separate_cells(mask, smallest=smallest).max(initial=0))
-
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    cells = list(
-      progress.track(
-        pool.map(count, np.concatenate([truth, predicted])),
-        f'Counting cells: {part}',
-        2 * len(truth),
-      )
-    )
-  counted = segmentation.counts(truth, predicted)
+  assert predicted.cells is not None
+  counted = predicted.counted[:, 0]
   tp, fp, fn, tn = counted.T
   return MaskPredictions(
     segmentation.overlap(counted)['dice'],
     *(tp, fp, fn, tn),
-    np.array(cells[: len(truth)]),
-    np.array(cells[len(truth) :]),
+    *predicted.cells.T,
   )
 
 
@@ -242,17 +239,17 @@ def score(subject: Subject) -> Scored:
   assert fitted.threshold is not None and fitted.colour_rule is not None
   predictions = {}
   for part in subject.parts:
-    predicted = predict(part, np.array([fitted.threshold]))
+    predicted = predict(
+      part, np.array([fitted.threshold]), with_masks=part == 'test'
+    )
     if part not in scores:
       scores[part] = _overlap_scores(
         subject, part, predicted.counted[:, 0], predicted.soft
       )
-    assert predicted.masks is not None
-    predictions[part] = _each_image(subject, part, predicted.masks)
-    if part == 'test':
-      of_test = predicted.masks
+    predictions[part] = _each_image(predicted)
+    if predicted.masks is not None:
+      truth, of_test = predicted.masks
   images = np.asarray(subject.dataset.images[subject.parts['test']])
-  truth = _truth(subject.dataset, subject.parts['test'])
   full, images_of_test = _full_scores(subject, truth, of_test)
   scores['test'] = dataclasses.replace(full, soft=scores['test'].soft)
   by_colour = _masks_by_colour(subject, images, fitted.colour_rule)

@@ -40,13 +40,6 @@ def check_format(content: Any, path: pathlib.Path) -> None:
     )
 
 
-def identifying_values(mode: str, config: ConfigDict) -> dict[str, Any]:
-  """What makes a run another run: values by key."""
-  flat = traverse_util.flatten_dict(_content(mode, config, {}), sep='.')
-  free = {name for name, key in keys().items() if not key.identifies}
-  return {key: value for key, value in flat.items() if key not in free}
-
-
 def _content(mode: str, config: ConfigDict, more: dict[str, Any]) -> Any:
   """What config.json holds, as JSON gives it back: tuples become lists."""
   content = {'format': FORMAT, 'mode': mode, **more, **config.to_dict()}

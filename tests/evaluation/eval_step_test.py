@@ -101,7 +101,13 @@ def test_evaluation_of_masks_counts_every_image_once():
   batches = list(
     eval_step.probabilities(step, 3.0, data, indices, batch_size=3)
   )
-  assert [len(batch) for batch in batches] == [3, 2]
+  truth, probabilities = zip(*batches, strict=True)
+  assert [len(batch) for batch in probabilities] == [3, 2]
+  np.testing.assert_array_equal(
+    np.concatenate(truth), masks[indices, ..., 0] > 0
+  )
   np.testing.assert_allclose(
-    np.concatenate(batches), 1 / (1 + np.exp(-logits[..., 0])), rtol=1e-5
+    np.concatenate(probabilities),
+    1 / (1 + np.exp(-logits[..., 0])),
+    rtol=1e-5,
   )

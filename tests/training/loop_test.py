@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import CLASSES, COUNT, KEY, data, parts
+from tiny import CLASSES, COUNT, KEY, data, data_on_disk, parts
 
 from leukemia_jax import files, sharding
 from leukemia_jax.evaluation import eval_step
@@ -28,14 +28,21 @@ def schedule(rules=RULES, **changes) -> loop.Schedule:
   return loop.Schedule(**values | changes, rules=rules)
 
 
-def fit(workdir, freeze=False, altered=lambda step: step, rate=1e-2, **changes):
+def fit(
+  workdir,
+  freeze=False,
+  altered=lambda step: step,
+  rate=1e-2,
+  images=data,
+  **changes,
+):
   """Trains the tiny network, perhaps by an altered step."""
   state, step, scorer = parts(freeze, rate)
   learner = loop.Learner(altered(step), scorer, CLASSES, lambda confusion: {})
   return loop.fit(
     state,
     learner,
-    loop.TrainingData(data(), np.arange(40), np.arange(40, COUNT)),
+    loop.TrainingData(images(), np.arange(40), np.arange(40, COUNT)),
     key=KEY,
     schedule=schedule(**changes),
     workdir=workdir,
@@ -56,11 +63,12 @@ class Killed(Exception):
   """Stands for a kill at a given moment."""
 
 
+@pytest.mark.parametrize('images', [data, data_on_disk])
 @pytest.mark.parametrize(
   'calls', [4, *(pytest.param(i, marks=pytest.mark.full) for i in (6, 13))]
 )
 def test_a_stopped_run_goes_on_to_the_same_bits(
-  whole, tmp_path, monkeypatch, calls
+  whole, tmp_path, monkeypatch, calls, images
 ):
   left = [calls]
   original = loop.CompiledSteps.__call__
@@ -74,8 +82,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
   with monkeypatch.context() as patch:
     patch.setattr(loop.CompiledSteps, '__call__', cut_off)
     with pytest.raises(Killed):
-      fit(tmp_path / 'cut')
-  resumed = fit(tmp_path / 'cut')
+      fit(tmp_path / 'cut', images=images)
+  resumed = fit(tmp_path / 'cut', images=images)
   assert checkpoint.fingerprint(whole.variables) == checkpoint.fingerprint(
     resumed.variables
   )

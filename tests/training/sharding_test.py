@@ -94,7 +94,9 @@ def test_eight_devices_train_as_one(model):
   np.testing.assert_allclose(one, eight, rtol=0, atol=1e-3 * one[0])
 
 
-def start(workdir: pathlib.Path, count: int) -> list[subprocess.Popen[str]]:
+def start(
+  workdir: pathlib.Path, count: int, *flags: str, differ: str = ''
+) -> list[subprocess.Popen[str]]:
   """Starts the processes of one training."""
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
@@ -103,8 +105,9 @@ def start(workdir: pathlib.Path, count: int) -> list[subprocess.Popen[str]]:
     subprocess.Popen(
       [
         *(sys.executable, str(ROOT / 'main.py'), f'--workdir={workdir}'),
-        *(*FLAGS, f'--num_processes={count}'),
+        *(*FLAGS, *flags, f'--num_processes={count}'),
         *(f'--coordinator=127.0.0.1:{port}', f'--process_id={i}'),
+        *([differ] if differ and i else []),
       ],
       cwd=ROOT,
       stdout=subprocess.PIPE,
@@ -148,7 +151,8 @@ def test_processes_train_as_one_and_resume_when_one_is_lost(tmp_path):
   assert result(scored)['test'] == result(whole)['test']
   check_equal_but_for_rounding(whole, alone)
 
-  first, second = start(cut, 2)
+  # From disk each reads its share alone.
+  first, second = start(cut, 2, '--config.data.stream=True')
   metrics = cut / 'metrics.jsonl'
   while not metrics.exists() or len(losses(cut)) < 2:
     assert first.poll() is None, first.communicate()
@@ -160,9 +164,19 @@ def test_processes_train_as_one_and_resume_when_one_is_lost(tmp_path):
   second.communicate()
   shutil.copytree(cut, tmp_path / 'fewer')
 
-  end(start(cut, 2))
+  end(start(cut, 2, '--config.data.stream=True'))
   np.testing.assert_array_equal(losses(cut), losses(whole))
   assert result(cut)['model'] == result(whole)['model']
   done = run(f'--workdir={tmp_path / "fewer"}', *FLAGS)
   assert done.returncode == 0, done.stderr
   check_equal_but_for_rounding(tmp_path / 'fewer', alone)
+
+
+@pytest.mark.full
+def test_processes_that_differ_are_refused(tmp_path):
+  first, second = start(tmp_path / 'run', 2, differ='--config.mesh.devices=0')
+  for process in (first, second):
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert 'the processes differ' in errors
+  assert not (tmp_path / 'run/config.json').exists()
