@@ -37,7 +37,6 @@ PAGES = (
   ROOT / 'README.md',
   ROOT / 'docs/results.md',
   ROOT / 'docs/models.md',
-  ROOT / 'docs/speed.md',
 )
 # The runs of which the README has a row.
 _OVERVIEW = (
