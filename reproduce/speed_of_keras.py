@@ -6,10 +6,9 @@
 needs keras, and jax or torch.
 """
 
-import importlib.util
 import os
 
-from reproduce.turn_lines import answer, parse, say
+from reproduce.turn_lines import answer, not_installed, parse, say
 
 _NAMES = {
   'inception_resnet_v2': 'InceptionResNetV2',
@@ -21,14 +20,9 @@ _NAMES = {
 def main() -> None:
   """See the module's text."""
   args = parse('--backend', ('jax', 'torch'))
-  absent = [
-    name
-    for name in ('keras', args.backend)
-    if importlib.util.find_spec(name) is None
-  ]
+  absent = not_installed('keras', args.backend)
   if args.model not in _NAMES or absent:
-    why = f'{absent[0]} is not installed' if absent else f'no {args.model}'
-    say(missing=why)
+    say(missing=absent or f'no {args.model}')
     return
   os.environ['KERAS_BACKEND'] = args.backend
   import keras

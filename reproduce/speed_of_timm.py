@@ -8,7 +8,7 @@ prints the versions, then for each line of standard input, 'inference' or
 """
 
 from reproduce.torch_turns import take_turns
-from reproduce.turn_lines import parse, say
+from reproduce.turn_lines import not_installed, parse, say
 
 _NAMES = {
   'inception_resnet_v2': 'inception_resnet_v2',
@@ -22,12 +22,11 @@ def main() -> None:
   if args.model not in _NAMES:
     say(missing=f'timm has no {args.model}')
     return
-  try:
-    import timm
-    import torch
-  except ImportError as error:
-    say(missing=str(error))
+  if absent := not_installed('torch', 'timm'):
+    say(missing=absent)
     return
+  import timm
+  import torch
 
   def loss(logits: torch.Tensor) -> torch.Tensor:
     labels = torch.arange(len(logits), device=logits.device) % 4

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reproduce.torch_turns import take_turns
-from reproduce.turn_lines import parse, say
+from reproduce.turn_lines import not_installed, parse, say
 
 if TYPE_CHECKING:
   import torch
@@ -72,11 +72,10 @@ def main() -> None:
   if args.model != 'unet' or args.size % 2 ** (len(_FILTERS) - 1):
     say(missing=f'a plain U-Net is no {args.model} at {args.size} px')
     return
-  try:
-    import torch
-  except ImportError as error:
-    say(missing=str(error))
+  if absent := not_installed('torch'):
+    say(missing=absent)
     return
+  import torch
 
   def loss(logits: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.binary_cross_entropy_with_logits(

@@ -17,12 +17,7 @@ from leukemia_jax.metrics.segmentation import MaskScores
 from leukemia_jax.reporting import mask_page, pages
 from leukemia_jax.study import published, summary
 from leukemia_jax.workdir.records import Result
-from reproduce import (
-  outlier_table,
-  shortcut_tables,
-  speed_table,
-  use_numbers,
-)
+from reproduce import outlier_table, shortcut_tables, use_numbers
 from reproduce.rows import (
   BACKBONES,
   COUNTER_MEASURES,
@@ -279,7 +274,6 @@ TABLES: dict[str, Callable[[pathlib.Path], str]] = {
   'segmentation': segmentation,
   'segmentation by class': segmentation_classes,
   'study': study,
-  'speeds': speed_table.speeds,
   'commands': commands,
 }
 

@@ -1,6 +1,7 @@
 """How a benchmark and its scripts talk: lines of standard input and output."""
 
 import argparse
+import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -17,6 +18,14 @@ def parse(option: str, choices: tuple[str, ...]) -> argparse.Namespace:
   parser.add_argument('--batch', type=int, required=True)
   parser.add_argument(option, choices=choices, required=True)
   return parser.parse_args()
+
+
+def not_installed(*libraries: str) -> str:
+  """What is to be said of the first library that isn't there; '' of none."""
+  for name in libraries:
+    if importlib.util.find_spec(name) is None:
+      return f'{name} is not installed'
+  return ''
 
 
 def say(**content: Any) -> None:

@@ -324,7 +324,7 @@ def _open_session(
 def _place(
   state: TrainState, data: TrainingData, schedule: Schedule, mesh: Mesh
 ) -> tuple[TrainState, TrainingData, Schedule]:
-  """Lays a state, and a set that is in memory, on every device."""
+  """Lays a state, and a set in memory, on every device; sets steps a call."""
   # On a CPU never a loop over steps: gradients of convolutions crawl in it. And
   # what comes from disk is one step's.
   if data.dataset.is_on_disk or jax.default_backend() == 'cpu':
