@@ -35,7 +35,7 @@ from leukemia_jax.workdir import saved
 from reproduce.processes import resident_bytes
 from reproduce.stored import ROOT, measure_run
 
-_SIZE, _BATCH, _IMAGES, _TURNS = 224, 32, 32, 3
+_SIZE, _BATCH, _IMAGES, _TURNS = 224, 32, 32, 5
 _FILES, _DIFFERENT = 10_000, 50
 
 
