@@ -16,6 +16,16 @@ from leukemia_jax.models.cpu_forms import Padding, spread
 _FEW_CHANNELS = 3
 
 
+def _as_bits(x: jax.Array) -> jax.Array:
+  """Rounded to bfloat16, as uint16: XLA moves bfloat16 about as float32."""
+  return lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16)
+
+
+def _as_numbers(bits: jax.Array) -> jax.Array:
+  """`_as_bits` back."""
+  return lax.bitcast_convert_type(bits, jnp.bfloat16)
+
+
 def _dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """A matrix product over the last axis, summed in float32.
 
@@ -43,8 +53,8 @@ def _products(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
   few channels, and windows of one line, make one product alone.
 
   Args:
-    x: shape (batch, height, width, channels).
-    kernel: shape (height, width, channels, features).
+    x: bits of bfloat16, shape (batch, height, width, channels).
+    kernel: bfloat16, shape (height, width, channels, features).
     strides: step in both directions.
 
   Returns:
@@ -59,7 +69,7 @@ def _products(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
       [jnp.concatenate(lines, -1)],
       kernel.reshape(1, -1, features),
     )
-  return functools.reduce(jnp.add, map(_dot, lines, kernel))
+  return functools.reduce(jnp.add, map(_dot, map(_as_numbers, lines), kernel))
 
 
 def _kernel_by_products(
@@ -175,7 +185,7 @@ def conv(
 def _product_conv(
   x: jax.Array, kernel: jax.Array, strides: int, padding: Padding
 ) -> jax.Array:
-  x = jnp.pad(x.astype(jnp.bfloat16), ((0, 0), *padding, (0, 0)))
+  x = jnp.pad(_as_bits(x), ((0, 0), *padding, (0, 0)))
   return _products(x, kernel.astype(jnp.bfloat16), strides)
 
 
@@ -216,26 +226,25 @@ def _product_backward(
 ) -> tuple[jax.Array, jax.Array]:
   """A convolution for the images, a product a line for the kernel."""
   x, kernel, like = residuals
-  g = g.astype(jnp.bfloat16)
+  g = _as_bits(g)
   wide = spread(g, x.shape, kernel.shape, strides, padding)
   turned = kernel.astype(jnp.bfloat16)[::-1, ::-1].swapaxes(2, 3)
   dx = _products(wide, turned, 1)
-  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+  x = jnp.pad(_as_bits(x), ((0, 0), *padding, (0, 0)))
   down, across, channels, features = kernel.shape
   x = jnp.concatenate(_windows(x, across, strides, 2), -1)
-  flat = g.reshape(-1, features)
+  # Products that sum over lines XLA makes in float32: so g is turned here, and
+  # made flat between, or XLA would turn it back.
+  turned_g = lax.optimization_barrier(g.reshape(-1, features).T.ravel())
+  turned_g = _as_numbers(turned_g).reshape(features, -1)
   dkernel = jnp.stack(
     [
-      lax.dot_general(
-        # Products over several axes at once fail when they run.
-        line.reshape(-1, across * channels),
-        flat,
-        (((0,), (0,)), ((), ())),
-        preferred_element_type=jnp.float32,
-      )
+      # Products over several axes at once fail when they run.
+      _dot(turned_g, _as_numbers(line.reshape(-1, across * channels)))
       for line in _windows(x, down, strides, 1)
     ]
-  ).reshape(kernel.shape)
+  )
+  dkernel = dkernel.swapaxes(1, 2).reshape(kernel.shape)
   return dx.astype(like.dtype), dkernel.astype(kernel.dtype)
 
 

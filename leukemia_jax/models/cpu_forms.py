@@ -15,19 +15,24 @@ from jax import lax
 
 # Zeros before and after, for rows and for columns.
 Padding = tuple[tuple[int, int], tuple[int, int]]
-NO_PADDING: Padding = ((0, 0), (0, 0))
 
 
 def slices(
   x: jax.Array, window: int, strides: int
 ) -> Iterator[tuple[tuple[int, int], jax.Array]]:
   """What each place of a window sees: ((row, column), strided slice of x)."""
-  height, width = ((n - window) // strides for n in x.shape[1:3])
+  batch, *sides, channels = x.shape
+  height, width = ((n - window) // strides * strides + 1 for n in sides)
+  steps = (1, strides, strides, 1)
   for i in range(window):
     for j in range(window):
-      down = slice(i, i + height * strides + 1, strides)
-      across = slice(j, j + width * strides + 1, strides)
-      yield (i, j), x[:, down, across]
+      # Plain indexing takes several times as long to trace.
+      yield (
+        (i, j),
+        lax.slice(
+          x, (0, i, j, 0), (batch, i + height, j + width, channels), steps
+        ),
+      )
 
 
 def spread(
@@ -60,6 +65,25 @@ def spread(
   return lax.pad(g, zero, [(0, 0, 0), *edges, (0, 0, 0)])
 
 
+# Jitted: layers of one shape, and their gradients, share what is traced.
+@functools.partial(jax.jit, static_argnames='strides')
+def _sum_of_windows(
+  padded: jax.Array, kernel: jax.Array, strides: int
+) -> jax.Array:
+  """An unpadded depthwise convolution; see `sum_of_shifted`."""
+  wide = jnp.promote_types(padded.dtype, jnp.float32)
+  size, _, channels, _ = kernel.shape
+
+  def scale(i: int, j: int, part: jax.Array) -> jax.Array:
+    place = lax.slice(kernel, (i, j, 0, 0), (i + 1, j + 1, channels, 1))
+    factors = place.reshape(channels).astype(wide)
+    return lax.mul(part, lax.broadcast_in_dim(factors, part.shape, (3,)))
+
+  windows = slices(padded.astype(wide), size, strides)
+  parts = (scale(i, j, part) for (i, j), part in windows)
+  return functools.reduce(lax.add, parts).astype(padded.dtype)
+
+
 def sum_of_shifted(
   x: jax.Array, kernel: jax.Array, strides: int, padding: Padding
 ) -> jax.Array:
@@ -74,55 +98,36 @@ def sum_of_shifted(
   Returns:
     Shape (batch, height', width', channels), summed in float32 or better.
   """
-  dtype = x.dtype
-  wide = jnp.promote_types(dtype, jnp.float32)
-  x = jnp.pad(x, ((0, 0), *padding, (0, 0))).astype(wide)
-  kernel = kernel.astype(wide)
-  return functools.reduce(
-    jnp.add,
-    (
-      part * kernel[i, j, None, None, None, :, 0]
-      for (i, j), part in slices(x, kernel.shape[0], strides)
-    ),
-  ).astype(dtype)
+  padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+  return _sum_of_windows(padded, kernel, strides)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def shifted(
-  x: jax.Array, kernel: jax.Array, strides: int, padding: Padding
-) -> jax.Array:
-  """`sum_of_shifted` with a gradient of its own."""
-  return sum_of_shifted(x, kernel, strides, padding)
-
-
-def _shifted_forward(
-  x: jax.Array, kernel: jax.Array, strides: int, padding: Padding
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return shifted(x, kernel, strides, padding), (x, kernel)
-
-
-def _shifted_backward(
-  strides: int,
-  padding: Padding,
-  residuals: tuple[jax.Array, jax.Array],
-  g: jax.Array,
+def sum_of_shifted_gradient(
+  x: jax.Array, kernel: jax.Array, g: jax.Array, strides: int, padding: Padding
 ) -> tuple[jax.Array, jax.Array]:
-  """What autodiff gives, 5 to 8 times faster on a CPU.
+  """What autodiff gives of `sum_of_shifted`, 5 to 8 times faster on a CPU.
 
   The images' gradient is the same sum again, with the kernel turned round. The
   kernel's is one pass that sums for all of its places at once, where autodiff
   reads both arrays for each of them.
+
+  Args:
+    x: as there, and all others but g.
+    kernel: as there.
+    g: gradient of the result.
+    strides: as there.
+    padding: as there.
+
+  Returns:
+    The gradients of x and kernel.
   """
-  x, kernel = residuals
   size = kernel.shape[0]
   wide = spread(g, x.shape, kernel.shape, strides, padding)
-  dx = sum_of_shifted(wide, kernel[::-1, ::-1], 1, NO_PADDING)
+  dx = _sum_of_windows(wide, lax.rev(kernel, (0, 1)), 1)
   padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
   dtype = jnp.promote_types(g.dtype, jnp.float32)
-  products = [
-    part.astype(dtype) * g.astype(dtype)
-    for _, part in slices(padded, size, strides)
-  ]
+  g, padded = g.astype(dtype), padded.astype(dtype)
+  products = [lax.mul(part, g) for _, part in slices(padded, size, strides)]
   sums = lax.reduce(
     products,
     [jnp.zeros((), dtype)] * len(products),
@@ -132,9 +137,6 @@ def _shifted_backward(
   # The batch last: XLA sums for several images at a time.
   dkernel = jnp.stack(sums).sum(1).reshape(kernel.shape)
   return dx, dkernel.astype(kernel.dtype)
-
-
-shifted.defvjp(_shifted_forward, _shifted_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -216,12 +218,24 @@ def _max_backward(
 max_of_shifted.defvjp(_max_forward, _max_backward)
 
 
-def average_of_shifted(x: jax.Array) -> jax.Array:
-  """3x3 average with stride 1, same size, padding not counted."""
-  ones = jnp.ones((3, 3, x.shape[-1], 1), x.dtype)
-  total = sum_of_shifted(x, ones, 1, ((1, 1), (1, 1)))
+def _counted(x: jax.Array) -> jax.Array:
+  """Pixels of a 3x3 window that lie inside, shape (1, height, width, 1)."""
   down, across = (
     3.0 - (np.arange(n) == 0) - (np.arange(n) == n - 1) for n in x.shape[1:3]
   )
-  counts = jnp.asarray(np.outer(down, across)[None, :, :, None], x.dtype)
-  return total / counts
+  return jnp.asarray(np.outer(down, across)[None, :, :, None], x.dtype)
+
+
+def _sum_of_neighbours(x: jax.Array) -> jax.Array:
+  ones = jnp.ones((3, 3, x.shape[-1], 1), x.dtype)
+  return sum_of_shifted(x, ones, 1, ((1, 1), (1, 1)))
+
+
+def average_of_shifted(x: jax.Array) -> jax.Array:
+  """3x3 average with stride 1, same size, padding not counted."""
+  return _sum_of_neighbours(x) / _counted(x)
+
+
+def average_of_shifted_gradient(g: jax.Array) -> jax.Array:
+  """The gradient of x in `average_of_shifted` by that of its result."""
+  return _sum_of_neighbours(g / _counted(g))

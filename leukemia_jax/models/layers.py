@@ -19,8 +19,10 @@ from leukemia_jax.models import cpu_convs, cpu_forms
 
 Dtype = Any
 Initializer = jax.nn.initializers.Initializer
-# Keras' default.
-GLOROT_UNIFORM = nn.initializers.glorot_uniform()
+# Keras' default. Jitted, since Flax traces an initialiser wherever a parameter
+# is read, to compare shapes: so once for each shape.
+GLOROT_UNIFORM = jax.jit(nn.initializers.glorot_uniform(), static_argnums=1)
+HE_NORMAL = jax.jit(nn.initializers.he_normal(), static_argnums=1)
 # The tap of a backbone where an image is an eighth of its size: after the
 # first of the three stages of blocks.
 FIRST_STAGE, FIRST_STAGE_STRIDE = 'first_stage', 8
@@ -46,12 +48,45 @@ def plain_forms() -> Iterator[None]:
 def _by_processor(
   *operands: jax.Array,
   cpu: Callable[..., jax.Array],
+  cpu_gradient: Callable[..., tuple[jax.Array, ...]] | None = None,
   default: Callable[..., jax.Array],
 ) -> jax.Array:
-  """One of two forms of a layer, by what it is compiled for."""
+  """One of two forms of a layer, by what it is compiled for.
+
+  Args:
+    *operands: of the layer.
+    cpu: the form for CPUs.
+    cpu_gradient: from operands and the result's gradient to the operands', for
+      reverse mode alone; else that form is differentiated. To differentiate
+      the choice itself takes several times as long to trace.
+    default: the form for all others.
+
+  Returns:
+    The layer's result.
+  """
   if _WANTS_PLAIN.get():
     return default(*operands)
-  return lax.platform_dependent(*operands, cpu=cpu, default=default)
+
+  @jax.jit
+  def choose(*operands: jax.Array) -> jax.Array:
+    return lax.platform_dependent(*operands, cpu=cpu, default=default)
+
+  if cpu_gradient is None:
+    return choose(*operands)
+
+  def backward(
+    operands: tuple[jax.Array, ...], g: jax.Array
+  ) -> tuple[jax.Array, ...]:
+    return lax.platform_dependent(
+      *operands,
+      g,
+      cpu=cpu_gradient,
+      default=lambda *all: jax.vjp(default, *all[:-1])[1](all[-1]),
+    )
+
+  layer = jax.custom_vjp(choose)
+  layer.defvjp(lambda *operands: (choose(*operands), operands), backward)
+  return layer(*operands)
 
 
 def tap(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
@@ -309,7 +344,7 @@ class BatchNorm(nn.Module):
 def _depthwise(
   x: jax.Array, kernel: jax.Array, strides: int, padding: cpu_forms.Padding
 ) -> jax.Array:
-  """See `cpu_forms.shifted`."""
+  """See `cpu_forms.sum_of_shifted`."""
 
   def grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
@@ -324,7 +359,10 @@ def _depthwise(
   return _by_processor(
     x,
     kernel,
-    cpu=lambda x, kernel: cpu_forms.shifted(x, kernel, strides, padding),
+    cpu=lambda x, kernel: cpu_forms.sum_of_shifted(x, kernel, strides, padding),
+    cpu_gradient=lambda x, kernel, g: cpu_forms.sum_of_shifted_gradient(
+      x, kernel, g, strides, padding
+    ),
     default=grouped,
   )
 
@@ -391,10 +429,14 @@ def max_pool(x: jax.Array, window: int) -> jax.Array:
 
 @jax.jit
 def average_pool_3x3(x: jax.Array) -> jax.Array:
-  """3x3 average pool with stride 1, same size, padding not counted."""
+  """3x3 average pool with stride 1, same size, padding not counted.
+
+  Its gradient is made for reverse mode alone.
+  """
   return _by_processor(
     x,
     cpu=cpu_forms.average_of_shifted,
+    cpu_gradient=lambda _, g: (cpu_forms.average_of_shifted_gradient(g),),
     # Flax divides by the counts in float32.
     default=lambda x: nn.avg_pool(
       x,

@@ -125,9 +125,12 @@ class NASNetCell(nn.Module):
   dtype: Dtype
 
   def _conv(self, features: int, name: str) -> nn.Module:
-    he = nn.initializers.he_normal()
     return layers.Conv(
-      features, (1, 1), kernel_init=he, dtype=self.dtype, name=name
+      features,
+      (1, 1),
+      kernel_init=layers.HE_NORMAL,
+      dtype=self.dtype,
+      name=name,
     )
 
   def _adjust(self, before: jax.Array, last: jax.Array) -> jax.Array:
@@ -247,7 +250,7 @@ class NASNet(nn.Module):
       (3, 3),
       strides=2,
       padding='VALID',
-      kernel_init=nn.initializers.he_normal(),
+      kernel_init=layers.HE_NORMAL,
       dtype=self.dtype,
       name='stem_conv',
     )(x.astype(self.dtype))

@@ -36,7 +36,6 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
   flags = ('--mode=benchmark', f'--workdir={tmp_path / "speed"}')
   for more, words in (
     (('--compare=flax',), '--compare=flax: there are keras, timm, torch'),
-    (('--compare=keras',), 'other libraries have published sizes'),
     (
       ('--compare=torch', '--config=configs/unet.py'),
       'other libraries have published sizes',

@@ -144,6 +144,7 @@ def test_evaluation_leaves_out_what_was_trained_on(trained, cache, tmp_path):
   assert 'has changed since' in error
 
 
+@pytest.mark.full
 def test_evaluation_takes_no_key_of_the_model(trained, cache, tmp_path):
   flags = [f'--workdir={tmp_path}/o', '--mode=evaluate', cache]
   flags.append(f'--checkpoint={trained}')

@@ -135,7 +135,7 @@ def test_balanced_first_with_one_empty_mask_dropped(cache, tmp_path):
 
 @pytest.mark.full
 def test_a_kill_changes_nothing(tmp_path, cache):
-  check_kills(tmp_path, 2, *SMALL_UNET, cache)
+  check_kills(tmp_path, 1, *SMALL_UNET, cache)
 
 
 @pytest.mark.full

@@ -145,12 +145,6 @@ def test_double_precision_keeps_its_digits():
     np.testing.assert_allclose(gradient, slope, rtol=1e-7)
 
 
-def test_average_pool_in_forward_mode():
-  x = jax.random.normal(jax.random.key(0), (1, 5, 6, 2))
-  _, tangent = jax.jvp(layers.average_pool_3x3, (x,), (x,))
-  np.testing.assert_allclose(tangent, layers.average_pool_3x3(x), rtol=1e-5)
-
-
 @pytest.mark.parametrize('shape', [(2, 5, 7, 3), (1, 1, 1, 2), (3, 4, 1, 6)])
 def test_transposed_convolution(shape):
   x = jax.random.normal(jax.random.key(0), shape)

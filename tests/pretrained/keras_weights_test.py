@@ -95,7 +95,8 @@ def test_output_is_keras(tmp_path, name, size, top, small):
     keras_weights.load_weights(
       save(theirs, tmp_path / f'weights{suffix}'), name, **fields
     )
-    for suffix in FORMATS
+    # Of large files one is enough.
+    for suffix in (FORMATS if small else FORMATS[:1])
   ]
   for other in imported[1:]:
     jax.tree.map(np.testing.assert_array_equal, imported[0], other)
@@ -146,7 +147,6 @@ def precision(request, monkeypatch):
         ('unet', 32, False, 'float32'),
         ('unet_fpn', 16, True, 'float32'),
         ('unet_fpn', 32, False, 'float32'),
-        ('nasnet_mobile', 33, True, 'float64'),
         ('nasnet_large', 33, True, 'float64'),
         ('inception_resnet_v2', 97, False, 'float64'),
       )
