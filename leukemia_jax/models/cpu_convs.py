@@ -16,9 +16,16 @@ from leukemia_jax.models.cpu_forms import Padding, spread
 _FEW_CHANNELS = 3
 
 
+@jax.custom_jvp
 def _as_bits(x: jax.Array) -> jax.Array:
   """Rounded to bfloat16, as uint16: XLA moves bfloat16 about as float32."""
   return lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16)
+
+
+@_as_bits.defjvp
+def _refuse_second_derivatives(*_: object) -> tuple[jax.Array, jax.Array]:
+  # Bits have none, and JAX would take them for constants.
+  raise NotImplementedError('second derivatives of products of bfloat16')
 
 
 def _as_numbers(bits: jax.Array) -> jax.Array:
@@ -233,8 +240,8 @@ def _product_backward(
   x = jnp.pad(_as_bits(x), ((0, 0), *padding, (0, 0)))
   down, across, channels, features = kernel.shape
   x = jnp.concatenate(_windows(x, across, strides, 2), -1)
-  # Products that sum over lines XLA makes in float32: so g is turned here, and
-  # made flat between, or XLA would turn it back.
+  # XLA makes products over the first axis of their left side in float32: so g
+  # is turned here, and made flat between, or XLA would turn it back.
   turned_g = lax.optimization_barrier(g.reshape(-1, features).T.ravel())
   turned_g = _as_numbers(turned_g).reshape(features, -1)
   dkernel = jnp.stack(

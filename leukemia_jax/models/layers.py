@@ -21,8 +21,10 @@ Dtype = Any
 Initializer = jax.nn.initializers.Initializer
 # Keras' default. Jitted, since Flax traces an initialiser wherever a parameter
 # is read, to compare shapes: so once for each shape.
-GLOROT_UNIFORM = jax.jit(nn.initializers.glorot_uniform(), static_argnums=1)
-HE_NORMAL = jax.jit(nn.initializers.he_normal(), static_argnums=1)
+GLOROT_UNIFORM = jax.jit(
+  nn.initializers.glorot_uniform(), static_argnums=(1, 2)
+)
+HE_NORMAL = jax.jit(nn.initializers.he_normal(), static_argnums=(1, 2))
 # The tap of a backbone where an image is an eighth of its size: after the
 # first of the three stages of blocks.
 FIRST_STAGE, FIRST_STAGE_STRIDE = 'first_stage', 8
@@ -57,8 +59,8 @@ def _by_processor(
     *operands: of the layer.
     cpu: the form for CPUs.
     cpu_gradient: from operands and the result's gradient to the operands', for
-      reverse mode alone; else that form is differentiated. To differentiate
-      the choice itself takes several times as long to trace.
+      reverse mode alone; else the choice itself is differentiated, which takes
+      several times as long to trace.
     default: the form for all others.
 
   Returns:
@@ -67,21 +69,22 @@ def _by_processor(
   if _WANTS_PLAIN.get():
     return default(*operands)
 
-  @jax.jit
-  def choose(*operands: jax.Array) -> jax.Array:
-    return lax.platform_dependent(*operands, cpu=cpu, default=default)
-
+  # Traced once for the layer and for its gradient's rule.
+  choose = jax.jit(
+    functools.partial(lax.platform_dependent, cpu=cpu, default=default)
+  )
   if cpu_gradient is None:
     return choose(*operands)
+
+  def default_gradient(*args: jax.Array) -> tuple[jax.Array, ...]:
+    *operands, g = args
+    return jax.vjp(default, *operands)[1](g)
 
   def backward(
     operands: tuple[jax.Array, ...], g: jax.Array
   ) -> tuple[jax.Array, ...]:
     return lax.platform_dependent(
-      *operands,
-      g,
-      cpu=cpu_gradient,
-      default=lambda *all: jax.vjp(default, *all[:-1])[1](all[-1]),
+      *operands, g, cpu=cpu_gradient, default=default_gradient
     )
 
   layer = jax.custom_vjp(choose)

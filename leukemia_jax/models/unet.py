@@ -52,7 +52,7 @@ class UNet(nn.Module):
       features,
       (size, size),
       use_bias=True,
-      kernel_init=nn.initializers.he_normal(),
+      kernel_init=layers.HE_NORMAL,
       dtype=self.dtype,
       name=name,
     )

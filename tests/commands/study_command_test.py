@@ -98,12 +98,16 @@ def test_a_killed_study_ends_as_one_never_killed(whole, tmp_path):
 @pytest.mark.full
 def test_rows_of_several_processes_make_one_table(whole, tmp_path):
   workdir, cache = tmp_path / 'w', f'--config.data.cache_dir={tmp_path}/cache'
-  # Both want the same row, and features that none has yet.
-  several = [start(*command(workdir, cache, row=':7')) for _ in range(2)]
+  # Two want the same row, and all share features that none has yet.
+  several = [
+    start(*command(workdir, cache, row=f':{row}')) for row in (0, 7, 7)
+  ]
   for process in several:
     output, _ = process.communicate(timeout=500)
     assert process.returncode == 0, output
-  assert lines(workdir) == [row for row in lines(whole) if row['row'] == '7']
+  assert lines(workdir) == [
+    row for row in lines(whole) if row['row'] in ('0', '7')
+  ]
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,20 @@ def test_gradients_have_the_dtypes_of_what_they_are_of(dtype):
   assert dkernel.dtype == jnp.float32
 
 
+def test_second_derivatives_are_refused():
+  x, kernel = jnp.ones((1, 3, 3, 2)), jnp.ones((1, 1, 2, 2))
+
+  def slope(kernel):
+    def loss(kernel):
+      y = cpu_convs.product_conv(x, kernel, 1, ((0, 0),) * 2)
+      return jnp.square(y).sum()
+
+    return jax.grad(loss)(kernel).sum()
+
+  with pytest.raises(NotImplementedError, match='second derivatives'):
+    jax.grad(slope)(kernel)
+
+
 @pytest.mark.parametrize('train', [False, True])
 def test_maps_are_rounded_between_layers_in_inference_alone(train):
   maps = layers.map_dtype(jnp.bfloat16, train=train)

@@ -118,12 +118,21 @@ def test_depthwise_convolution_sums_in_float32(dtype):
   kernel = jax.random.normal(jax.random.key(1), (7, 7, 8, 1), dtype)
   conv = layers.DepthwiseConv(7, 1, ((3, 3), (3, 3)), dtype)
   exact = layers.DepthwiseConv(7, 1, ((3, 3), (3, 3)))
-  got = conv.apply({'params': {'kernel': kernel}}, x)
-  wide = {'params': {'kernel': kernel.astype(jnp.float32)}}
-  expected = exact.apply(wide, x.astype(jnp.float32))
-  assert got.dtype == dtype
-  # Rounded once: the nearest of its kind.
-  np.testing.assert_array_equal(got, expected.astype(dtype))
+
+  def run(conv, kernel, x, g):
+    def apply(kernel, x):
+      return conv.apply({'params': {'kernel': kernel}}, x)
+
+    y, back = jax.vjp(apply, kernel, x)
+    return y, *back(g)
+
+  g = jax.random.normal(jax.random.key(2), x.shape, dtype)
+  got = run(conv, kernel, x, g)
+  wide = (values.astype(jnp.float32) for values in (kernel, x, g))
+  for mine, expected in zip(got, run(exact, *wide), strict=True):
+    assert mine.dtype == dtype
+    # Rounded once: the nearest of its kind.
+    np.testing.assert_array_equal(mine, expected.astype(dtype))
 
 
 def test_double_precision_keeps_its_digits():
