@@ -17,7 +17,12 @@ from leukemia_jax.metrics.segmentation import MaskScores
 from leukemia_jax.reporting import mask_page, pages
 from leukemia_jax.study import published, summary
 from leukemia_jax.workdir.records import Result
-from reproduce import outlier_table, shortcut_tables, use_numbers
+from reproduce import (
+  outlier_table,
+  shortcut_tables,
+  speed_table,
+  use_numbers,
+)
 from reproduce.rows import (
   BACKBONES,
   COUNTER_MEASURES,
@@ -32,6 +37,7 @@ PAGES = (
   ROOT / 'README.md',
   ROOT / 'docs/results.md',
   ROOT / 'docs/models.md',
+  ROOT / 'docs/speed.md',
 )
 # The runs of which the README has a row.
 _OVERVIEW = (
@@ -274,6 +280,7 @@ TABLES: dict[str, Callable[[pathlib.Path], str]] = {
   'segmentation': segmentation,
   'segmentation by class': segmentation_classes,
   'study': study,
+  'speeds': speed_table.speeds,
   'commands': commands,
 }
 

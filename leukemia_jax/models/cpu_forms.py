@@ -1,8 +1,8 @@
 """Forms of layers that XLA lacks on a CPU.
 
 Each gives what the plain form gives, up to rounding, several times as fast; the
-modules of `layers` choose, and take gradients in reverse mode alone (`jax.grad`,
-not `jax.jvp`).
+modules of `layers` choose, and take gradients in reverse mode alone
+(`jax.grad`, not `jax.jvp`).
 """
 
 import functools

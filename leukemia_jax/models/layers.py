@@ -62,9 +62,6 @@ def _by_processor(
       reverse mode alone; else the choice itself is differentiated, which takes
       several times as long to trace.
     default: the form for all others.
-
-  Returns:
-    The layer's result.
   """
   if _WANTS_PLAIN.get():
     return default(*operands)
