@@ -237,7 +237,7 @@ def _define_flags() -> None:
   flags.DEFINE_list(
     'compare',
     [],
-    'what --mode=benchmark measures besides: keras, timm, torch (for a U-Net)',
+    'also measured by --mode=benchmark: keras, timm, torch, keras_jax, ...',
   )
   flags.DEFINE_integer(
     'num_processes',

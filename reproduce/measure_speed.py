@@ -37,12 +37,11 @@ def _flags(
 _INCEPTION = 'inception_resnet_v2.py', 8
 _NASNET = 'nasnet_large.py', 8
 _UNET = 'unet.py:study', 4
-# By network and dtype: flags. Keras beside one is enough; with NASNetLarge all
-# would take more than 24 GB.
+# By network and dtype: flags. With NASNetLarge all would take more than 24 GB.
 NETWORKS = {
   'InceptionResNetV2, bfloat16': _flags(*_INCEPTION, 'bfloat16', 'timm,keras'),
   'InceptionResNetV2, float32': _flags(*_INCEPTION, 'float32', 'timm'),
-  'NASNetLarge, bfloat16': _flags(*_NASNET, 'bfloat16', 'timm'),
+  'NASNetLarge, bfloat16': _flags(*_NASNET, 'bfloat16', 'timm,keras_jax'),
   'NASNetLarge, float32': _flags(*_NASNET, 'float32', 'timm'),
   'U-Net, bfloat16': _flags(*_UNET, 'bfloat16', 'torch'),
   'U-Net, float32': _flags(*_UNET, 'float32', 'torch'),

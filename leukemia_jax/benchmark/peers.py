@@ -9,27 +9,38 @@ import json
 import pathlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
+from leukemia_jax import progress
 from leukemia_jax.errors import InputError
 
-# By what --compare names: (name of the rate, script, further arguments).
+# By name of the rate: script, and its further arguments.
 SCRIPTS = {
-  'keras': (
-    ('keras_jax', 'speed_of_keras', ('--backend=jax',)),
-    ('keras_torch', 'speed_of_keras', ('--backend=torch',)),
-  ),
-  'timm': (
-    ('timm_fp32', 'speed_of_timm', ('--dtype=float32',)),
-    ('timm_bf16', 'speed_of_timm', ('--dtype=bfloat16',)),
-  ),
-  'torch': (
-    ('torch_fp32', 'speed_of_torch', ('--dtype=float32',)),
-    ('torch_bf16', 'speed_of_torch', ('--dtype=bfloat16',)),
-  ),
+  'keras_jax': ('speed_of_keras', '--backend=jax'),
+  'keras_torch': ('speed_of_keras', '--backend=torch'),
+  'timm_fp32': ('speed_of_timm', '--dtype=float32'),
+  'timm_bf16': ('speed_of_timm', '--dtype=bfloat16'),
+  'torch_fp32': ('speed_of_torch', '--dtype=float32'),
+  'torch_bf16': ('speed_of_torch', '--dtype=bfloat16'),
 }
 _FOLDER = pathlib.Path(__file__).parents[2] / 'reproduce'
+
+
+class Ended(Exception):
+  """A script has ended, as when memory runs out; says how."""
+
+
+class Turn(NamedTuple):
+  """What is measured.
+
+  Attributes:
+    what: 'inference', 'training', 'augmentation' or 'decoding'.
+    name: of the script that does it; '' of ours.
+  """
+
+  what: str
+  name: str = ''
 
 
 class Peer(NamedTuple):
@@ -47,7 +58,7 @@ class Peer(NamedTuple):
     """Measures once: images a second of 'inference' or 'training'.
 
     Raises:
-      InputError: the process has ended.
+      Ended: the process has.
     """
     assert self.process.stdin is not None
     with contextlib.suppress(BrokenPipeError):
@@ -64,19 +75,36 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
     if line.startswith('{'):
       answer: dict[str, Any] = json.loads(line)
       return answer
-  raise InputError(
-    f'--compare: {process.args!r} ended with status {process.wait()}'
+  raise Ended(
+    f'its process ended with status {process.wait()} (-9: perhaps as memory '
+    'ran out)'
   )
+
+
+def names(compare: Collection[str]) -> list[str]:
+  """What is measured: by library ('keras') or by name ('keras_jax').
+
+  Raises:
+    InputError: there is no such library or name.
+  """
+  libraries = {name.split('_')[0] for name in SCRIPTS}
+  unknown = set(compare) - SCRIPTS.keys() - libraries
+  if unknown:
+    raise InputError(
+      f'--compare={",".join(compare)}: there are {", ".join(sorted(libraries))}'
+      f', or one of {", ".join(SCRIPTS)}'
+    )
+  return [name for name in SCRIPTS if {name, name.split('_')[0]} & set(compare)]
 
 
 @contextlib.contextmanager
 def running(
-  compare: list[str], model: str, size: int, batch: int
+  compare: Collection[str], model: str, size: int, batch: int
 ) -> Iterator[tuple[dict[str, Peer], dict[str, str]]]:
   """Starts scripts, one after the other, and ends them in the end.
 
   Args:
-    compare: names of libraries, see `SCRIPTS`.
+    compare: libraries and names, see `names`.
     model: one of `models.NAMES`.
     size: side of the images, px.
     batch: images a call.
@@ -95,24 +123,52 @@ def running(
   peers: dict[str, Peer] = {}
   missing: dict[str, str] = {}
   with contextlib.ExitStack() as stack:
-    for library in compare:
-      for name, script, arguments in SCRIPTS[library]:
-        process = subprocess.Popen(
-          [
-            *(sys.executable, '-m', f'{_FOLDER.name}.{script}', *arguments),
-            *(f'--model={model}', f'--size={size}', f'--batch={batch}'),
-          ],
-          cwd=_FOLDER.parent,
-          stdin=subprocess.PIPE,
-          stdout=subprocess.PIPE,
-          stderr=subprocess.DEVNULL,
-          text=True,
-        )
-        stack.enter_context(process)
-        stack.callback(process.kill)
+    for name in names(compare):
+      script, argument = SCRIPTS[name]
+      process = subprocess.Popen(
+        [
+          *(sys.executable, '-m', f'{_FOLDER.name}.{script}', argument),
+          *(f'--model={model}', f'--size={size}', f'--batch={batch}'),
+        ],
+        cwd=_FOLDER.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+      )
+      stack.enter_context(process)
+      stack.callback(process.kill)
+      try:
         ready = _answer(process)
-        if 'missing' in ready:
-          missing[name] = ready['missing']
-        else:
-          peers[name] = Peer(process, ready['versions'])
+      except Ended as error:
+        ready = {'missing': str(error)}
+      if 'missing' in ready:
+        missing[name] = ready['missing']
+      else:
+        peers[name] = Peer(process, ready['versions'])
     yield peers, missing
+
+
+def take_turns(
+  calls: dict[Turn, Callable[[], float]], times: int
+) -> tuple[dict[Turn, list[float]], dict[str, str]]:
+  """Measures one after the other, again and again: all see the same machine.
+
+  Args:
+    calls: give images a second.
+    times: each is called.
+
+  Returns:
+    Rates of those that came to the end, and why the others didn't, by name.
+  """
+  taken: dict[Turn, list[float]] = {turn: [] for turn in calls}
+  ended: dict[str, str] = {}
+  queue = [turn for _ in range(times) for turn in calls]
+  for turn in progress.track(queue, 'Measuring', len(queue)):
+    if turn.name not in ended:
+      try:
+        taken[turn].append(calls[turn]())
+      except Ended as error:
+        ended[turn.name] = str(error)
+  rates = {turn: rate for turn, rate in taken.items() if turn.name not in ended}
+  return rates, ended

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 from ml_collections import ConfigDict
 
-from leukemia_jax import build, devices, files, models, progress, tasks
+from leukemia_jax import build, devices, files, models, tasks
 from leukemia_jax.benchmark import machine, peers, programs
+from leukemia_jax.benchmark.peers import Turn
 from leukemia_jax.benchmark.programs import Timed
 from leukemia_jax.benchmark.record import Benchmark, to_rate
 from leukemia_jax.errors import InputError
@@ -30,7 +31,7 @@ def run(
   Args:
     config: the config; nothing of its data is read.
     workdir: where benchmark.json, .md, .html and roofline.svg go.
-    compare: libraries that are measured too, see `peers.SCRIPTS`; turn by turn
+    compare: libraries that are measured too, see `peers.names`; turn by turn
       with ours, so that all see the same machine.
 
   Raises:
@@ -52,11 +53,7 @@ def run(
 
 def _check(config: ConfigDict, compare: Sequence[str]) -> None:
   """Refuses what can't be compared."""
-  unknown = set(compare) - peers.SCRIPTS.keys()
-  if unknown:
-    raise InputError(
-      f'--compare={",".join(compare)}: there are {", ".join(peers.SCRIPTS)}'
-    )
+  peers.names(compare)
   model = config.model
   size = models.published_size(model.name)
   own = models.Size(model.width, tuple(model.blocks), model.depth)
@@ -85,26 +82,27 @@ def _measure(config: ConfigDict, compare: list[str]) -> Benchmark:
   size, batch = config.data.image_size, config.train.batch_size
   with peers.running(compare, config.model.name, size, batch) as others:
     running, missing = others
-    turns: dict[tuple[str, str], Callable[[], float]] = {
-      (what, ''): timed.turn for what, timed in own.items() if timed
+    calls: dict[Turn, Callable[[], float]] = {
+      Turn(what): timed.turn for what, timed in own.items() if timed
     }
     for what in ('inference', 'training'):
       for name, peer in running.items():
-        turns[what, name] = functools.partial(peer.turn, what)
-    queue = [key for _ in range(_TURNS) for key in turns]
-    taken: dict[tuple[str, str], list[float]] = {key: [] for key in turns}
-    for key in progress.track(queue, 'Measuring', len(queue)):
-      taken[key].append(turns[key]())
+        calls[Turn(what, name)] = functools.partial(peer.turn, what)
+    taken, ended = peers.take_turns(calls, _TURNS)
     versions = {'jax': importlib.metadata.version('jax')}
     for peer in running.values():
       versions |= peer.versions
-  rates = {key: to_rate(values) for key, values in taken.items()}
+  rates = {turn: to_rate(values) for turn, values in taken.items()}
   compared = {
-    what: {name: rates[what, name] for name in running}
+    what: {
+      turn.name: rate
+      for turn, rate in rates.items()
+      if turn.name and turn.what == what
+    }
     for what in ('inference', 'training')
   }
   parts = {
-    what: timed.program(rates[what, ''], limits)
+    what: timed.program(rates[Turn(what)], limits)
     for what, timed in own.items()
     if timed and timed.program
   }
@@ -117,16 +115,16 @@ def _measure(config: ConfigDict, compare: list[str]) -> Benchmark:
     machine=limits,
     inference=parts['inference'],
     training=parts['training'],
-    augmentation=rates.get(('augmentation', '')),
-    decoding=rates['decoding', ''],
+    augmentation=rates.get(Turn('augmentation')),
+    decoding=rates[Turn('decoding')],
     peak_memory_bytes=result.peak_memory_bytes(),
     compared=compared,
     ratios={
       what: {
-        name: rates[what, ''].median / rate.median
+        name: rates[Turn(what)].median / rate.median
         for name, rate in by_name.items()
       }
       for what, by_name in compared.items()
     },
-    missing=missing,
+    missing=missing | ended,
   )

@@ -1,8 +1,12 @@
 """Other libraries' models, in processes of their own."""
 
+import subprocess
+import sys
+
 import pytest
 
 from leukemia_jax.benchmark import peers
+from leukemia_jax.benchmark.peers import Peer, Turn
 from leukemia_jax.errors import InputError
 
 
@@ -30,10 +34,35 @@ def test_keras_answers_and_is_ended():
     peer = running['keras_jax']
     assert 'keras' in peer.versions
     assert peer.turn('inference') > 0
-    # As one that runs out of memory.
-    peer.process.kill()
-    with pytest.raises(InputError, match=r'speed_of_keras.*with status -9'):
-      peer.turn('inference')
-  with peers.running(['keras'], 'nasnet_mobile', 64, 2) as (running, _):
-    process = running['keras_jax'].process
-  assert process.poll() is not None
+  assert peer.process.poll() is not None
+  with pytest.raises(peers.Ended, match='status -9'):
+    peer.turn('inference')
+
+
+def test_one_that_ends_is_left_out():
+  # As one that runs out of memory in its second turn.
+  script = 'input(); print(\'{"images_per_second": 3}\'); input(); import os; '
+  script += 'os.kill(os.getpid(), 9)'
+  with subprocess.Popen(
+    [sys.executable, '-uc', script],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  ) as process:
+    peer = Peer(process, {})
+    calls = {
+      Turn('inference'): lambda: 5.0,
+      Turn('inference', 'it'): lambda: peer.turn('inference'),
+      Turn('training', 'it'): lambda: peer.turn('training'),
+    }
+    rates, ended = peers.take_turns(calls, 2)
+  assert rates == {Turn('inference'): [5.0, 5.0]}
+  assert 'status -9' in ended['it']
+
+
+def test_libraries_and_their_forms_have_names():
+  assert peers.names(['timm_bf16', 'keras']) == [
+    *('keras_jax', 'keras_torch', 'timm_bf16')
+  ]
+  with pytest.raises(InputError, match='flax: there are keras, timm, torch'):
+    peers.names(['flax'])
