@@ -328,9 +328,8 @@ def _check_flags() -> None:
       '--coordinator and --process_id go together with --num_processes'
     )
   overrides = config_flags.get_override_values(parsed['config'])
-  if parsed.mode in ('compare', 'report') and (
-    parsed['config'].present or overrides
-  ):
+  has_config = parsed['config'].present or overrides
+  if parsed.mode in ('compare', 'report') and has_config:
     raise InputError(
       f'--mode={parsed.mode} takes no config: finished runs have their own'
     )
@@ -406,6 +405,7 @@ def _dispatch() -> None:
     sharding.join(parsed.coordinator, parsed.process_id, parsed.num_processes)
     if not sharding.leads():
       sys.stdout = io.StringIO()
+  devices.keep_memory()
   print(f'device: {devices.describe()}', flush=True)
   if config.model.dtype == 'auto' and parsed.mode in _COMPUTES:
     dtype = devices.fast_dtype()

@@ -57,7 +57,7 @@ def _products(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
   """An unpadded convolution as products of columns with the kernel's matrix.
 
   What a window sees of a line stands side by side; lines are summed. Images of
-  few channels, and windows of one line, make one product alone.
+  few channels, and windows of one line or column, make one product alone.
 
   Args:
     x: bits of bfloat16, shape (batch, height, width, channels).
@@ -69,14 +69,24 @@ def _products(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
   """
   down, across, channels, features = kernel.shape
   x = jnp.concatenate(_windows(x, across, strides, 2), -1)
-  lines = _windows(x, down, strides, 1)
-  kernel = kernel.reshape(down, across * channels, features)
   if across == 1 or channels <= _FEW_CHANNELS:
-    lines, kernel = (
-      [jnp.concatenate(lines, -1)],
-      kernel.reshape(1, -1, features),
-    )
-  return functools.reduce(jnp.add, map(_dot, map(_as_numbers, lines), kernel))
+    x = jnp.concatenate(_windows(x, down, strides, 1), -1)
+    return _dot(_as_numbers(x), kernel.reshape(-1, features))
+  kernel = kernel.reshape(down, across * channels, features)
+  if strides > 1:
+    lines = map(_as_numbers, _windows(x, down, strides, 1))
+    return functools.reduce(jnp.add, map(_dot, lines, kernel))
+  # A product of all lines, of which some are left out, costs less than to copy
+  # those that are needed.
+  x = _as_numbers(x)
+  reach = x.shape[1] - down + 1
+  return functools.reduce(
+    jnp.add,
+    (
+      lax.slice_in_dim(_dot(x, part), i, i + reach, axis=1)
+      for i, part in enumerate(kernel)
+    ),
+  )
 
 
 def _kernel_by_products(

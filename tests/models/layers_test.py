@@ -40,6 +40,20 @@ def test_max_pool_keeps_what_is_no_number():
   np.testing.assert_array_equal(jnp.isnan(y).ravel(), [True] + 3 * [False])
 
 
+@pytest.mark.parametrize('window', [2, 3])
+def test_max_pool_of_bfloat16(window):
+  # All of them: both zeros, infinities, and every NaN.
+  bits = np.random.default_rng(0).permutation(2**16).astype(np.uint16)
+  x = jax.lax.bitcast_convert_type(bits.reshape(4, 64, 64, 4), jnp.bfloat16)
+  windows = np.lib.stride_tricks.sliding_window_view(
+    np.float32(x), (window, window), (1, 2)
+  )
+  np.testing.assert_array_equal(
+    np.float32(layers.max_pool(x, window)),
+    windows[:, ::2, ::2].max((-2, -1)),
+  )
+
+
 @pytest.mark.parametrize('use_bias', [True, False])
 def test_pointwise_convolution(use_bias):
   x = jax.random.normal(jax.random.key(0), (2, 5, 6, 7))
