@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import forked
 from conftest import ROOT
 
 SMALL = [
@@ -31,9 +32,12 @@ SMALL_UNET = [
 
 
 def run(*flags: Any, before: tuple[str, ...] = ()) -> Any:
-  """Runs main.py to its end."""
+  """Runs main.py to its end; `before` are the words of a command that does."""
+  typed = [str(flag) for flag in flags]
+  if not before:
+    return forked.run(typed, 500)
   return subprocess.run(
-    [*before, sys.executable, str(ROOT / 'main.py'), *map(str, flags)],
+    [*before, sys.executable, str(ROOT / 'main.py'), *typed],
     cwd=ROOT,
     capture_output=True,
     text=True,
