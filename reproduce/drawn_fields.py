@@ -7,8 +7,8 @@ import numpy as np
 
 from leukemia_jax.data import synthetic, synthetic_cells
 
-# Patients of each class, and fields of each.
-_PATIENTS, _FIELDS = 10, 4
+# Of a patient.
+_FIELDS = 4
 # Beyond the numbers of any set.
 _FIRST_PATIENT, _FIRST_FIELD = 10_000, 100_000
 
@@ -29,11 +29,15 @@ class Fields(NamedTuple):
   patients: np.ndarray
 
 
-def of_new_patients() -> Fields:
-  """Draws them: a function of nothing."""
+def of_new_patients(count: int) -> Fields:
+  """Draws four of each patient: a function of nothing else.
+
+  Args:
+    count: patients of each class.
+  """
   key, spec = jax.random.key(0), synthetic_cells.SmearSpec()
   drawn = []
-  for i in range(_PATIENTS * _FIELDS * len(synthetic.CLASSES)):
+  for i in range(count * _FIELDS * len(synthetic.CLASSES)):
     number = _FIRST_FIELD + i
     patient = _FIRST_PATIENT + i // _FIELDS
     label = (i // _FIELDS) % len(synthetic.CLASSES)
