@@ -1,11 +1,13 @@
 """The command `leukemia-jax`, and `python -m leukemia_jax`."""
 
-from leukemia_jax import interrupts
+from leukemia_jax import interrupts, memory
 
 
 def main() -> None:
   """Runs the command line; Ctrl-C ends it from here on."""
   interrupts.install()
+  # Before a library starts threads.
+  memory.keep_freed()
   # Slow to import, so not before.
   from leukemia_jax import cli
 

@@ -405,7 +405,6 @@ def _dispatch() -> None:
     sharding.join(parsed.coordinator, parsed.process_id, parsed.num_processes)
     if not sharding.leads():
       sys.stdout = io.StringIO()
-  devices.keep_memory()
   print(f'device: {devices.describe()}', flush=True)
   if config.model.dtype == 'auto' and parsed.mode in _COMPUTES:
     dtype = devices.fast_dtype()

@@ -22,20 +22,6 @@ _MOST_COMPILED = 2 * 2**30
 # Linux gives a process the registers of AMX when it asks for them: the call
 # arch_prctl, its request ARCH_REQ_XCOMP_PERM, and the state XTILEDATA.
 _ARCH_PRCTL, _REQUEST, _TILES = 158, 0x1023, 18
-# Of glibc's malloc, by its mallopt: M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX.
-_KEEPS_MEMORY = {-1: -1, -4: 0, -8: 1}
-
-
-def keep_memory() -> None:
-  """Lets steps on a CPU use the same memory again; before JAX computes.
-
-  Otherwise glibc gives back what a step frees, and Linux clears page after page
-  of it for the next one. Does nothing with another C library.
-  """
-  if platform.libc_ver()[0] == 'glibc':
-    libc = ctypes.CDLL(None)
-    for option, value in _KEEPS_MEMORY.items():
-      libc.mallopt(option, value)
 
 
 def describe() -> str:

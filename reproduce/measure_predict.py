@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from leukemia_jax import devices, models
+from leukemia_jax import devices, memory, models
 from leukemia_jax.data import decode, synthetic, synthetic_cells
 from leukemia_jax.inference import inputs, prediction
 from leukemia_jax.inference.classifier import Classifier
@@ -83,7 +83,7 @@ def _full_size() -> Classifier:
 def _whole() -> dict[str, Any]:
   """Images a second of the whole way, and of the network alone, in turns."""
   # As the command does.
-  devices.keep_memory()
+  memory.keep_freed()
   own = _full_size()
   files = _files(_IMAGES, 512)
   listed = [inputs.Image(str(i), lambda x=x: x) for i, x in enumerate(files)]

@@ -2,11 +2,9 @@
 
 import os
 import pathlib
-import platform
 import subprocess
 import sys
 
-import pytest
 from conftest import ROOT
 
 from leukemia_jax import devices
@@ -29,32 +27,6 @@ def test_a_kernel_may_refuse_matrix_units():
     text=True,
   )
   assert (done.returncode, done.stdout) == (0, 'False\n'), done.stderr
-
-
-_COMPUTE = """
-import resource
-import jax, jax.numpy as jnp
-from leukemia_jax import devices
-devices.keep_memory()
-step = jax.jit(lambda x: (x[::-1].T @ x).sum())
-x = jnp.ones((2048, 2048))
-faults = []
-for _ in range(5):
-  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-  step(x).block_until_ready()
-  faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(min(faults))
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='of glibc alone')
-def test_a_step_uses_the_memory_of_one_before():
-  done = subprocess.run(
-    [sys.executable, '-c', _COMPUTE], capture_output=True, text=True, cwd=ROOT
-  )
-  assert done.returncode == 0, done.stderr
-  # What is turned and the product are 16 MB each, of pages of 4 kB.
-  assert int(done.stdout) < 1000
 
 
 def test_a_step_on_a_processor_takes_few_images():
