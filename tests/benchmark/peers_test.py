@@ -35,8 +35,6 @@ def test_keras_answers_and_is_ended():
     assert 'keras' in peer.versions
     assert peer.turn('inference') > 0
   assert peer.process.poll() is not None
-  with pytest.raises(peers.Ended, match='status -9'):
-    peer.turn('inference')
 
 
 def test_one_that_ends_is_left_out():
