@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 
+# Not conftest's: what that sets up is for tests, not for commands.
 ROOT = pathlib.Path(__file__).parents[1]
 _CONTEXT = multiprocessing.get_context('forkserver')
 _COMMANDS = (ROOT / 'leukemia_jax/commands').glob('[!_]*.py')
