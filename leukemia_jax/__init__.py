@@ -25,18 +25,21 @@ if (_CHECKOUT / 'configs/default.py').is_file():
   __path__.append(str(_CHECKOUT))
 
 
-def load(*workdirs: str | pathlib.Path) -> 'Model':
+def load(*workdirs: str | pathlib.Path, runtime: str = 'jax') -> 'Model':
   """Loads trained models.
 
   Args:
     *workdirs: of finished training runs: a classifier, several of the same
       classes, whose probabilities are averaged, and one segmenter at most.
+    runtime: what networks run in: 'jax', or 'openvino', an extra that is faster
+      on many processors.
 
   Returns:
     The model.
 
   Raises:
-    InputError: a run is not there, not finished, or damaged.
+    InputError: a run is not there, not finished, or damaged, or the runtime is
+      not known or not installed.
   """
   from leukemia_jax import files
   from leukemia_jax.errors import InputError
@@ -47,7 +50,8 @@ def load(*workdirs: str | pathlib.Path) -> 'Model':
     raise InputError('give the workdir of a training run, or of several')
   folders = [files.expand(workdir) for workdir in workdirs]
   trained = [saved.load_trained(folder) for folder in folders]
-  return model.Model(loading.load(trained, folders, trained[0].config))
+  config = trained[0].config
+  return model.Model(loading.load(trained, folders, config, runtime=runtime))
 
 
 def train(config: 'ConfigDict', workdir: str | pathlib.Path) -> 'Result':

@@ -45,6 +45,7 @@ def run(
   shard: tuple[int, int],
   calibration: pathlib.Path | None = None,
   explains: bool = False,
+  runtime: str = loading.JAX,
 ) -> None:
   """Predicts images, and says which of its answers not to believe.
 
@@ -58,6 +59,7 @@ def run(
     shard: (i, n): every n-th image of it from the i-th on.
     calibration: workdir of an evaluation that fitted a temperature.
     explains: whether pictures of where classifiers look are written.
+    runtime: that networks run in; see `loading.load`.
 
   Raises:
     InputError: something can't be used.
@@ -78,13 +80,15 @@ def run(
     'explain': explains,
     'calibration': str(calibration.resolve()) if calibration else '',
   }
+  if runtime != loading.JAX:
+    named['runtime'] = runtime
   claim.check(workdir, 'predict', config, **named)
   options = inputs.Options(config.data.max_bytes, config.data.follow_links)
   total = sum(1 for _ in inputs.images(path, options))
   if not total:
     raise InputError(f'--input={path}: no image lies there')
   some = inputs.images(path, options, (0, -(-total // _MEASURED)))
-  loaded = loading.load(trained, run_folders, config, calibration)
+  loaded = loading.load(trained, run_folders, config, calibration, runtime)
   factor = _scale(config.predict.scale, some, loaded)
   models = loaded.models._replace(scale=factor, explains=explains)
   with lock_run(workdir, _suffix(shard)):

@@ -1,5 +1,6 @@
 """Finished runs as models at work."""
 
+import copy
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,11 +10,14 @@ from ml_collections import ConfigDict
 from leukemia_jax import build, models
 from leukemia_jax.data import decode
 from leukemia_jax.errors import InputError
-from leukemia_jax.inference import classifier, segmenter
+from leukemia_jax.inference import classifier, openvino_runtime, segmenter
 from leukemia_jax.inference.prediction import Models
 from leukemia_jax.inference.scale import Reference
 from leukemia_jax.metrics.conformal import Rates
 from leukemia_jax.workdir.saved import Trained
+
+# What networks run in.
+JAX, OPENVINO = 'jax', 'openvino'
 
 
 class Loaded(NamedTuple):
@@ -35,6 +39,7 @@ def load(
   run_folders: Sequence[pathlib.Path],
   config: ConfigDict,
   calibration: pathlib.Path | None = None,
+  runtime: str = JAX,
 ) -> Loaded:
   """Puts finished runs to work.
 
@@ -44,13 +49,20 @@ def load(
     config: that of the first, with what a prediction changes.
     calibration: workdir of an evaluation that fitted a temperature for the one
       classifier.
+    runtime: that networks run in: `JAX`, or `OPENVINO`, which computes in what
+      it takes for fast, whatever a run's dtype; explanations are always JAX'.
 
   Returns:
     The models.
 
   Raises:
-    InputError: they can't work together, or a file of a run is damaged.
+    InputError: they can't work together, a file of a run is damaged, or the
+      runtime isn't known or isn't installed.
   """
+  if runtime not in (JAX, OPENVINO):
+    raise InputError(f'runtime={runtime!r} must be {JAX!r} or {OPENVINO!r}')
+  if runtime == OPENVINO:
+    trained = [_in_float32(own) for own in trained]
   rates = Rates(config.predict.false_alarms, config.predict.coverage)
   classifiers, segmenters, names = [], [], []
   for own, folder in zip(trained, run_folders, strict=True):
@@ -59,6 +71,9 @@ def load(
     else:
       classifiers.append(classifier.make(own, folder, rates, calibration))
       names.append(str(folder))
+  if runtime == OPENVINO:
+    classifiers = [openvino_runtime.of_classifier(own) for own in classifiers]
+    segmenters = [openvino_runtime.of_segmenter(own) for own in segmenters]
   if len(segmenters) > 1:
     raise InputError('--checkpoint names several segmenters: give one')
   if calibration and len(classifiers) != 1:
@@ -71,6 +86,12 @@ def load(
     _reference(trained[0], decoding),
     config.train.batch_size,
   )
+
+
+def _in_float32(trained: Trained) -> Trained:
+  config = copy.deepcopy(trained.config)
+  config.model.dtype = 'float32'
+  return trained._replace(config=config)
 
 
 def _reference(trained: Trained, decoding: decode.Options) -> Reference:
