@@ -20,22 +20,19 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from leukemia_jax import devices, memory, models
+from leukemia_jax import devices, memory
 from leukemia_jax.data import decode, synthetic, synthetic_cells
 from leukemia_jax.inference import inputs, prediction
-from leukemia_jax.inference.classifier import Classifier
 from leukemia_jax.inference.prediction import Models
-from leukemia_jax.metrics.outliers import Detector
-from leukemia_jax.transforms.preprocess import preprocess
 from leukemia_jax.workdir import saved
+from reproduce import full_size
 from reproduce.processes import resident_bytes
 from reproduce.stored import ROOT, measure_run
 
-_SIZE, _BATCH, _IMAGES, _TURNS = 224, 32, 64, 7
+_BATCH, _IMAGES, _TURNS = 32, 64, 7
 _FILES, _DIFFERENT = 10_000, 50
 
 
@@ -53,43 +50,16 @@ def _files(count: int, side: int) -> list[bytes]:
   return drawn
 
 
-def _full_size() -> Classifier:
-  """The published network, of random weights."""
-  model = models.create('inception_resnet_v2', num_classes=4)
-  assert isinstance(model, models.Classifier)
-  empty = jnp.zeros((1, _SIZE, _SIZE, 3))
-  variables = jax.jit(
-    lambda: model.init(jax.random.key(0), empty, train=False)
-  )()
-
-  @jax.jit
-  def step(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    logits, features = models.apply_with_features(
-      model, variables, preprocess(images, 'unit')
-    )
-    return jax.nn.softmax(logits), features
-
-  _, features = jax.eval_shape(
-    step, variables, jnp.zeros((1, _SIZE, _SIZE, 3), 'u1')
-  )
-  channels = features.shape[1]
-  detector = Detector(np.zeros((4, channels)), np.eye(channels))
-  names = ('a', 'b', 'c', 'd')
-  return Classifier(
-    names, _SIZE, variables, step, step, 1.0, detector, 1.0, 0.5
-  )
-
-
 def _whole() -> dict[str, Any]:
   """Images a second of the whole way, and of the network alone, in turns."""
   # As the command does.
   memory.keep_freed()
-  own = _full_size()
+  own = full_size.classifier('inception_resnet_v2')
   files = _files(_IMAGES, 512)
   listed = [inputs.Image(str(i), lambda x=x: x) for i, x in enumerate(files)]
   both = Models([own], None, decode.DEFAULT, 1.0)
   size, _ = devices.step_batching(_BATCH, own.dtype)
-  squares = np.stack([decode.read(x, _SIZE) for x in files])
+  squares = np.stack([decode.read(x, full_size.SIZE) for x in files])
   batches = squares.reshape(-1, size, *squares.shape[1:])
   prediction.compile_steps(both, size)
 

@@ -6,7 +6,8 @@ runs configs/study.py on the real images with both published backbones, random
 and calibrated: 48 heads, from an empty cache. Then it times a few training
 steps that run a frozen backbone on every batch, as the study did, and
 multiplies them out over the epochs that the 48 heads took. Writes
-results/study_cost.json; half an hour on two cores.
+results/study_cost.json; half an hour on two cores. With --dtype=bfloat16 it
+runs the study alone in it, and writes results/study_cost_bfloat16.json.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from leukemia_jax.configs import study as study_config
 
-from leukemia_jax import tasks
+from leukemia_jax import devices, tasks
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.evaluation import eval_step
 from leukemia_jax.study.grid import model_config
@@ -34,16 +35,20 @@ from leukemia_jax.workdir.result import peak_memory_bytes
 from reproduce.stored import RESULTS, ROOT
 
 _STEPS = 3
+_NAMES = {'float32': 'study_cost', 'bfloat16': 'study_cost_bfloat16'}
 _FLAGS = ('--mode=study', '--config=configs/study.py')
 
 
-def run_study(data: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
+def run_study(
+  data: pathlib.Path, folder: pathlib.Path, dtype: str
+) -> dict[str, Any]:
   """The whole study by its command: seconds, memory, rows."""
   flags = [
     *_FLAGS,
     f'--workdir={folder}/study',
     f'--config.data.source={data}',
     f'--config.data.cache_dir={folder}/cache',
+    f'--config.model.dtype={dtype}',
   ]
   started = time.perf_counter()
   subprocess.run([sys.executable, 'main.py', *flags], cwd=ROOT, check=True)
@@ -73,6 +78,9 @@ def run_study(data: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
     'counts': rows[0]['data']['counts'],
     'fingerprint': rows[0]['provenance']['fingerprint'],
     'models': models,
+    'test_accuracies': [
+      [run['test']['accuracy'] for run in row['repeats']] for row in rows
+    ],
   }
 
 
@@ -131,8 +139,6 @@ def compared(result: dict[str, Any]) -> dict[str, Any]:
     images = facts['epochs'] * sum(counts.values())
     at_our_pace += images / facts['images_per_second']
   return {
-    'command': 'python -m reproduce.measure_study --data=leukemia.zip',
-    'device': jax.devices()[0].device_kind,
     **result,
     'steps_timed': _STEPS,
     'every_epoch_seconds': round(by_steps),
@@ -147,11 +153,20 @@ def main() -> None:
   """Measures both ways."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--data', type=pathlib.Path, required=True)
+  parser.add_argument('--dtype', choices=_NAMES, default='float32')
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
-    result = compared(run_study(args.data.resolve(), pathlib.Path(folder)))
-  text = json.dumps(result, indent=2) + '\n'
-  (RESULTS / 'study_cost.json').write_text(text)
+    result = run_study(args.data.resolve(), pathlib.Path(folder), args.dtype)
+  if args.dtype == 'float32':
+    result = compared(result)
+  command = 'python -m reproduce.measure_study --data=leukemia.zip'
+  content = {
+    'command': f'{command} --dtype={args.dtype}',
+    'device': devices.describe(),
+    **result,
+  }
+  text = json.dumps(content, indent=2) + '\n'
+  (RESULTS / f'{_NAMES[args.dtype]}.json').write_text(text)
   print(text)
 
 

@@ -1,6 +1,7 @@
-"""The table of speeds beside other libraries'."""
+"""The tables of speed."""
 
 import pathlib
+import statistics
 
 from leukemia_jax.reporting import pages
 from reproduce.stored import link, read
@@ -10,6 +11,21 @@ _OTHERS = {
   ': PyTorch float32': ('timm_fp32', 'torch_fp32'),
   ': PyTorch bfloat16': ('timm_bf16', 'torch_bf16'),
   ': Keras on JAX': ('keras_jax',),
+}
+_COMMANDS = {'default': 'the default config', 'unet': 'configs/unet.py'}
+# Of a start, s.
+_SHARES = ('tracing', 'lowering', 'compiling or loading')
+_COSTS = {
+  'seconds': 'an epoch, s',
+  'step_seconds': 'a training step, s',
+  'image_seconds': 'an image in training, s',
+  'inference_seconds': 'an image in inference, s',
+}
+_RUNTIMES = {
+  'jax_float32': 'JAX, float32',
+  'jax_bfloat16': 'JAX, bfloat16',
+  'onnxruntime': 'ONNX Runtime',
+  'openvino': 'OpenVINO',
 }
 
 
@@ -39,5 +55,87 @@ def speeds(page: pathlib.Path) -> str:
     'images/s (lowest to highest)',
     *_OTHERS,
     '% of a large product',
+  ]
+  return pages.table(header, cells)
+
+
+def runs(page: pathlib.Path) -> str:
+  """Whole commands beside those of an older checkout."""
+  cells = []
+  for name, measured in read('runs').items():
+    seconds = measured['seconds']
+    cells.append(
+      [
+        link('runs.json', _COMMANDS[name], page),
+        *(
+          f'{statistics.median(own):.0f} ({min(own):.0f} to {max(own):.0f})'
+          for own in (seconds['before'], seconds['after'])
+        ),
+        f'{measured["ratio"]:.2f}',
+      ]
+    )
+  return pages.table(['command', 'before, s', 'after, s', 'ratio'], cells)
+
+
+def first_step(page: pathlib.Path) -> str:
+  """How long a command takes to its first step, and what of that is JAX'."""
+  cells = []
+  for dtype, measured in read('first_step').items():
+    for which in ('cold', 'warm'):
+      own = measured[which]
+      shares = own['of the step']
+      cells.append(
+        [
+          link('first_step.json', f'{dtype}, {which}', page),
+          f'{own["seconds"]:.0f}',
+          *(f'{shares[name]:.1f}' for name in _SHARES),
+        ]
+      )
+  header = ['cache of compiled programs', 'to the first step, s', *_SHARES]
+  return pages.table(header, cells)
+
+
+def growth(page: pathlib.Path) -> str:
+  """Points of each cost, and the line through them."""
+  cells = []
+  for what, measured in read('growth').items():
+    if what == 'command':
+      continue
+    points = measured['points']
+    at = ', '.join(f'{point[measured["by"]]:,}' for point in points)
+    for cost, line in measured['lines'].items():
+      unit, title = (
+        (1e9, 'memory, GB') if 'memory' in cost else (1, _COSTS[cost])
+      )
+      cells.append(
+        [
+          link('growth.json', f'{what}: {at}', page),
+          title,
+          ', '.join(f'{point[cost] / unit:.3g}' for point in points),
+          f'{line["fixed"] / unit:.2g} + {line["slope"] / unit:.2g} x',
+          pages.percent(line['largest_error'], 0),
+        ]
+      )
+  header = ['x', 'cost', 'measured', 'line', 'farthest from it, %']
+  return pages.table(header, cells)
+
+
+def runtimes(page: pathlib.Path) -> str:
+  """Networks in JAX, and as ONNX in others."""
+  cells = []
+  for name, measured in read('runtimes').items():
+    rates = measured['images_per_second']
+    off = measured['differences']['openvino']
+    cells.append(
+      [
+        link('runtimes.json', name, page),
+        *(f'{rates[which]:.1f}' for which in _RUNTIMES),
+        f'{off["probabilities"]:.1g}',
+      ]
+    )
+  header = [
+    'images/s',
+    *_RUNTIMES.values(),
+    'farthest probability, OpenVINO to JAX float32',
   ]
   return pages.table(header, cells)

@@ -281,6 +281,10 @@ TABLES: dict[str, Callable[[pathlib.Path], str]] = {
   'segmentation by class': segmentation_classes,
   'study': study,
   'speeds': speed_table.speeds,
+  'runs': speed_table.runs,
+  'first step': speed_table.first_step,
+  'growth': speed_table.growth,
+  'runtimes': speed_table.runtimes,
   'commands': commands,
 }
 

@@ -1,0 +1,96 @@
+"""Measures networks beside an older checkout's, without matrix units.
+
+    python -m reproduce.measure_without_matrix_units --before=path/to/old
+
+runs each network's benchmark with the code of both, turn by turn, in processes
+to which Linux refuses the registers of AMX (tests/without_matrix_units.py), and
+says what `auto` chooses there. Writes results/without_matrix_units.json; a
+quarter of an hour and 20 GB on two cores.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+from typing import IO, Any, NamedTuple
+
+from leukemia_jax.benchmark.record import to_rate
+from leukemia_jax.workdir import result
+from reproduce.stored import RESULTS, ROOT
+
+# Config and batch by name.
+NETWORKS = {
+  'InceptionResNetV2': ('inception_resnet_v2', 8),
+  'NASNetLarge': ('nasnet_large', 8),
+  'U-Net': ('unet:study', 4),
+}
+_TURNS = 5
+
+
+class _Process(NamedTuple):
+  """One checkout's; told a line, it answers with a line."""
+
+  told: IO[str]
+  said: IO[str]
+
+  def turn(self, what: str) -> float:
+    """Images a second."""
+    print(what, file=self.told, flush=True)
+    rate: float = json.loads(self.said.readline())['images_per_second']
+    return rate
+
+
+def _measure(before: pathlib.Path, config: str, batch: int) -> dict[str, Any]:
+  """Turns of one network."""
+  processes, content = {}, {}
+  for which, checkout in (('before', before), ('after', ROOT)):
+    process = subprocess.Popen(
+      [
+        *(sys.executable, 'tests/without_matrix_units.py', sys.executable),
+        *('reproduce/speed_of_checkout.py', str(checkout.resolve())),
+        *(config, str(batch)),
+      ],
+      cwd=ROOT,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    assert process.stdin and process.stdout
+    processes[which] = _Process(process.stdin, process.stdout)
+    # One compiles after the other.
+    content['auto'] = json.loads(process.stdout.readline())['auto']
+  for what in ('inference', 'training'):
+    rates: dict[str, list[float]] = {which: [] for which in processes}
+    for _ in range(_TURNS):
+      for which, process_lines in processes.items():
+        rates[which].append(process_lines.turn(what))
+    medians = {key: statistics.median(own) for key, own in rates.items()}
+    content[what] = {
+      key: result.to_json(to_rate(own)) for key, own in rates.items()
+    } | {'ratio': medians['after'] / medians['before']}
+  for process_lines in processes.values():
+    process_lines.told.close()
+  return content
+
+
+def main() -> None:
+  """Measures, and stores."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--before', type=pathlib.Path, required=True)
+  parser.add_argument('--only', nargs='*', choices=NETWORKS)
+  args = parser.parse_args()
+  path = RESULTS / 'without_matrix_units.json'
+  for name in args.only or NETWORKS:
+    measured = _measure(args.before, *NETWORKS[name])
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    stored['command'] = (
+      'python -m reproduce.measure_without_matrix_units --before=OLD'
+    )
+    stored[name] = measured
+    path.write_text(json.dumps(stored, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,54 @@
+"""Takes turns of a benchmark's programs with the package of some checkout.
+
+    python speed_of_checkout.py CHECKOUT CONFIG BATCH
+
+prints the dtype that `auto` chooses there, then answers each line of standard
+input, 'inference' or 'training', with images a second at 224 px in float32, as
+JSON. What measures is this checkout's, also where the other has no benchmark.
+"""
+
+import contextlib
+import importlib
+import pathlib
+import sys
+
+_ROOT = pathlib.Path(__file__).parents[1]
+
+
+def main() -> None:
+  """Compiles both programs, and takes turns."""
+  checkout, name, batch = sys.argv[1:]
+  sys.path.insert(0, checkout)
+  import leukemia_jax
+
+  # Only for what the checkout itself lacks.
+  leukemia_jax.__path__.append(str(_ROOT / 'leukemia_jax'))
+  sys.path.append(str(_ROOT))
+  if (pathlib.Path(checkout) / 'leukemia_jax/memory.py').exists():
+    from leukemia_jax import memory
+
+    memory.keep_freed()
+  from leukemia_jax import build, devices, tasks
+  from leukemia_jax.benchmark import programs
+  from reproduce import turn_lines
+
+  file, _, argument = name.partition(':')
+  module = importlib.import_module(f'leukemia_jax.configs.{file}')
+  config = module.get_config(*([argument] if argument else []))
+  config.data.image_size, config.train.batch_size = 224, int(batch)
+  task = tasks.for_model(config.model.name)
+  inputs = build.inputs(config, task.targets)
+  network = tasks.make_network(task, config, task.num_outputs(4))
+  auto = getattr(devices, 'fast_dtype', lambda: '')()
+  with contextlib.redirect_stdout(sys.stderr):
+    timed = {
+      'inference': programs.inference(config, network, inputs),
+      'training': programs.training(config, network, inputs),
+    }
+  turn_lines.say(auto=auto)
+  for line in sys.stdin:
+    turn_lines.say(images_per_second=timed[line.strip()].turn())
+
+
+if __name__ == '__main__':
+  main()
