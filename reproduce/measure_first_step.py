@@ -16,8 +16,9 @@ import tempfile
 import time
 from typing import Any
 
+from reproduce.processes import environment
 from reproduce.rows import typed_command
-from reproduce.stored import RESULTS, ROOT
+from reproduce.stored import ROOT, add
 
 _FLAGS = (
   '--config=configs/nasnet_large.py',
@@ -75,6 +76,7 @@ def _measure(flags: tuple[str, ...]) -> dict[str, Any]:
         *(f'--workdir={folder}/run', *flags),
       ],
       cwd=ROOT,
+      env=environment(),
       check=True,
       capture_output=True,
       text=True,
@@ -87,7 +89,10 @@ def main() -> None:
   """Measures, and stores."""
   if sys.argv[1:]:
     _until_first_step(float(sys.argv[1]), sys.argv[2:])
-  measured = {}
+  import jax
+
+  from leukemia_jax import devices
+
   for dtype in _DTYPES:
     with tempfile.TemporaryDirectory() as cache:
       flags = (*_FLAGS, f'--config.model.dtype={dtype}')
@@ -96,13 +101,14 @@ def main() -> None:
         for _ in range(1 + _WARM)
       ]
     cold, *warm = own
-    measured[dtype] = {
+    content = {
       'command': typed_command('first_step', flags),
+      'device': devices.describe(),
+      'jax': jax.__version__,
       'cold': cold,
       'warm': sorted(warm, key=lambda x: x['seconds'])[_WARM // 2],
     }
-  text = json.dumps(measured, indent=2) + '\n'
-  (RESULTS / 'first_step.json').write_text(text)
+    add('first_step', dtype, content)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,6 @@ them by least squares. Twenty minutes on two cores.
 """
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -17,9 +16,12 @@ import tempfile
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
-from reproduce.stored import RESULTS, ROOT
+from leukemia_jax import devices
+from reproduce.processes import environment
+from reproduce.stored import ROOT, store
 
 # Of the default set; and of a set, how many images.
 _SETS = (0.2, 0.4, 0.8, 1.6)
@@ -28,17 +30,19 @@ _BATCHES = (4, 8, 16, 32, 64)
 _DEVICES = (1, 2, 4, 8)
 
 
-def _run(
-  flags: Iterable[str], content: str, devices: int = 1
-) -> dict[str, Any]:
+def _run(flags: Iterable[str], content: str, count: int = 1) -> dict[str, Any]:
   """A command's file of results."""
   with tempfile.TemporaryDirectory() as workdir:
     subprocess.run(
-      [sys.executable, 'main.py', f'--workdir={workdir}/run', *flags],
+      [
+        *(sys.executable, 'main.py', f'--workdir={workdir}/run', *flags),
+        f'--config.data.cache_dir={workdir}/cache',
+      ],
       cwd=ROOT,
       check=True,
-      env=os.environ
-      | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'},
+      env=environment(
+        XLA_FLAGS=f'--xla_force_host_platform_device_count={count}'
+      ),
     )
     own: dict[str, Any] = json.loads(
       pathlib.Path(workdir, 'run', content).read_text()
@@ -46,10 +50,10 @@ def _run(
     return own
 
 
-def _epoch(*flags: str, devices: int = 1) -> dict[str, float]:
+def _epoch(*flags: str, count: int = 1) -> dict[str, float]:
   """What an epoch takes, and what the whole command held."""
   common = ('--config.train.epochs=1', '--config.report.shortcuts=False')
-  own = _run((*common, *flags), 'result.json', devices)
+  own = _run((*common, *flags), 'result.json', count)
   counts = own['data']['counts']
   return {
     'images': sum(counts['train'].values()),
@@ -108,13 +112,15 @@ def main() -> None:
     _epoch(f'--config.synthetic.scale={own}', '--config.data.stream=True')
     for own in _SETS
   ]
-  devices = [
-    _epoch('--config.mesh.devices=0', devices=count) | {'devices': count}
+  shared = [
+    _epoch('--config.mesh.devices=0', count=count) | {'devices': count}
     for count in _DEVICES
   ]
   costs = ('seconds', 'memory_bytes')
   content = {
     'command': 'python -m reproduce.measure_growth',
+    'device': devices.describe(),
+    'jax': jax.__version__,
     'images held in memory': _grown(held, 'images', costs),
     'images streamed': _grown(streamed, 'images', costs),
     'pixels of an image': _grown(
@@ -127,10 +133,9 @@ def main() -> None:
       'batch',
       ('step_seconds', 'memory_bytes'),
     ),
-    'simulated devices': _grown(devices, 'devices', costs),
+    'simulated devices': _grown(shared, 'devices', costs),
   }
-  text = json.dumps(content, indent=2) + '\n'
-  (RESULTS / 'growth.json').write_text(text)
+  store('growth', content)
 
 
 if __name__ == '__main__':

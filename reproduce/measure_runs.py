@@ -9,7 +9,6 @@ quarters of an hour on two cores.
 """
 
 import argparse
-import json
 import pathlib
 import statistics
 import subprocess
@@ -17,7 +16,11 @@ import sys
 import tempfile
 import time
 
-from reproduce.stored import RESULTS, ROOT
+import jax
+
+from leukemia_jax import devices
+from reproduce.processes import environment
+from reproduce.stored import ROOT, add
 
 _COMMANDS = {'default': (), 'unet': ('--config=configs/unet.py',)}
 _TURNS = 3
@@ -35,6 +38,7 @@ def _seconds(
         f'--config.data.cache_dir={folder / "cache"}',
       ],
       cwd=checkout,
+      env=environment(),
       check=True,
     )
     return round(time.perf_counter() - began, 1)
@@ -46,7 +50,6 @@ def main() -> None:
   parser.add_argument('--before', type=pathlib.Path, required=True)
   parser.add_argument('--only', nargs='*', choices=_COMMANDS)
   args = parser.parse_args()
-  path = RESULTS / 'runs.json'
   for name in args.only or _COMMANDS:
     taken: dict[str, list[float]] = {'before': [], 'after': []}
     with tempfile.TemporaryDirectory() as folder:
@@ -55,13 +58,14 @@ def main() -> None:
           own = pathlib.Path(folder, which)
           taken[which].append(_seconds(checkout, own, _COMMANDS[name]))
     medians = {key: statistics.median(own) for key, own in taken.items()}
-    stored = json.loads(path.read_text()) if path.exists() else {}
-    stored[name] = {
+    content = {
       'command': 'python -m reproduce.measure_runs --before=OLD',
+      'device': devices.describe(),
+      'jax': jax.__version__,
       'seconds': taken,
       'ratio': medians['after'] / medians['before'],
     }
-    path.write_text(json.dumps(stored, indent=2) + '\n')
+    add('runs', name, content)
 
 
 if __name__ == '__main__':

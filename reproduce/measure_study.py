@@ -32,7 +32,7 @@ from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.state import init_state
 from leukemia_jax.training.step import make_train_step
 from leukemia_jax.workdir.result import peak_memory_bytes
-from reproduce.stored import RESULTS, ROOT
+from reproduce.stored import ROOT, store
 
 _STEPS = 3
 _NAMES = {'float32': 'study_cost', 'bfloat16': 'study_cost_bfloat16'}
@@ -165,9 +165,7 @@ def main() -> None:
     'device': devices.describe(),
     **result,
   }
-  text = json.dumps(content, indent=2) + '\n'
-  (RESULTS / f'{_NAMES[args.dtype]}.json').write_text(text)
-  print(text)
+  store(_NAMES[args.dtype], content)
 
 
 if __name__ == '__main__':

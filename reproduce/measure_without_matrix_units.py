@@ -16,9 +16,12 @@ import subprocess
 import sys
 from typing import IO, Any, NamedTuple
 
+import jax
+
+from leukemia_jax import devices
 from leukemia_jax.benchmark.record import to_rate
 from leukemia_jax.workdir import result
-from reproduce.stored import RESULTS, ROOT
+from reproduce.stored import ROOT, add
 
 # Config and batch by name.
 NETWORKS = {
@@ -44,7 +47,12 @@ class _Process(NamedTuple):
 
 def _measure(before: pathlib.Path, config: str, batch: int) -> dict[str, Any]:
   """Turns of one network."""
-  processes, content = {}, {}
+  processes = {}
+  content: dict[str, Any] = {
+    'command': 'python -m reproduce.measure_without_matrix_units --before=OLD',
+    'device': devices.describe(),
+    'jax': jax.__version__,
+  }
   for which, checkout in (('before', before), ('after', ROOT)):
     process = subprocess.Popen(
       [
@@ -60,7 +68,10 @@ def _measure(before: pathlib.Path, config: str, batch: int) -> dict[str, Any]:
     assert process.stdin and process.stdout
     processes[which] = _Process(process.stdin, process.stdout)
     # One compiles after the other.
-    content['auto'] = json.loads(process.stdout.readline())['auto']
+    said = process.stdout.readline()
+    if not said:
+      sys.exit(f'{checkout}: ended with status {process.wait()}')
+    content['auto'] = json.loads(said)['auto']
   for what in ('inference', 'training'):
     rates: dict[str, list[float]] = {which: [] for which in processes}
     for _ in range(_TURNS):
@@ -81,15 +92,9 @@ def main() -> None:
   parser.add_argument('--before', type=pathlib.Path, required=True)
   parser.add_argument('--only', nargs='*', choices=NETWORKS)
   args = parser.parse_args()
-  path = RESULTS / 'without_matrix_units.json'
   for name in args.only or NETWORKS:
-    measured = _measure(args.before, *NETWORKS[name])
-    stored = json.loads(path.read_text()) if path.exists() else {}
-    stored['command'] = (
-      'python -m reproduce.measure_without_matrix_units --before=OLD'
-    )
-    stored[name] = measured
-    path.write_text(json.dumps(stored, indent=2) + '\n')
+    content = _measure(args.before, *NETWORKS[name])
+    add('without_matrix_units', name, content)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,15 @@
-"""What a measured process takes."""
+"""What a measured process is given, and takes."""
 
+import os
 import pathlib
 import re
+
+
+def environment(**more: str) -> dict[str, str]:
+  """This process's, but for a folder of compiled programs that it names."""
+  own = {**os.environ, **more}
+  own.pop('JAX_COMPILATION_CACHE_DIR', None)
+  return own
 
 
 def resident_bytes(process: int) -> int:

@@ -42,15 +42,9 @@ from reproduce.rows import (
   command,
   typed_command,
 )
-from reproduce.stored import RESULTS, ROOT
+from reproduce.stored import RESULTS, ROOT, store
 
 _PROBE_SEEDS = 3
-
-
-def store(name: str, content: dict[str, Any]) -> None:
-  """Writes one result file."""
-  text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'
-  (RESULTS / f'{name}.json').write_text(text)
 
 
 def store_picture(name: str, image: Image.Image) -> None:

@@ -28,9 +28,11 @@ def main() -> None:
     from leukemia_jax import memory
 
     memory.keep_freed()
+  # Of this folder, where Python looks for what a script imports.
+  import turn_lines
+
   from leukemia_jax import build, devices, tasks
   from leukemia_jax.benchmark import programs
-  from reproduce import turn_lines
 
   file, _, argument = name.partition(':')
   module = importlib.import_module(f'leukemia_jax.configs.{file}')

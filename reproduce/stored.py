@@ -21,6 +21,19 @@ def read(name: str) -> dict[str, Any]:
   return json.loads((RESULTS / f'{name}.json').read_text())
 
 
+def store(name: str, content: dict[str, Any]) -> None:
+  """Writes one result file."""
+  text = json.dumps(content, indent=2, ensure_ascii=False) + '\n'
+  (RESULTS / f'{name}.json').write_text(text)
+
+
+def add(name: str, key: str, content: dict[str, Any]) -> None:
+  """Writes one entry of a result file, and leaves the others there."""
+  path = RESULTS / f'{name}.json'
+  entries = json.loads(path.read_text()) if path.exists() else {}
+  store(name, dict(sorted((entries | {key: content}).items())))
+
+
 def measure_run(
   doc: str | None, name: str, measure: Callable[[pathlib.Path], dict[str, Any]]
 ) -> None:
@@ -33,8 +46,7 @@ def measure_run(
   """
   parser = argparse.ArgumentParser(description=doc)
   parser.add_argument('--run', type=pathlib.Path, required=True)
-  text = json.dumps(measure(parser.parse_args().run), indent=2) + '\n'
-  (RESULTS / f'{name}.json').write_text(text)
+  store(name, measure(parser.parse_args().run))
 
 
 @functools.cache

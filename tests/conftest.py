@@ -1,8 +1,10 @@
 """Options of the whole suite, and the small sets that many tests share."""
 
+import functools
 import os
 import pathlib
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -161,29 +163,51 @@ def drawn(model, images):
   )
 
 
+def _train(folder: pathlib.Path, cache: str) -> None:
+  from command import SMALL, run
+
+  done = run(f'--workdir={folder}', cache, *SMALL)
+  assert done.returncode == 0, done.stderr
+
+
+def _train_segmenter(folder: pathlib.Path, cache: str) -> None:
+  from command import SMALL_UNET, run
+
+  done = run(f'--workdir={folder}', *SMALL_UNET, cache)
+  assert done.returncode == 0, done.stderr
+  assert 'test Dice' in done.stdout and 'Dice 0.' in done.stderr
+
+
+# What makes the runs that most tests wait for, and which worker does it early.
+_EARLY = {
+  'trained': ('gw0', _train),
+  'segmenter': ('gw1', _train_segmenter),
+}
+
+
+@pytest.fixture(scope='session', autouse=True)
+def early_runs(request, once, cache) -> None:
+  """Begins with shared runs beside the tests that don't need them."""
+  wanted = {
+    name for item in request.session.items for name in item.fixturenames
+  }
+  for name, (worker, train) in _EARLY.items():
+    if os.environ.get('PYTEST_XDIST_WORKER') == worker and name in wanted:
+      make = functools.partial(train, cache=cache)
+      # A failure is that of the first test that needs the run, and makes it.
+      threading.Thread(target=once, args=(name, make), daemon=True).start()
+
+
 @pytest.fixture(scope='session')
 def trained(once, cache) -> pathlib.Path:
   """A finished run of `command.SMALL`; not to be changed."""
-  from command import SMALL, run
-
-  def train(folder: pathlib.Path) -> None:
-    done = run(f'--workdir={folder}', cache, *SMALL)
-    assert done.returncode == 0, done.stderr
-
-  return once('trained', train)
+  return once('trained', functools.partial(_train, cache=cache))
 
 
 @pytest.fixture(scope='session')
 def segmenter(once, cache) -> pathlib.Path:
   """A finished run of `command.SMALL_UNET`; not to be changed."""
-  from command import SMALL_UNET, run
-
-  def train(folder: pathlib.Path) -> None:
-    done = run(f'--workdir={folder}', *SMALL_UNET, cache)
-    assert done.returncode == 0, done.stderr
-    assert 'test Dice' in done.stdout and 'Dice 0.' in done.stderr
-
-  return once('segmenter', train)
+  return once('segmenter', functools.partial(_train_segmenter, cache=cache))
 
 
 @pytest.fixture(scope='session')

@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 from ml_collections import ConfigDict
 
-from leukemia_jax import progress
+from leukemia_jax import devices, progress
 from leukemia_jax.config_check import override
 from leukemia_jax.data import decode
 from leukemia_jax.errors import InputError
@@ -79,9 +79,8 @@ def run(
     'shards': shard[1],
     'explain': explains,
     'calibration': str(calibration.resolve()) if calibration else '',
+    **_named_runtime(runtime),
   }
-  if runtime != loading.JAX:
-    named['runtime'] = runtime
   claim.check(workdir, 'predict', config, **named)
   options = inputs.Options(config.data.max_bytes, config.data.follow_links)
   total = sum(1 for _ in inputs.images(path, options))
@@ -89,6 +88,8 @@ def run(
     raise InputError(f'--input={path}: no image lies there')
   some = inputs.images(path, options, (0, -(-total // _MEASURED)))
   loaded = loading.load(trained, run_folders, config, calibration, runtime)
+  if runtime != loading.JAX:
+    print('networks are converted first, some for minutes', flush=True)
   factor = _scale(config.predict.scale, some, loaded)
   models = loaded.models._replace(scale=factor, explains=explains)
   with lock_run(workdir, _suffix(shard)):
@@ -105,6 +106,13 @@ def run(
       file=sys.stderr,
     )
     sys.exit(1)
+
+
+def _named_runtime(runtime: str) -> dict[str, str]:
+  """What says how answers are rounded; folders of 0.5.0 say nothing."""
+  if runtime == loading.JAX:
+    return {}
+  return {'runtime': f'{runtime}, {devices.fast_dtype()}'}
 
 
 class _Job(NamedTuple):

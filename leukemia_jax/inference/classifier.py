@@ -81,6 +81,7 @@ def make(
   workdir: pathlib.Path,
   rates: Rates,
   calibrated_in: pathlib.Path | None = None,
+  compile_network: Callable[..., Any] = jax.jit,
 ) -> Classifier:
   """Makes a classifier of a finished run.
 
@@ -90,6 +91,8 @@ def make(
     rates: that thresholds are chosen by.
     calibrated_in: workdir of an evaluation whose temperature takes the place of
       the run's.
+    compile_network: maps the network, a function of variables and images, to
+      what runs it.
 
   Returns:
     The classifier.
@@ -113,7 +116,7 @@ def make(
   known = calibration.with_temperature(held_out.probabilities, temperature)
   model = build.create_model(config, finished.model.num_outputs)
   assert isinstance(model, models.Classifier)
-  step, heat = _make_steps(model, config)
+  step, heat = _make_steps(model, config, compile_network)
   return Classifier(
     tuple(finished.data.classes),
     config.data.image_size,
@@ -129,13 +132,15 @@ def make(
 
 
 def _make_steps(
-  model: models.Classifier, config: ConfigDict
+  model: models.Classifier,
+  config: ConfigDict,
+  compile_network: Callable[..., Any],
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """`step` and `heat` of a classifier."""
   removal = build.removal(config.data)
   kind = config.model.preprocess
 
-  @jax.jit
+  @compile_network
   def network(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
     logits, features = models.apply_with_features(
       model, variables, preprocess(images, kind)
@@ -151,7 +156,9 @@ def _make_steps(
     )
 
   def step(variables: Any, images: Any) -> tuple[jax.Array, jax.Array]:
-    return network(variables, colour.remove_all(images, None, removal))
+    images = colour.remove_all(images, None, removal)
+    probabilities, features = network(variables, images)
+    return probabilities, features
 
   def heat(variables: Any, images: Any, labels: Any) -> jax.Array:
     images = colour.remove_all(images, None, removal)

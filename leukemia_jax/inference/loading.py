@@ -1,13 +1,15 @@
 """Finished runs as models at work."""
 
 import copy
+import functools
 import pathlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
-from leukemia_jax import build, models
+from leukemia_jax import build, devices, models
 from leukemia_jax.data import decode
 from leukemia_jax.errors import InputError
 from leukemia_jax.inference import classifier, openvino_runtime, segmenter
@@ -49,8 +51,8 @@ def load(
     config: that of the first, with what a prediction changes.
     calibration: workdir of an evaluation that fitted a temperature for the one
       classifier.
-    runtime: that networks run in: `JAX`, or `OPENVINO`, which computes in what
-      it takes for fast, whatever a run's dtype; explanations are always JAX'.
+    runtime: that networks run in: `JAX`, or `OPENVINO`, which computes in
+      `devices.fast_dtype()`, whatever a run's dtype; explanations are JAX'.
 
   Returns:
     The models.
@@ -61,19 +63,22 @@ def load(
   """
   if runtime not in (JAX, OPENVINO):
     raise InputError(f'runtime={runtime!r} must be {JAX!r} or {OPENVINO!r}')
+  compile_network: Callable[..., Any] = jax.jit
   if runtime == OPENVINO:
+    compile_network = functools.partial(
+      openvino_runtime.compile_network, dtype=devices.fast_dtype()
+    )
     trained = [_in_float32(own) for own in trained]
   rates = Rates(config.predict.false_alarms, config.predict.coverage)
   classifiers, segmenters, names = [], [], []
   for own, folder in zip(trained, run_folders, strict=True):
     if own.config.model.name in models.UNETS:
-      segmenters.append(segmenter.make(own, folder))
+      segmenters.append(segmenter.make(own, folder, compile_network))
     else:
-      classifiers.append(classifier.make(own, folder, rates, calibration))
+      classifiers.append(
+        classifier.make(own, folder, rates, calibration, compile_network)
+      )
       names.append(str(folder))
-  if runtime == OPENVINO:
-    classifiers = [openvino_runtime.of_classifier(own) for own in classifiers]
-    segmenters = [openvino_runtime.of_segmenter(own) for own in segmenters]
   if len(segmenters) > 1:
     raise InputError('--checkpoint names several segmenters: give one')
   if calibration and len(classifiers) != 1:

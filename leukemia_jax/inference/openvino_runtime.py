@@ -1,82 +1,100 @@
-"""Networks that OpenVINO runs, in bfloat16 where the processor is fast at it.
+"""Networks that OpenVINO runs in the place of JAX.
 
-It is an extra: pip install 'leukemia_jax[openvino]'. Its answers are a model's
-within the rounding of bfloat16, and its own are the same each time.
+It is an extra: pip install 'leukemia_jax[openvino]'. Answers are a float32
+model's within the rounding of the dtype that OpenVINO computes in.
 """
 
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from leukemia_jax.errors import InputError
 from leukemia_jax.inference import exported
-from leukemia_jax.inference.classifier import Classifier
 from leukemia_jax.inference.exported import Portable
-from leukemia_jax.inference.segmenter import Segmenter
+
+# OpenVINO's names.
+_PRECISIONS = {'float32': 'f32', 'bfloat16': 'bf16'}
+# The converter changes JAX while it works.
+_CONVERTING = threading.Lock()
+
+# Maps (variables, uint8 images) to arrays.
+Network = Callable[[Any, Any], tuple[Any, ...]]
 
 
-def of_classifier(own: Classifier) -> Classifier:
-  """A classifier whose step OpenVINO runs.
+def compile_network(network: Network, *, dtype: str) -> Network:
+  """A network as OpenVINO runs it.
 
   Args:
-    own: the classifier, in float32.
+    network: maps (variables, uint8 images of shape (batch, size, size, 3)) to
+      a tuple of arrays, in float32.
+    dtype: 'float32' or 'bfloat16', that OpenVINO computes in.
 
   Returns:
-    The same but for `step`, whose first call for a shape of images converts
-    the network, and which takes no other variables than the classifier's.
+    The same function, from threads too. Its first call for a shape of images
+    converts it, with the variables of that call: it takes no others. What JAX
+    had compiled is compiled anew after that.
 
   Raises:
-    InputError: the extra isn't installed.
+    InputError: the extra isn't installed; the function raises it where the
+      network can't be converted.
   """
-  run = _runner(
-    lambda images: own.step(own.variables, images),
-    ('probabilities', 'features'),
-  )
-  return own._replace(step=lambda _, images: run(images))
-
-
-def of_segmenter(own: Segmenter) -> Segmenter:
-  """A segmenter whose step OpenVINO runs; see `of_classifier`."""
-  portable = exported.of_segmenter(own)
-  run = _runner(portable.function, tuple(portable.outputs))
-  return own._replace(step=lambda _, images: run(images)[0])
-
-
-def _runner(
-  function: exported.Function, outputs: Sequence[str]
-) -> Callable[[np.ndarray], tuple[Any, ...]]:
-  """A function of uint8 images, shape (batch, size, size, 3), in OpenVINO."""
   openvino = _openvino()
   core = openvino.Core()
-
-  @functools.cache
-  def compiled(shape: tuple[int, ...]) -> Any:
-    portable = Portable(function, shape[1], dict.fromkeys(outputs, ''))
-    network = core.read_model(exported.to_onnx(portable))
-    network.reshape(list(shape))
+  options = {
+    'INFERENCE_PRECISION_HINT': _PRECISIONS[dtype],
     # Threads ask side by side: a core for each of them.
-    return core.compile_model(network, 'CPU', {'NUM_STREAMS': os.cpu_count()})
+    'NUM_STREAMS': os.cpu_count() or 1,
+  }
+  programs: dict[tuple[int, ...], Any] = {}
 
-  def run(images: np.ndarray) -> tuple[Any, ...]:
-    request = compiled(images.shape).create_infer_request()
-    answers = request.infer([images])
-    return tuple(answers[name] for name in outputs)
+  def convert(variables: Any, shape: tuple[int, ...]) -> Any:
+    function = functools.partial(network, variables)
+    images = jax.ShapeDtypeStruct(shape, np.uint8)
+    outputs = [
+      f'output_{i}' for i in range(len(jax.eval_shape(function, images)))
+    ]
+    portable = Portable(function, shape[1], dict.fromkeys(outputs, ''))
+    try:
+      converted = core.read_model(exported.to_onnx(portable))
+      converted.reshape(list(shape))
+      return core.compile_model(converted, 'CPU', options)
+    except Exception as error:
+      # Converters raise many kinds on what they don't know.
+      raise InputError(
+        f'the network cannot be converted for OpenVINO: {error!r}; leave '
+        '--runtime away'
+      ) from None
+
+  def run(variables: Any, images: Any) -> tuple[Any, ...]:
+    images = np.asarray(images)
+    with _CONVERTING:
+      if images.shape not in programs:
+        programs[images.shape] = convert(variables, images.shape)
+    answers = programs[images.shape].infer_new_request([images])
+    return tuple(answers.values())
 
   return run
 
 
 def _openvino() -> Any:
-  """The library, kept from reporting to its makers that it was imported."""
-  sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
+  """The library, kept from reporting to its makers that it is imported."""
+  hidden = 'openvino_telemetry' not in sys.modules
+  if hidden:
+    sys.modules['openvino_telemetry'] = None  # type: ignore[assignment]
   try:
     import jax2onnx  # noqa: F401
     import openvino
-  except ImportError:
+  except ModuleNotFoundError as error:
     raise InputError(
-      "--runtime=openvino needs: pip install 'leukemia_jax[openvino]'"
+      f"OpenVINO needs: pip install 'leukemia_jax[openvino]' ({error})"
     ) from None
+  finally:
+    if hidden:
+      del sys.modules['openvino_telemetry']
   return openvino

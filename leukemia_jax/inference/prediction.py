@@ -95,17 +95,21 @@ def predict(
 
 def compile_steps(models: Models, size: int) -> None:
   """Compiles steps for batches of a size once, and not in each thread."""
-  for own in models.classifiers:
+
+  def black(own: Classifier | Segmenter, count: int) -> np.ndarray:
     side = max(own.image_size, round(own.image_size * models.scale))
-    black = np.zeros((size, side, side, 3), np.uint8)
-    own.step(own.variables, black)
-    if models.explains:
-      own.heat(own.variables, black, np.zeros(size, int))
+    return np.zeros((count, side, side, 3), np.uint8)
+
+  for own in models.classifiers:
+    own.step(own.variables, black(own, size))
   if models.segmenter:
-    side = models.segmenter.image_size
-    side = max(side, round(side * models.scale))
-    black = np.zeros((1, side, side, 3), np.uint8)
-    models.segmenter.step(models.segmenter.variables, black)
+    models.segmenter.step(
+      models.segmenter.variables, black(models.segmenter, 1)
+    )
+  # After all steps: what converts one for another runtime clears JAX' own.
+  if models.explains:
+    for own in models.classifiers:
+      own.heat(own.variables, black(own, size), np.zeros(size, int))
 
 
 def _batched(images: Iterable[Image], size: int) -> Iterator[list[Image]]:

@@ -44,12 +44,17 @@ class Segmenter(NamedTuple):
   smallest: float
 
 
-def make(trained: Trained, workdir: pathlib.Path) -> Segmenter:
+def make(
+  trained: Trained,
+  workdir: pathlib.Path,
+  compile_network: Callable[..., Any] = jax.jit,
+) -> Segmenter:
   """Makes a segmenter of a finished run.
 
   Args:
     trained: the run.
     workdir: of the run.
+    compile_network: see `classifier.make`.
 
   Returns:
     The segmenter.
@@ -64,13 +69,16 @@ def make(trained: Trained, workdir: pathlib.Path) -> Segmenter:
   model = build.create_model(config, finished.model.num_outputs)
   kind = config.model.preprocess
 
-  @jax.jit
-  def network(variables: Any, images: jax.Array) -> jax.Array:
+  @compile_network
+  def network(variables: Any, images: jax.Array) -> tuple[jax.Array]:
     logits, _ = model.apply(variables, preprocess(images, kind), train=False)
-    return jax.nn.sigmoid(logits[..., 0])
+    return (jax.nn.sigmoid(logits[..., 0]),)
 
   def step(variables: Any, images: Any) -> jax.Array:
-    return network(variables, colour.remove_all(images, None, removal))
+    (probabilities,) = network(
+      variables, colour.remove_all(images, None, removal)
+    )
+    return probabilities
 
   return Segmenter(
     config.data.image_size,
