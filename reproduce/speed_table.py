@@ -3,6 +3,7 @@
 import pathlib
 import statistics
 
+from leukemia_jax import models
 from leukemia_jax.reporting import pages
 from reproduce.stored import link, read
 
@@ -121,21 +122,29 @@ def growth(page: pathlib.Path) -> str:
 
 
 def runtimes(page: pathlib.Path) -> str:
-  """Networks in JAX, and as ONNX in others."""
+  """Networks in JAX, and as ONNX in others, images/s."""
   cells = []
   for name, measured in read('runtimes').items():
-    rates = measured['images_per_second']
-    off = measured['differences']['openvino']
-    cells.append(
-      [
-        link('runtimes.json', name, page),
-        *(f'{rates[which]:.1f}' for which in _RUNTIMES),
-        f'{off["probabilities"]:.1g}',
-      ]
-    )
-  header = [
-    'images/s',
-    *_RUNTIMES.values(),
-    'farthest probability, OpenVINO to JAX float32',
-  ]
-  return pages.table(header, cells)
+    if 'images_per_second' in measured:
+      rates = measured['images_per_second']
+      network, _, version = name.partition(', ')
+      title = f'{models.TITLES[network]}, {version}'
+      cells.append(
+        [
+          link('runtimes.json', title, page),
+          *(f'{rates[which]:.1f}' for which in _RUNTIMES),
+        ]
+      )
+  return pages.table(['images/s', *_RUNTIMES.values()], cells)
+
+
+def agreement() -> dict[str, str]:
+  """Whether a run's answers are the same in OpenVINO, by the newest JAX."""
+  entries = read('runtimes')
+  own = entries[max(name for name in entries if 'agreement' in name)]
+  return {
+    'images': str(own['images']),
+    'classes': pages.percent(own['same_class'], 1),
+    'flags': pages.percent(own['same_flags'], 1),
+    'probability': f'{own["largest_probability"]:.2f}',
+  }
