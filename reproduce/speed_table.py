@@ -100,7 +100,8 @@ def growth(page: pathlib.Path) -> str:
   """Points of each cost, and the line through them."""
   cells = []
   for what, measured in read('growth').items():
-    if what == 'command':
+    # Not what says where and how it was measured.
+    if not isinstance(measured, dict):
       continue
     points = measured['points']
     at = ', '.join(f'{point[measured["by"]]:,}' for point in points)
