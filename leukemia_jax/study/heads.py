@@ -160,7 +160,11 @@ def parts_of(indices: list[np.ndarray], batch_size: int) -> Parts:
 
 
 class Heads:
-  """Heads of one dropout rate, compiled once for all features of one shape."""
+  """Heads of one dropout rate, compiled once for all features of one shape.
+
+  Attributes:
+    side_by_side: whether heads that are trained together share a step.
+  """
 
   def __init__(
     self,
@@ -181,7 +185,7 @@ class Heads:
     """
     if side_by_side is None:
       side_by_side = jax.default_backend() != 'cpu'
-    self._side_by_side = side_by_side
+    self.side_by_side = side_by_side
     self._network, self._schedule = network, schedule
     self._tx = make_optimizer(freeze_backbone=False)
     # The loop's own, on features that nothing augments.
@@ -217,8 +221,9 @@ class Heads:
 
     On a CPU one after the other: a head and its moments then stay in the cache
     over the steps of an epoch, which is three times faster than all side by
-    side, and a head that has stopped costs nothing. On a GPU side by side,
-    where one that has stopped is carried along.
+    side, and a head that has stopped costs nothing; several calls at once, of
+    a head each, keep the cores busy. On a GPU side by side, where one that has
+    stopped is carried along.
     """
     batch_size = self._schedule.batch_size
     steps = -(-len(parts.train_indices) // batch_size)
@@ -238,7 +243,7 @@ class Heads:
     return jax.lax.map(
       lambda head: jax.lax.cond(head[2], trained, stopped, *head[:2]),
       (states, keys, active),
-      batch_size=len(active) if self._side_by_side else None,
+      batch_size=len(active) if self.side_by_side else None,
     )
 
   def _new_states(
@@ -264,7 +269,7 @@ class Heads:
       runs: the heads.
       data: features as images, and labels.
       parts: the indices of a split.
-      advance: is told after each epoch how many of all heads are done.
+      advance: is told how many epochs of all heads there are fewer to make.
 
     Returns:
       An outcome a run, by the rules of `training.loop.fit`; of one that is not
@@ -282,6 +287,7 @@ class Heads:
     course = _Course.begin(runs)
     held_out = float(parts.batches[1][1].sum())
     for epoch in range(self._schedule.epochs):
+      trained = int(course.active.sum())
       states, sums = self._epoch(
         states, keys, course.active, epoch, data, parts
       )
@@ -296,9 +302,11 @@ class Heads:
         learning_rate=states.learning_rate * factors,
         sums=jnp.zeros_like(states.sums),
       )
-      advance(int(course.epochs.sum()))
+      advance(trained)
       if not course.active.any():
         break
+    wanted = sum(run.wanted for run in runs)
+    advance(wanted * self._schedule.epochs - int(course.epochs.sum()))
     return [
       Outcome(
         jax.tree.map(lambda leaf, i=i: leaf[i], best),

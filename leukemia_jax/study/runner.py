@@ -8,6 +8,7 @@ import functools
 import hashlib
 import itertools
 import pathlib
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from leukemia_jax import build, files, models, progress
+from leukemia_jax import build, devices, files, models, parallel, progress
 from leukemia_jax.audit import baselines
 from leukemia_jax.build import Network
 from leukemia_jax.config_keys import RANDOM
@@ -297,10 +298,18 @@ def _run_heads(
     option: facts | _option_facts(config, study_set, option)
     for option in dict.fromkeys(row.option for row in wanted)
   }
+  by_part = {
+    option: heads.parts_of(study_set.indices[option], schedule.batch_size)
+    for option in by_option
+  }
+  started = time.perf_counter()
   with progress.bar() as bar:
-    total = len(wanted) * repeats * schedule.epochs
-    task = bar.add_task(f'Heads of {config.model.name}', total=total)
-    before = 0
+    task = bar.add_task(
+      f'Heads of {config.model.name}',
+      total=len(wanted) * repeats * schedule.epochs,
+    )
+    advance = functools.partial(bar.advance, task)
+    jobs, in_turn, workers = [], [], 1
     for option, rate in dict.fromkeys(
       (row.option, row.dropout_rate) for row in wanted
     ):
@@ -312,19 +321,25 @@ def _run_heads(
         for row in group
         for i in range(repeats)
       ]
-
-      def advance(done: int, before: int = before) -> None:
-        bar.update(task, completed=before + done)
-
-      parts = heads.parts_of(study_set.indices[option], schedule.batch_size)
-      trained = iter(by_rate[rate].run(runs, data, parts, advance))
-      before += sum(run.wanted for run in runs) * schedule.epochs
-      for row in group:
-        if row in missing:
-          own = [
-            _repeat(config, study_set, next(trained)) for _ in range(repeats)
-          ]
-          _store(workdir, row, by_option[option] | {'repeats': own})
+      in_turn += [row for row in group if row in missing]
+      together = [runs]
+      if not by_rate[rate].side_by_side:
+        together = [[run] for run in runs if run.wanted]
+        workers = devices.steps_at_once()
+      jobs += [
+        functools.partial(by_rate[rate].run, r, data, by_part[option], advance)
+        for r in together
+      ]
+    trained = itertools.chain.from_iterable(
+      parallel.in_order(jobs, workers, ahead=len(jobs))
+    )
+    for row in in_turn:
+      own = [_repeat(config, study_set, next(trained)) for _ in range(repeats)]
+      _store(workdir, row, by_option[row.option] | {'repeats': own})
+  print(
+    f'{config.model.name}: {len(wanted) * repeats} heads trained in '
+    f'{time.perf_counter() - started:.1f} s'
+  )
 
 
 def _store(workdir: pathlib.Path, row: Row, facts: dict[str, Any]) -> None:
