@@ -78,6 +78,35 @@ def runs(page: pathlib.Path) -> str:
   return pages.table(['command', 'before, s', 'after, s', 'ratio'], cells)
 
 
+def without_matrix_units(page: pathlib.Path) -> str:
+  """Networks beside those of an older checkout, where bfloat16 isn't fast."""
+  cells = [
+    [
+      link('without_matrix_units.json', name, page),
+      *(
+        f'{measured[what][which]["median"]:.1f}'
+        if which != 'ratio'
+        else f'{measured[what][which]:.2f}'
+        for what in ('inference', 'training')
+        for which in ('before', 'after', 'ratio')
+      ),
+      measured['auto'],
+    ]
+    for name, measured in read('without_matrix_units').items()
+  ]
+  header = [
+    'images/s',
+    'inference, before',
+    'after',
+    'ratio',
+    'training, before',
+    'after',
+    'ratio',
+    '`auto`',
+  ]
+  return pages.table(header, cells)
+
+
 def first_step(page: pathlib.Path) -> str:
   """How long a command takes to its first step, and what of that is JAX'."""
   cells = []

@@ -282,6 +282,7 @@ TABLES: dict[str, Callable[[pathlib.Path], str]] = {
   'study': study,
   'speeds': speed_table.speeds,
   'runs': speed_table.runs,
+  'without matrix units': speed_table.without_matrix_units,
   'first step': speed_table.first_step,
   'growth': speed_table.growth,
   'runtimes': speed_table.runtimes,
