@@ -20,6 +20,7 @@ from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from leukemia_jax import (
@@ -74,7 +75,7 @@ class Extracted(NamedTuple):
 
 def make_step(
   *, apply_fn: Callable[..., Any], preprocessing: str
-) -> Callable[..., jax.Array]:
+) -> jax.stages.Wrapped:
   """Makes the compiled step from images to pooled features.
 
   Args:
@@ -238,18 +239,29 @@ def _make_features_of(
   backbone: Backbone, shape: tuple[int, ...], batch_size: int
 ) -> Callable[[np.ndarray], np.ndarray]:
   """Maps a batch, or less, to its features; compiled."""
-  variables = models.with_rounded_kernels(backbone.model, backbone.load())
-  variables = jax.device_put(variables)
   step = make_step(
     apply_fn=backbone.model.apply, preprocessing=backbone.preprocessing
   )
+  images = jax.ShapeDtypeStruct((batch_size, *shape), np.uint8)
+  like = jax.eval_shape(
+    lambda key: models.with_rounded_kernels(
+      backbone.model,
+      backbone.model.init(key, jnp.zeros(images.shape), train=False),
+    ),
+    jax.random.key(0),
+  )
+  lowered = step.lower(like, images)
+  # XLA compiles on one core; making the weights may take as long.
+  with futures.ThreadPoolExecutor(1) as pool:
+    compiling = pool.submit(lowered.compile)
+    variables = models.with_rounded_kernels(backbone.model, backbone.load())
+    variables = jax.device_put(variables)
+    compiled = compiling.result()
 
   def features_of(batch: np.ndarray) -> np.ndarray:
     filled = np.resize(batch, (batch_size, *shape))
-    return np.asarray(step(variables, filled))[: len(batch)]
+    return np.asarray(compiled(variables, filled))[: len(batch)]
 
-  # Compiled before a clock runs.
-  features_of(np.zeros((1, *shape), np.uint8))
   return features_of
 
 
