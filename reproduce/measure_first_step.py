@@ -77,10 +77,11 @@ def _measure(flags: tuple[str, ...]) -> dict[str, Any]:
       ],
       cwd=ROOT,
       env=environment(),
-      check=True,
       capture_output=True,
       text=True,
     )
+  if done.returncode:
+    sys.exit(done.stderr)
   own: dict[str, Any] = json.loads(done.stderr.splitlines()[-1])
   return own
 

@@ -38,6 +38,8 @@ def main() -> None:
   module = importlib.import_module(f'leukemia_jax.configs.{file}')
   config = module.get_config(*([argument] if argument else []))
   config.data.image_size, config.train.batch_size = 224, int(batch)
+  # What 'auto' is for random weights.
+  config.model.preprocess = 'unit'
   task = tasks.for_model(config.model.name)
   inputs = build.inputs(config, task.targets)
   network = tasks.make_network(task, config, task.num_outputs(4))

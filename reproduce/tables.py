@@ -304,17 +304,21 @@ def _study_loss(name: str) -> dict[str, str]:
   }
 
 
-def _study_cost() -> dict[str, str]:
-  cost = read('study_cost')
+def _study_cost(name: str) -> dict[str, str]:
+  """What a study takes; also with a backbone in each step, if that is known."""
+  cost = read(name)
   numbers = {
     'images': f'{cost["images"]:,}',
     'minutes': f'{cost["seconds"] / 60:.0f}',
     'memory': f'{cost["peak_memory_bytes"] / 1e9:.1f}',
-    'hours': f'{cost["every_epoch_seconds"] / 3600:.0f}',
-    'ratio': f'{cost["ratio"]:.0f}',
-    'ratio at our pace': f'{cost["ratio_at_our_pace"]:.0f}',
-    'steps': str(cost['steps_timed']),
   }
+  if 'ratio' in cost:
+    numbers |= {
+      'hours': f'{cost["every_epoch_seconds"] / 3600:.0f}',
+      'ratio': f'{cost["ratio"]:.0f}',
+      'ratio at our pace': f'{cost["ratio_at_our_pace"]:.0f}',
+      'steps': str(cost['steps_timed']),
+    }
   for name, facts in cost['models'].items():
     numbers[f'{name} speed'] = f'{facts["images_per_second"]:.1f}'
     numbers[f'{name} heads'] = f'{facts["heads_seconds"]:.0f}'
@@ -410,7 +414,8 @@ def numbers() -> dict[str, str]:
     },
     'clipped': _study_loss('study_keras_clipped'),
     'stable': _study_loss('study_balance_then_split'),
-    'cost': _study_cost(),
+    'cost': _study_cost('study_cost'),
+    'bfloat16': _study_cost('study_cost_bfloat16'),
     'patients': _patients(),
     'twins': shortcut_tables.twins(),
     'models': _models(),

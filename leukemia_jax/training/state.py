@@ -1,7 +1,7 @@
 """All that changes while training, as one pytree of arrays."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.struct
@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import optax
 from jax.extend import core
 from jax.interpreters import partial_eval
+
+# Options of XLA for what runs once.
+_UNOPTIMISED = {'xla_backend_optimization_level': 0}
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -68,9 +71,6 @@ def new_state(
   )
 
 
-_UNOPTIMISED = {'xla_backend_optimization_level': 0}
-
-
 def init_state(
   key: jax.Array,
   model: Any,
@@ -93,7 +93,8 @@ def init_state(
   if len(kinds) < 2 * len(set(kinds)):
     return jax.jit(new, compiler_options=_UNOPTIMISED)(key)
   consts = dict(zip(jaxpr.constvars, closed.consts, strict=True))
-  leaves = _by_operation(jaxpr, consts | {jaxpr.invars[0]: key})
+  values = consts | {jaxpr.invars[0]: key}
+  leaves = _by_operation(jaxpr.eqns, values, jaxpr.outvars)
   return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
@@ -108,17 +109,19 @@ def _compiled(
 
 
 def _by_operation(
-  jaxpr: core.Jaxpr, values: dict[core.Var, jax.Array]
+  equations: Iterable[core.JaxprEqn],
+  values: dict[core.Var, jax.Array],
+  results: Iterable[core.Var | core.Literal],
 ) -> list[jax.Array]:
-  """The results of a program from the values of its inputs."""
+  """What a program's equations give, from the values of its inputs."""
 
   def value(atom: core.Var | core.Literal) -> Any:
     return atom.val if isinstance(atom, core.Literal) else values[atom]
 
-  for equation in jaxpr.eqns:
+  for equation in equations:
     params = tuple(sorted(equation.params.items()))
     result = _compiled(equation.primitive, params)(*map(value, equation.invars))
     if not equation.primitive.multiple_results:
       result = [result]
     values |= zip(equation.outvars, result, strict=True)
-  return [value(atom) for atom in jaxpr.outvars]
+  return [value(atom) for atom in results]
