@@ -26,6 +26,11 @@ def to_rate(turns: Sequence[float]) -> Rate:
   return Rate(float(np.median(turns)), min(turns), max(turns))
 
 
+def to_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+  """Ours to theirs, turn by turn: the median."""
+  return float(np.median(np.divide(ours, theirs)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Machine:
   """What the machine can do at most, measured in the same run.
@@ -89,7 +94,8 @@ class Benchmark:
     peak_memory_bytes: of this process.
     compared: rates by name of the other ('timm_bf16'), by 'inference' and
       'training'.
-    ratios: ours to theirs, by 'inference' and 'training', by name.
+    ratios: ours to theirs, by 'inference' and 'training', by name: medians over
+      turns, each of them next to ours.
     missing: why one that was asked for is not there, by name.
   """
 

@@ -11,7 +11,7 @@ from leukemia_jax import build, devices, files, models, tasks
 from leukemia_jax.benchmark import machine, peers, programs
 from leukemia_jax.benchmark.peers import Turn
 from leukemia_jax.benchmark.programs import Timed
-from leukemia_jax.benchmark.record import Benchmark, to_rate
+from leukemia_jax.benchmark.record import Benchmark, to_rate, to_ratio
 from leukemia_jax.errors import InputError
 from leukemia_jax.lock import lock_run
 from leukemia_jax.reporting import benchmark_page
@@ -21,6 +21,7 @@ from leukemia_jax.workdir import claim, result
 # Classes of the made-up images.
 _CLASSES = 4
 _TURNS = 5
+_COMPARED = ('inference', 'training')
 
 
 def run(
@@ -82,12 +83,14 @@ def _measure(config: ConfigDict, compare: list[str]) -> Benchmark:
   size, batch = config.data.image_size, config.train.batch_size
   with peers.running(compare, config.model.name, size, batch) as others:
     running, missing = others
-    calls: dict[Turn, Callable[[], float]] = {
-      Turn(what): timed.turn for what, timed in own.items() if timed
-    }
-    for what in ('inference', 'training'):
-      for name, peer in running.items():
-        calls[Turn(what, name)] = functools.partial(peer.turn, what)
+    calls: dict[Turn, Callable[[], float]] = {}
+    for what, timed in own.items():
+      if timed:
+        calls[Turn(what)] = timed.turn
+      if what in _COMPARED:
+        # Next to ours: a processor's speed changes meanwhile.
+        for name, peer in running.items():
+          calls[Turn(what, name)] = functools.partial(peer.turn, what)
     taken, ended = peers.take_turns(calls, _TURNS)
     versions = {'jax': importlib.metadata.version('jax')}
     for peer in running.values():
@@ -99,7 +102,7 @@ def _measure(config: ConfigDict, compare: list[str]) -> Benchmark:
       for turn, rate in rates.items()
       if turn.name and turn.what == what
     }
-    for what in ('inference', 'training')
+    for what in _COMPARED
   }
   parts = {
     what: timed.program(rates[Turn(what)], limits)
@@ -121,8 +124,8 @@ def _measure(config: ConfigDict, compare: list[str]) -> Benchmark:
     compared=compared,
     ratios={
       what: {
-        name: rates[Turn(what)].median / rate.median
-        for name, rate in by_name.items()
+        name: to_ratio(taken[Turn(what)], taken[Turn(what, name)])
+        for name in by_name
       }
       for what, by_name in compared.items()
     },

@@ -26,9 +26,10 @@ def scale_by_keras_adam(
   """
 
   def init(params: optax.Params) -> optax.ScaleByAdamState:
-    zeros = jax.tree.map(jnp.zeros_like, params)
+    # Arrays of their own: a step that is given both overwrites them.
+    mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
     count = jnp.zeros((), jnp.int32)
-    return optax.ScaleByAdamState(count=count, mu=zeros, nu=zeros)
+    return optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
 
   def update(
     updates: optax.Updates,

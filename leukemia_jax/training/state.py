@@ -124,4 +124,4 @@ def _by_operation(
     if not equation.primitive.multiple_results:
       result = [result]
     values |= zip(equation.outvars, result, strict=True)
-  return [value(atom) for atom in results]
+  return [jnp.asarray(value(atom)) for atom in results]

@@ -30,6 +30,9 @@ def test_many_draws_of_few_shapes_are_as_drawn_one_by_one():
   )(key)
   assert jax.tree.structure(state) == jax.tree.structure(expected)
   jax.tree.map(np.testing.assert_array_equal, state, expected)
+  # Else a step could not overwrite them.
+  leaves = jax.tree.leaves(state)
+  assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
   # Else a step would be traced again.
   for leaf, own in zip(*map(jax.tree.leaves, (state, expected)), strict=True):
     assert leaf.aval == own.aval
