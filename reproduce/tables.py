@@ -415,7 +415,6 @@ def numbers() -> dict[str, str]:
     'clipped': _study_loss('study_keras_clipped'),
     'stable': _study_loss('study_balance_then_split'),
     'cost': _study_cost('study_cost'),
-    'bfloat16': _study_cost('study_cost_bfloat16'),
     'patients': _patients(),
     'twins': shortcut_tables.twins(),
     'models': _models(),
