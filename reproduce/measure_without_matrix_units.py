@@ -11,7 +11,6 @@ quarter of an hour and 20 GB on two cores.
 import argparse
 import json
 import pathlib
-import statistics
 import subprocess
 import sys
 from typing import IO, Any, NamedTuple
@@ -19,7 +18,7 @@ from typing import IO, Any, NamedTuple
 import jax
 
 from leukemia_jax import devices
-from leukemia_jax.benchmark.record import to_rate
+from leukemia_jax.benchmark.record import to_rate, to_ratio
 from leukemia_jax.workdir import result
 from reproduce.stored import ROOT, add
 
@@ -77,10 +76,9 @@ def _measure(before: pathlib.Path, config: str, batch: int) -> dict[str, Any]:
     for _ in range(_TURNS):
       for which, process_lines in processes.items():
         rates[which].append(process_lines.turn(what))
-    medians = {key: statistics.median(own) for key, own in rates.items()}
     content[what] = {
       key: result.to_json(to_rate(own)) for key, own in rates.items()
-    } | {'ratio': medians['after'] / medians['before']}
+    } | {'ratio': to_ratio(rates['after'], rates['before'])}
   for process_lines in processes.values():
     process_lines.told.close()
   return content
