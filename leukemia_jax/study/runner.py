@@ -298,7 +298,7 @@ def _run_heads(
     option: facts | _option_facts(config, study_set, option)
     for option in dict.fromkeys(row.option for row in wanted)
   }
-  by_part = {
+  parts = {
     option: heads.parts_of(study_set.indices[option], schedule.batch_size)
     for option in by_option
   }
@@ -327,7 +327,7 @@ def _run_heads(
         together = [[run] for run in runs if run.wanted]
         workers = devices.steps_at_once()
       jobs += [
-        functools.partial(by_rate[rate].run, r, data, by_part[option], advance)
+        functools.partial(by_rate[rate].run, r, data, parts[option], advance)
         for r in together
       ]
     trained = itertools.chain.from_iterable(

@@ -84,18 +84,19 @@ def init_state(
   whole, each of a NASNet's hundreds of draws takes a tenth of a second.
   """
   new = functools.partial(new_state, model=model, tx=tx, **fields)
-  closed, like = jax.make_jaxpr(new, return_shape=True)(key)
+  traced = jax.jit(new).trace(key)
+  closed = traced.jaxpr
   # Without the model's answer, which nothing here asks for.
   jaxpr, _ = partial_eval.dce_jaxpr(
     closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True
   )
   kinds = [e.params['jaxpr'] for e in jaxpr.eqns if 'jaxpr' in e.params]
   if len(kinds) < 2 * len(set(kinds)):
-    return jax.jit(new, compiler_options=_UNOPTIMISED)(key)
+    return traced.lower().compile(compiler_options=_UNOPTIMISED)(key)
   consts = dict(zip(jaxpr.constvars, closed.consts, strict=True))
   values = consts | {jaxpr.invars[0]: key}
   leaves = _by_operation(jaxpr.eqns, values, jaxpr.outvars)
-  return jax.tree.unflatten(jax.tree.structure(like), leaves)
+  return jax.tree.unflatten(jax.tree.structure(traced.out_info), leaves)
 
 
 @functools.cache
