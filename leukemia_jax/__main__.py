@@ -8,6 +8,7 @@ def main() -> None:
   interrupts.install()
   # Before a library starts threads.
   memory.keep_freed()
+  memory.collect_rarely()
   # Slow to import, so not before.
   from leukemia_jax import cli
 

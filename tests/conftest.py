@@ -30,6 +30,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from leukemia_jax import memory
+
+memory.collect_rarely()
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # The same examples in every run.
 hypothesis.settings.register_profile('suite', derandomize=True, database=None)

@@ -1,11 +1,14 @@
 """Memory that is free again."""
 
+import gc
 import platform
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
+
+from leukemia_jax import memory
 
 _COMPUTE = """
 import resource
@@ -36,3 +39,10 @@ def test_a_step_uses_the_memory_of_one_before():
   assert done.returncode == 0, done.stderr
   # Both copies are 16 MB, of pages of 4 kB. The first steps find their places.
   assert int(done.stdout) < 1000
+
+
+def test_new_objects_are_rarely_looked_through():
+  memory.collect_rarely()
+  before = gc.get_stats()[0]['collections']
+  new = [[] for _ in range(200_000)]
+  assert gc.get_stats()[0]['collections'] - before <= 4 < len(new)

@@ -164,8 +164,10 @@ def _convolve(
     return cpu_convs.product_conv(x, kernel, strides, padding)
   x, kernel = x.astype(dtype), kernel.astype(dtype)
   if window == (1, 1) and strides == 1:
-    # XLA differentiates a matrix product faster.
-    return x @ kernel[0, 0]
+    # XLA differentiates a matrix product faster, and other programs know those
+    # of two axes best.
+    y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
+    return y.reshape(*x.shape[:-1], kernel.shape[-1])
   form = cpu_convs.conv if _is_for_cpu() else cpu_convs.plain_conv
   return form(x, kernel, strides, padding)
 
