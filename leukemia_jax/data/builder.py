@@ -280,12 +280,14 @@ class _Contents(NamedTuple):
 def _list_source(spec: SourceSpec) -> _Contents:
   if spec.source == 'synthetic':
     scale, seed = spec.synthetic_scale, spec.synthetic_seed
-    # The rendering code is part of what identifies a synthetic set.
+    # What draws a synthetic set identifies it too: the code, and JAX, whose
+    # rounding changes.
     code = b''.join(
       pathlib.Path(module.__file__ or '').read_bytes()
       for module in (synthetic, synthetic_cells)
     )
-    key = hashlib.sha256(repr((scale, seed)).encode() + code).hexdigest()
+    drawn_by = repr((scale, seed, jax.__version__)).encode() + code
+    key = hashlib.sha256(drawn_by).hexdigest()
     jobs = _synthetic_jobs(scale, seed)
     drawn = 'drawn here'
     how = {'classes': drawn, 'patients': drawn, 'masks': drawn, 'parts': ''}
