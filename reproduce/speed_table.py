@@ -3,10 +3,14 @@
 import pathlib
 import statistics
 
+import numpy as np
+
 from leukemia_jax import models
 from leukemia_jax.reporting import pages
 from reproduce.stored import link, read
 
+# Test accuracy of a head that has learnt.
+_LEARNT = 0.9
 # Columns, and their names beside one network or another.
 _OTHERS = {
   ': PyTorch float32': ('timm_fp32', 'torch_fp32'),
@@ -171,4 +175,22 @@ def agreement() -> dict[str, str]:
     'classes': pages.percent(own['same_class'], 1),
     'flags': pages.percent(own['same_flags'], 1),
     'probability': f'{own["largest_probability"]:.2f}',
+  }
+
+
+def study_dtypes() -> dict[str, str]:
+  """How far features in bfloat16 move the test accuracies of a study."""
+  plain, small = (
+    np.array(read(name)['test_accuracies'])
+    for name in ('study_cost', 'study_cost_bfloat16')
+  )
+  moved = np.abs(small - plain)
+  learnt = (plain >= _LEARNT) & (small >= _LEARNT)
+  return {
+    'heads': str(moved.size),
+    'largest': pages.percent(moved.max(), 1),
+    'median': pages.percent(float(np.median(moved)), 1),
+    'learnt': str(learnt.sum()),
+    'bound': pages.percent(_LEARNT, 0),
+    'largest of learnt': pages.percent(moved[learnt].max(), 1),
   }

@@ -415,6 +415,7 @@ def numbers() -> dict[str, str]:
     'clipped': _study_loss('study_keras_clipped'),
     'stable': _study_loss('study_balance_then_split'),
     'cost': _study_cost('study_cost'),
+    'bfloat16': _study_cost('study_cost_bfloat16') | speed_table.study_dtypes(),
     'patients': _patients(),
     'twins': shortcut_tables.twins(),
     'models': _models(),
