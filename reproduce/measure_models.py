@@ -29,6 +29,7 @@ from leukemia_jax.build import Network
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.metrics import classification, losses
 from leukemia_jax.models import layers, nasnet
+from leukemia_jax.models.batch_norm import BatchNorm
 from leukemia_jax.pretrained import keras_weights
 from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.state import TrainState
@@ -144,7 +145,7 @@ def scan(scanned: bool, batch: int = 8) -> dict[str, Any]:
     variables[kind]['backbone'] for kind in ('params', 'batch_stats')
   )
   filters = model.penultimate_filters // 24
-  norm = functools.partial(layers.BatchNorm, train=False, use_scale=True)
+  norm = functools.partial(BatchNorm, train=False, use_scale=True)
 
   def apply(cell: Any, factor: float, weights: Any, last: Any, before: Any):
     module = nasnet.NASNetCell(cell, int(filters * factor), norm, jnp.float32)

@@ -5,6 +5,8 @@ images, scaling, the network, the temperature or the threshold. It is read by
 `jax.export.deserialize`. `model.onnx` holds the same for other programs.
 """
 
+import pathlib
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -136,7 +138,7 @@ def to_onnx(portable: Portable) -> bytes:
     The file.
 
   Raises:
-    ImportError: jax2onnx is not installed.
+    ImportError: jax2onnx or onnxruntime is not installed.
   """
   import jax2onnx
 
@@ -153,6 +155,31 @@ def to_onnx(portable: Portable) -> bytes:
     )
   # Notes on shapes, some of them of another layout than the arrays.
   del model.graph.value_info[:]
+  return _simplified(model.SerializeToString())
+
+
+def _simplified(content: bytes) -> bytes:
+  """A graph as ONNX Runtime simplifies it, in standard operators alone.
+
+  Turns from one layout to another cancel, and what scales a convolution's
+  answer becomes part of its kernel.
+  """
+  import onnx
+  import onnxruntime
+
+  options = onnxruntime.SessionOptions()
+  options.graph_optimization_level = (
+    onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder, 'model.onnx')
+    options.optimized_model_filepath = str(path)
+    onnxruntime.InferenceSession(content, options)
+    model = onnx.load(path)
+  # It names all domains of operators that it knows.
+  standard = [own for own in model.opset_import if not own.domain]
+  del model.opset_import[:]
+  model.opset_import.extend(standard)
   return bytes(model.SerializeToString())
 
 

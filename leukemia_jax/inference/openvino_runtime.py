@@ -89,6 +89,7 @@ def _openvino() -> Any:
     sys.modules['openvino_telemetry'] = None  # type: ignore[assignment]
   try:
     import jax2onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
     import openvino
   except ModuleNotFoundError as error:
     raise InputError(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from leukemia_jax.models import layers
+from leukemia_jax.models.batch_norm import BatchNorm
 from leukemia_jax.models.layers import FIRST_STAGE
 
 Dtype = Any
@@ -69,7 +70,7 @@ class ConvNorm(nn.Module):
       dtype=self.dtype,
       name='conv',
     )(x)
-    norm = layers.BatchNorm(
+    norm = BatchNorm(
       train=train,
       use_scale=False,
       momentum=self.momentum,

@@ -47,6 +47,11 @@ def plain_forms() -> Iterator[None]:
     jax.clear_caches()
 
 
+def wants_plain() -> bool:
+  """Whether this is within `plain_forms`."""
+  return _WANTS_PLAIN.get()
+
+
 def _by_processor(
   *operands: jax.Array,
   cpu: Callable[..., jax.Array],
@@ -63,7 +68,7 @@ def _by_processor(
       several times as long to trace.
     default: the form for all others.
   """
-  if _WANTS_PLAIN.get():
+  if wants_plain():
     return default(*operands)
 
   # Traced once for the layer and for its gradient's rule.
@@ -113,7 +118,7 @@ def _is_for_cpu() -> bool:
   Chosen while tracing, unlike the other layers' forms: a convolution's gradient
   crawls within `lax.platform_dependent`, as it does within loops.
   """
-  return jax.default_backend() == 'cpu' and not _WANTS_PLAIN.get()
+  return jax.default_backend() == 'cpu' and not wants_plain()
 
 
 def _makes_products(dtype: Dtype) -> bool:
@@ -163,11 +168,9 @@ def _convolve(
   if _makes_products(dtype):
     return cpu_convs.product_conv(x, kernel, strides, padding)
   x, kernel = x.astype(dtype), kernel.astype(dtype)
-  if window == (1, 1) and strides == 1:
-    # XLA differentiates a matrix product faster, and other programs know those
-    # of two axes best.
-    y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
-    return y.reshape(*x.shape[:-1], kernel.shape[-1])
+  if window == (1, 1) and strides == 1 and not wants_plain():
+    # XLA differentiates a matrix product faster.
+    return x @ kernel[0, 0]
   form = cpu_convs.conv if _is_for_cpu() else cpu_convs.plain_conv
   return form(x, kernel, strides, padding)
 
@@ -274,74 +277,8 @@ class TransposedConv(nn.Module):
     return y + bias.astype(y.dtype)[None, None, None]
 
 
-_EPSILON = 1e-3
-
-
-# Jitted, as the pools below: JAX traces and differentiates such a function once
-# for all layers of one shape.
-@jax.jit
-def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Mean and variance of each channel, in one pass, in float32 or better."""
-  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-  mean, square = x.mean((0, 1, 2)), jnp.square(x).mean((0, 1, 2))
-  return mean, jnp.maximum(0.0, square - jnp.square(mean))
-
-
-@functools.partial(jax.jit, static_argnames='dtype')
-def _normalize(
-  x: jax.Array,
-  mean: jax.Array,
-  var: jax.Array,
-  scale: jax.Array | None,
-  bias: jax.Array,
-  dtype: Dtype,
-) -> jax.Array:
-  factor = lax.rsqrt(var + _EPSILON)
-  factor = factor if scale is None else factor * scale
-  mean, factor, bias = (v[None, None, None] for v in (mean, factor, bias))
-  return ((x - mean) * factor + bias).astype(dtype)
-
-
-class BatchNorm(nn.Module):
-  """Batch normalisation with Keras' epsilon (Ioffe, Szegedy, arXiv:1502.03167).
-
-  As Flax's, but traced once for each shape.
-
-  Attributes:
-    train: normalise by the batch and update the statistics, or use them.
-    use_scale: whether there is a gamma.
-    momentum: of the moving statistics.
-    dtype: dtype of the computation; statistics are float32, and maps as
-      `map_dtype` says.
-  """
-
-  train: bool
-  use_scale: bool
-  momentum: float = 0.99
-  dtype: Dtype = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps (batch, height, width, channels) arrays."""
-    shape = (x.shape[-1],)
-    running = {
-      'mean': self.variable('batch_stats', 'mean', jnp.zeros, shape),
-      'var': self.variable('batch_stats', 'var', jnp.ones, shape),
-    }
-    ones, zeros = nn.initializers.ones, nn.initializers.zeros
-    scale = self.param('scale', ones, shape) if self.use_scale else None
-    bias = self.param('bias', zeros, shape)
-    mean, var = running['mean'].value, running['var'].value
-    if self.train:
-      mean, var = _moments(x)
-      if not self.is_initializing():
-        for name, new in (('mean', mean), ('var', var)):
-          old = running[name].value
-          running[name].value = self.momentum * old + (1 - self.momentum) * new
-    dtype = map_dtype(self.dtype, train=self.train)
-    return _normalize(x, mean, var, scale, bias, dtype)
-
-
+# Jitted: JAX traces and differentiates such a function once for all layers of
+# one shape.
 @functools.partial(jax.jit, static_argnames=('strides', 'padding'))
 def _depthwise(
   x: jax.Array, kernel: jax.Array, strides: int, padding: cpu_forms.Padding

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from leukemia_jax.models import layers
+from leukemia_jax.models.batch_norm import BatchNorm
 from leukemia_jax.models.layers import FIRST_STAGE
 
 Dtype = Any
@@ -83,6 +85,13 @@ def _halving_padding(
   return height, width
 
 
+def _every_other(x: jax.Array) -> jax.Array:
+  """Every second pixel of each side; indexing would gather it in ONNX."""
+  for axis in (1, 2):
+    x = lax.slice_in_dim(x, 0, x.shape[axis], 2, axis)
+  return x
+
+
 class SeparableBlock(nn.Module):
   """Twice: ReLU, depthwise and pointwise convolution, batch norm."""
 
@@ -140,7 +149,7 @@ class NASNetCell(nn.Module):
       before = nn.relu(before)
       shifted = jnp.pad(before[:, 1:, 1:], ((0, 0), (0, 1), (0, 1), (0, 0)))
       halves = [
-        self._conv(self.features // 2, f'adjust_conv_{i}')(x[:, ::2, ::2])
+        self._conv(self.features // 2, f'adjust_conv_{i}')(_every_other(x))
         for i, x in enumerate((before, shifted), 1)
       ]
       return self.norm(name='adjust_norm')(jnp.concatenate(halves, -1))
@@ -237,7 +246,7 @@ class NASNet(nn.Module):
         f'{x.shape[1]} x {x.shape[2]}'
       )
     norm = functools.partial(
-      layers.BatchNorm,
+      BatchNorm,
       train=train,
       use_scale=True,
       momentum=self.momentum,

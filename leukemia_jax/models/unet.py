@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from leukemia_jax.models import layers
+from leukemia_jax.models.batch_norm import BatchNorm
 
 Dtype = Any
 
@@ -66,7 +67,7 @@ class UNet(nn.Module):
       for i in (1, 2):
         x = module._conv(module.filters(level), 3, f'{name}_conv_{i}')(x)
         if module.batch_norm:
-          x = layers.BatchNorm(
+          x = BatchNorm(
             train=train,
             use_scale=True,
             momentum=module.momentum,

@@ -1,8 +1,11 @@
 """Models as files: the same answers without this package."""
 
+import collections
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import pytest
 from conftest import drawn
 
@@ -142,5 +145,19 @@ def test_every_network_is_exported(name):
   for store, load in forms:
     # The converter's own code promotes ranks.
     with jax.numpy_rank_promotion('allow'):
-      stored = load(store(portable))
+      content = store(portable)
+    stored = load(content)
     assert exported.check(stored, portable, name).largest_difference <= 1e-4
+    if (name, store) == ('inception_resnet_v2', exported.to_onnx):
+      check_simple(content)
+
+
+def check_simple(content: bytes) -> None:
+  """Convolutions hold their batch norms, in one layout."""
+  model = onnx.load_from_string(content)
+  assert [own.domain for own in model.opset_import] == ['']
+  operators = collections.Counter(node.op_type for node in model.graph.node)
+  assert operators['Conv'] == operators['Relu'] > 40
+  # At the images, and at the features.
+  assert operators['Transpose'] == 2
+  assert operators['Mul'] + operators['Add'] <= operators['Conv'] / 4
