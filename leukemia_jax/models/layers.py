@@ -123,7 +123,7 @@ def _is_for_cpu() -> bool:
 
 def _makes_products(dtype: Dtype) -> bool:
   """Whether convolutions are products of bfloat16 with float32 sums."""
-  return dtype == jnp.bfloat16 and _is_for_cpu()
+  return jnp.dtype(dtype) == jnp.bfloat16 and _is_for_cpu()
 
 
 def map_dtype(dtype: Dtype, *, train: bool) -> Dtype:

@@ -206,3 +206,14 @@ def test_plain_forms_know_no_processor(layer):
     assert 'platform_index' not in str(jax.make_jaxpr(layer)(x))
     np.testing.assert_allclose(layer(x), chosen, atol=1e-5)
   assert 'platform_index' in str(jax.make_jaxpr(layer)(x))
+
+
+def test_a_dtype_may_be_given_by_its_name():
+  x = jax.random.normal(jax.random.key(0), (1, 8, 8, 4))
+  answers = []
+  for dtype in ('bfloat16', jnp.bfloat16, jnp.dtype('bfloat16')):
+    conv = layers.Conv(4, (3, 3), dtype=dtype)
+    answers.append(conv.apply(conv.init(jax.random.key(1), x), x))
+  assert {own.dtype for own in answers} == {answers[1].dtype}
+  for own in answers:
+    np.testing.assert_array_equal(own, answers[1])
