@@ -27,6 +27,6 @@ def collect_rarely() -> None:
   """Lets Python look for dead objects more rarely.
 
   Tracing a network makes millions of objects that live on, and looking through
-  them takes a quarter of its time.
+  them takes a fifth of its time.
   """
   gc.set_threshold(_OBJECTS, *gc.get_threshold()[1:])

@@ -88,7 +88,7 @@ class BatchNorm(nn.Module):
         for name, new in (('mean', mean), ('var', var)):
           old = running[name].value
           running[name].value = self.momentum * old + (1 - self.momentum) * new
-    if wants_plain():
-      return _scaled(x, mean, var, scale, bias)
     dtype = map_dtype(self.dtype, train=self.train)
+    if wants_plain():
+      return _scaled(x, mean, var, scale, bias).astype(dtype)
     return _normalize(x, mean, var, scale, bias, dtype)
