@@ -35,7 +35,8 @@ _WANTS_PLAIN = contextvars.ContextVar('wants_plain', default=False)
 def plain_forms() -> Iterator[None]:
   """Within it layers are traced in their plain forms alone.
 
-  For other programs than XLA, which know no choice by processor.
+  For other programs than XLA, which know no choice by processor. A model's
+  variables must be constants there: batch norms are worked out while tracing.
   """
   token = _WANTS_PLAIN.set(True)
   # What was traced before has the choice inside.
