@@ -113,9 +113,12 @@ def steps_at_once() -> int:
   return 2
 
 
-def step_batching(
-  batch_size: int, dtype: jax.typing.DTypeLike
-) -> tuple[int, int]:
+def cpu_batch(dtype: jax.typing.DTypeLike) -> int:
+  """Images of a step on a CPU, by the dtype that a model computes in."""
+  return _CPU_BATCH[jnp.dtype(dtype).name]
+
+
+def step_batching(batch_size: int, cpu_batch: int) -> tuple[int, int]:
   """Images a step, and steps at once.
 
   With a small step for each of two cores InceptionResNetV2 runs 1.5 times as
@@ -123,8 +126,8 @@ def step_batching(
 
   Args:
     batch_size: most images a step.
-    dtype: of the model's computation.
+    cpu_batch: most images of a step on a CPU.
   """
   if jax.default_backend() == 'cpu':
-    batch_size = min(batch_size, _CPU_BATCH[jnp.dtype(dtype).name])
+    batch_size = min(batch_size, cpu_batch)
   return batch_size, steps_at_once()

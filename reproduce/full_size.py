@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from leukemia_jax import models
+from leukemia_jax import devices, models
 from leukemia_jax.inference.classifier import Classifier
 from leukemia_jax.metrics.outliers import Detector
 from leukemia_jax.transforms.preprocess import preprocess
@@ -43,5 +43,6 @@ def classifier(name: str, dtype: str = 'float32') -> Classifier:
   detector = Detector(np.zeros((4, channels)), np.eye(channels))
   names = ('a', 'b', 'c', 'd')
   return Classifier(
-    *(names, SIZE, variables, step, step, 1.0, detector, 1.0, 0.5), dtype=dtype
+    *(names, SIZE, variables, step, step, 1.0, detector, 1.0, 0.5),
+    cpu_batch=devices.cpu_batch(dtype),
   )

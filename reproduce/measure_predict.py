@@ -58,7 +58,7 @@ def _whole() -> dict[str, Any]:
   files = _files(_IMAGES, 512)
   listed = [inputs.Image(str(i), lambda x=x: x) for i, x in enumerate(files)]
   both = Models([own], None, decode.DEFAULT, 1.0)
-  size, _ = devices.step_batching(_BATCH, own.dtype)
+  size, _ = devices.step_batching(_BATCH, own.cpu_batch)
   squares = np.stack([decode.read(x, full_size.SIZE) for x in files])
   batches = squares.reshape(-1, size, *squares.shape[1:])
   prediction.compile_steps(both, size)

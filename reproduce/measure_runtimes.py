@@ -46,7 +46,7 @@ _PACKAGES = ('jax', 'jax2onnx', 'onnxruntime', 'openvino')
 
 def _in_threads(own: Classifier, images: np.ndarray) -> Callable[[], Any]:
   """All images in small steps side by side, as predictions are made."""
-  size, at_once = devices.step_batching(_IMAGES, own.dtype)
+  size, at_once = devices.step_batching(_IMAGES, own.cpu_batch)
   batches = images.reshape(-1, size, *images.shape[1:])
 
   def run() -> list[np.ndarray]:
@@ -81,7 +81,9 @@ def speeds(name: str) -> dict[str, float]:
   calls = {
     'jax_float32': _in_threads(own, images),
     'jax_bfloat16': _in_threads(full_size.classifier(name, 'bfloat16'), images),
-    'openvino': _in_threads(own._replace(step=step), images),
+    'openvino': _in_threads(
+      own._replace(step=step, cpu_batch=openvino_runtime.BATCH), images
+    ),
     'onnxruntime': _in_onnxruntime(own, images),
   }
   # Only now: converting clears what JAX compiled. Then JAX' own.
@@ -136,6 +138,7 @@ def main() -> None:
   args = parser.parse_args()
   # As commands do.
   memory.keep_freed()
+  memory.collect_rarely()
   version = '.'.join(jax.__version__.split('.')[:2])
   common = {
     'command': 'python -m reproduce.measure_runtimes --run=runs/first',

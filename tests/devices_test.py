@@ -30,9 +30,9 @@ def test_a_kernel_may_refuse_matrix_units():
 
 
 def test_a_step_on_a_processor_takes_few_images():
-  assert devices.step_batching(32, 'float32')[0] == 2
-  assert devices.step_batching(32, 'bfloat16')[0] == 4
-  assert devices.step_batching(1, 'bfloat16')[0] == 1
+  assert devices.step_batching(32, devices.cpu_batch('float32'))[0] == 2
+  assert devices.step_batching(32, devices.cpu_batch('bfloat16'))[0] == 4
+  assert devices.step_batching(1, 4)[0] == 1
 
 
 _COMPILE = """

@@ -110,7 +110,7 @@ def inference(config: ConfigDict, network: Network, inputs: Inputs) -> Timed:
     inputs: of the config.
   """
   batch, at_once = devices.step_batching(
-    config.train.batch_size, config.model.dtype
+    config.train.batch_size, devices.cpu_batch(config.model.dtype)
   )
   variables = models.with_rounded_kernels(
     network.model, _first_state(config, network, inputs).variables()

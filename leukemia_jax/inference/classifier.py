@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from leukemia_jax import build, models
+from leukemia_jax import build, devices, models
 from leukemia_jax.errors import InputError
 from leukemia_jax.inference import explain
 from leukemia_jax.metrics import calibration, conformal, outliers
@@ -38,7 +38,7 @@ class Classifier(NamedTuple):
     detector: says how far an image is from the training images.
     farthest: distance above which an image is unlike them.
     least: probability from which on a class is possible.
-    dtype: of its computation.
+    cpu_batch: most images of a step on a CPU.
   """
 
   class_names: tuple[str, ...]
@@ -50,7 +50,7 @@ class Classifier(NamedTuple):
   detector: Detector
   farthest: float
   least: float
-  dtype: str = 'float32'
+  cpu_batch: int = 2
 
 
 class Answers(NamedTuple):
@@ -127,7 +127,7 @@ def make(
     limits.detector,
     conformal.upper_quantile(held_out.distances, 1 - rates.false_alarms),
     conformal.least_probability(known, held_out.labels, rates.coverage),
-    config.model.dtype,
+    devices.cpu_batch(config.model.dtype),
   )
 
 

@@ -84,6 +84,10 @@ def load(
   if calibration and len(classifiers) != 1:
     raise InputError('--calibration is of one classifier: give it alone')
   classifier.check_alike(classifiers, names)
+  if runtime == OPENVINO:
+    classifiers = [
+      own._replace(cpu_batch=openvino_runtime.BATCH) for own in classifiers
+    ]
   only = segmenters[0] if segmenters else None
   decoding = build.decoding(config.data)
   return Loaded(

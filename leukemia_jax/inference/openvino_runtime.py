@@ -18,6 +18,8 @@ from leukemia_jax.errors import InputError
 from leukemia_jax.inference import exported
 from leukemia_jax.inference.exported import Portable
 
+# Images of a step, with one for each core: measured for InceptionResNetV2.
+BATCH = 8
 # OpenVINO's names.
 _PRECISIONS = {'float32': 'f32', 'bfloat16': 'bf16'}
 # The converter changes JAX while it works.

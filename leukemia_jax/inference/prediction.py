@@ -81,8 +81,9 @@ def predict(
   Yields:
     What is said of each, in their order.
   """
-  dtype = models.classifiers[0].dtype if models.classifiers else 'float32'
-  size, _ = devices.step_batching(batch_size, dtype)
+  # A segmenter takes one image a step.
+  cpu_batch = max((own.cpu_batch for own in models.classifiers), default=1)
+  size, _ = devices.step_batching(batch_size, cpu_batch)
   compile_steps(models, size)
   threads = os.cpu_count() or 1
   jobs = (

@@ -250,7 +250,8 @@ class NASNet(nn.Module):
       train=train,
       use_scale=True,
       momentum=self.momentum,
-      dtype=self.dtype,
+      # As in training always: depthwise convolutions sum in float32 anyway.
+      dtype=layers.map_dtype(self.dtype, train=True),
     )
     # A multiple of four, since cells halve it twice.
     filters = 4 * max(1, round(self.penultimate_filters * self.width / 96))

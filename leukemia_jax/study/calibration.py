@@ -1,5 +1,7 @@
 """Batch-norm statistics for backbones with random weights."""
 
+from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -12,7 +14,7 @@ from leukemia_jax.transforms.preprocess import preprocess
 
 def calibrate(
   model: Any,
-  variables: dict[str, Any],
+  load: Callable[[], dict[str, Any]],
   images: np.ndarray,
   *,
   preprocessing: str,
@@ -26,7 +28,7 @@ def calibrate(
   Args:
     model: without a head; its batch norms have momentum 0, so that a batch's
       statistics are those of the batch alone.
-    variables: the model's.
+    load: gives the model's variables; called while the model is compiled.
     images: uint8, shape (n, size, size, 3); what fills no batch is left out,
       if there is a full one.
     preprocessing: see `transforms.preprocess`.
@@ -45,10 +47,20 @@ def calibrate(
     return updated['batch_stats']
 
   count = max(1, len(images) // batch_size)
+  batches = [images[i * batch_size :][:batch_size] for i in range(count)]
+  like = jax.eval_shape(
+    lambda: model.init(
+      jax.random.key(0), jnp.zeros(batches[0].shape), train=False
+    )
+  )
+  lowered = statistics.lower(like, batches[0])
+  with futures.ThreadPoolExecutor(1) as pool:
+    compiling = pool.submit(lowered.compile)
+    variables = load()
+    compiled = compiling.result()
   total = None
-  for i in progress.track(range(count), 'Calibrating batch norms', count):
-    batch = images[i * batch_size : (i + 1) * batch_size]
-    latest = statistics(variables, batch)
+  for batch in progress.track(batches, 'Calibrating batch norms', count):
+    latest = compiled(variables, batch)
     total = latest if total is None else jax.tree.map(jnp.add, total, latest)
   mean = jax.tree.map(lambda leaf: leaf / count, total)
   return {**variables, 'batch_stats': mean}

@@ -202,8 +202,8 @@ def extract(
   Raises:
     InputError: a feature is not finite.
   """
-  dtype = backbone.model.backbone.dtype
-  batch_size, at_once = devices.step_batching(batch_size, dtype)
+  cpu_batch = devices.cpu_batch(backbone.model.backbone.dtype)
+  batch_size, at_once = devices.step_batching(batch_size, cpu_batch)
   paths = _shard_paths(backbone, images, cache, batch_size)
   shards: dict[int, np.ndarray] = {}
   for first, path in paths.items():

@@ -123,7 +123,7 @@ def make_backbone(config: ConfigDict, study_set: StudySet) -> features.Backbone:
   def calibrated() -> dict[str, Any]:
     return calibration.calibrate(
       create(**fields | {'momentum': 0.0}),
-      load_weights(),
+      load_weights,
       np.asarray(study_set.dataset.images[chosen]),
       preprocessing=preprocess,
       batch_size=config.train.batch_size,

@@ -37,7 +37,7 @@ def test_calibrated_statistics_are_the_mean_of_the_batches(variables):
   )
   pixels = images(12)
   got = calibration.calibrate(
-    still, variables, pixels, preprocessing='unit', batch_size=4
+    still, lambda: variables, pixels, preprocessing='unit', batch_size=4
   )
   # By hand, of the first layer: a convolution, then the batch norm.
   kernel = variables['params']['backbone']['stem_0']['conv']['kernel']
@@ -65,7 +65,7 @@ def test_calibrated_features_tell_images_apart(model, variables):
     'inception_resnet_v2', num_classes=0, **FIELDS, momentum=0.0
   )
   got = calibration.calibrate(
-    still, variables, pixels, preprocessing='unit', batch_size=8
+    still, lambda: variables, pixels, preprocessing='unit', batch_size=8
   )
   step = features.make_step(apply_fn=model.apply, preprocessing='unit')
 
