@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -143,9 +144,16 @@ def to_onnx(portable: Portable) -> bytes:
   import jax2onnx
 
   size = portable.size
+  # The converter's own optimiser takes time by the square of the graph, many
+  # minutes for NASNetLarge, and `_simplified` does in seconds what it does.
+  as_converted = mock.patch(
+    'jax2onnx.converter.conversion_api.optimize_graph',
+    lambda model: model,
+    create=True,
+  )
   # Compiled functions within would become functions of the graph, which the
   # converter can't read from JAX 0.11 on.
-  with layers.plain_forms(), jax.disable_jit():
+  with as_converted, layers.plain_forms(), jax.disable_jit():
     model = jax2onnx.to_onnx(
       portable.function,
       [jax.ShapeDtypeStruct(('batch', size, size, 3), jnp.uint8)],

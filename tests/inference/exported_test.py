@@ -139,8 +139,8 @@ def test_every_network_is_exported(name):
 
   portable = Portable(function, size, {'probabilities': '', 'is_first': ''})
   forms = [(exported.to_stablehlo, exported.run_stablehlo)]
-  # The converter takes minutes for a NASNet.
-  if 'nasnet' not in name:
+  # NASNet-Mobile is of the same cells.
+  if name != 'nasnet_large':
     forms.append((exported.to_onnx, exported.run_onnx))
   for store, load in forms:
     # The converter's own code promotes ranks.
