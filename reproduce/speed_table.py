@@ -20,6 +20,7 @@ _OTHERS = {
 _COMMANDS = {'default': 'the default config', 'unet': 'configs/unet.py'}
 # Of a start, s.
 _SHARES = ('tracing', 'lowering', 'compiling or loading')
+_MILLION = 10**6
 _COSTS = {
   'seconds': 'an epoch, s',
   'step_seconds': 'a training step, s',
@@ -127,9 +128,6 @@ def growth(page: pathlib.Path) -> str:
   """Points of each cost, and the line through them."""
   cells = []
   for what, measured in read('growth').items():
-    # Not what says where and how it was measured.
-    if not isinstance(measured, dict):
-      continue
     points = measured['points']
     at = ', '.join(f'{point[measured["by"]]:,}' for point in points)
     for cost, line in measured['lines'].items():
@@ -141,12 +139,37 @@ def growth(page: pathlib.Path) -> str:
           link('growth.json', f'{what}: {at}', page),
           title,
           ', '.join(f'{point[cost] / unit:.3g}' for point in points),
-          f'{line["fixed"] / unit:.2g} + {line["slope"] / unit:.2g} x',
+          f'{line["fixed"] / unit:.2g} {line["slope"] / unit:+.2g} x',
           pages.percent(line['largest_error'], 0),
         ]
       )
   header = ['x', 'cost', 'measured', 'line', 'farthest from it, %']
   return pages.table(header, cells)
+
+
+def million() -> dict[str, str]:
+  """What a million images take on this machine, by the lines of `growth`."""
+  measured = read('growth')
+
+  def at_million(how: str, cost: str) -> float:
+    line = measured[f'images {how}']['lines'][cost]
+    return line['fixed'] + _MILLION * line['slope']
+
+  streamed = measured['images streamed']['points']
+  memory = at_million('held in memory', 'memory_bytes')
+  numbers = {
+    'memory held in memory': f'{memory / 1e9:.0f}',
+    'most streamed': f'{max(p["memory_bytes"] for p in streamed) / 1e9:.1f}',
+  }
+  for how in ('held in memory', 'streamed'):
+    numbers[f'hours {how}'] = f'{at_million(how, "seconds") / 3600:.1f}'
+  full_size = read('speeds')['InceptionResNetV2, bfloat16, JAX 0.12']
+  for what in ('training', 'inference'):
+    rate = full_size[what]['images_per_second']['median']
+    numbers[f'{what} at full size'] = f'{_MILLION / rate / 3600:.0f}'
+  rate = read('predict')['default']['images_per_second']
+  numbers['predicted'] = f'{_MILLION / rate / 3600:.1f}'
+  return numbers
 
 
 def runtimes(page: pathlib.Path) -> str:

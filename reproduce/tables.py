@@ -424,6 +424,7 @@ def numbers() -> dict[str, str]:
     'predict': use_numbers.predict(),
     'serving': use_numbers.serving(),
     'runtimes': speed_table.agreement(),
+    'growth': speed_table.million(),
     'stored': {k: f'{v / 1e9:.1f}' for k, v in memory['stored_bytes'].items()},
     'temporary': {
       k: f'{v / 1e9:.1f}' for k, v in memory['temporary_bytes'].items()

@@ -176,6 +176,8 @@ def _simplified(content: bytes) -> bytes:
   import onnxruntime
 
   options = onnxruntime.SessionOptions()
+  # Errors alone: it tells of each constant that it leaves away.
+  options.log_severity_level = 3
   options.graph_optimization_level = (
     onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
   )
