@@ -31,6 +31,7 @@ print(min(faults))
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='of glibc alone')
 def test_a_step_uses_the_memory_of_one_before():
   done = subprocess.run(

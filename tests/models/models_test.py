@@ -146,6 +146,7 @@ def test_unknown_names_and_fields():
     models.create('unet', num_classes=1, include_top=True)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize('name', ['inception_resnet_v2', 'unet'])
 def test_rounding_kernels_once_changes_no_bit(name):
   fields = {'width': 0.05, 'dtype': jnp.bfloat16}

@@ -55,6 +55,7 @@ def test_calibrated_statistics_are_the_mean_of_the_batches(variables):
   assert got['params'] is variables['params']
 
 
+@pytest.mark.full
 def test_calibrated_features_tell_images_apart(model, variables):
   rng = np.random.default_rng(0)
   # Smears of two looks, not noise: noise is alike after pooling.
