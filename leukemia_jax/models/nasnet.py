@@ -274,4 +274,4 @@ class NASNet(nn.Module):
       if not (name.startswith('reduction') and self.skip_reduction):
         before = last
       last = output
-    return nn.relu(last)
+    return nn.relu(last).astype(layers.map_dtype(self.dtype, train=train))
