@@ -118,7 +118,7 @@ def cpu_batch(dtype: jax.typing.DTypeLike) -> int:
   return _CPU_BATCH[jnp.dtype(dtype).name]
 
 
-def step_batching(batch_size: int, cpu_batch: int) -> tuple[int, int]:
+def step_batching(batch_size: int, most_on_cpu: int) -> tuple[int, int]:
   """Images a step, and steps at once.
 
   With a small step for each of two cores InceptionResNetV2 runs 1.5 times as
@@ -126,8 +126,8 @@ def step_batching(batch_size: int, cpu_batch: int) -> tuple[int, int]:
 
   Args:
     batch_size: most images a step.
-    cpu_batch: most images of a step on a CPU.
+    most_on_cpu: the same on a CPU, such as `cpu_batch`.
   """
   if jax.default_backend() == 'cpu':
-    batch_size = min(batch_size, cpu_batch)
+    batch_size = min(batch_size, most_on_cpu)
   return batch_size, steps_at_once()
