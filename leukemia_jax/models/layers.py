@@ -15,16 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from leukemia_jax.models import cpu_convs, cpu_forms
+from leukemia_jax.models import cpu_convs, cpu_forms, initializers
 
 Dtype = Any
-Initializer = jax.nn.initializers.Initializer
-# Keras' default. Jitted, since Flax traces an initialiser wherever a parameter
-# is read, to compare shapes: so once for each shape.
-GLOROT_UNIFORM = jax.jit(
-  nn.initializers.glorot_uniform(), static_argnums=(1, 2)
-)
-HE_NORMAL = jax.jit(nn.initializers.he_normal(), static_argnums=(1, 2))
 # The tap of a backbone where an image is an eighth of its size: after the
 # first of the three stages of blocks.
 FIRST_STAGE, FIRST_STAGE_STRIDE = 'first_stage', 8
@@ -194,7 +187,7 @@ class Conv(nn.Module):
   strides: int = 1
   padding: str = 'SAME'
   use_bias: bool = False
-  kernel_init: Initializer = GLOROT_UNIFORM
+  kernel_init: initializers.Initializer = initializers.GLOROT_UNIFORM
   dtype: Dtype = jnp.float32
 
   @nn.compact
@@ -271,7 +264,7 @@ class TransposedConv(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps (batch, height, width, channels) to twice the sides."""
     kernel = self.param(
-      'kernel', GLOROT_UNIFORM, (3, 3, self.features, x.shape[-1])
+      'kernel', initializers.GLOROT_UNIFORM, (3, 3, self.features, x.shape[-1])
     )
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     y = _doubled_by_phases(x, kernel, self.dtype)
@@ -332,7 +325,7 @@ class DepthwiseConv(nn.Module):
     # Keras' layout, so that its initialisation has Keras' variance too.
     kernel = self.param(
       'kernel',
-      GLOROT_UNIFORM,
+      initializers.GLOROT_UNIFORM,
       (self.kernel_size, self.kernel_size, x.shape[-1], 1),
     )
     return _depthwise(

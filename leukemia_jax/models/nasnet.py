@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from leukemia_jax.models import layers
+from leukemia_jax.models import initializers, layers
 from leukemia_jax.models.batch_norm import BatchNorm
 from leukemia_jax.models.layers import FIRST_STAGE
 
@@ -137,7 +137,7 @@ class NASNetCell(nn.Module):
     return layers.Conv(
       features,
       (1, 1),
-      kernel_init=layers.HE_NORMAL,
+      kernel_init=initializers.HE_NORMAL,
       dtype=self.dtype,
       name=name,
     )
@@ -260,7 +260,7 @@ class NASNet(nn.Module):
       (3, 3),
       strides=2,
       padding='VALID',
-      kernel_init=layers.HE_NORMAL,
+      kernel_init=initializers.HE_NORMAL,
       dtype=self.dtype,
       name='stem_conv',
     )(x.astype(self.dtype))

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from leukemia_jax.models import layers
+from leukemia_jax.models import initializers, layers
 from leukemia_jax.models.batch_norm import BatchNorm
 
 Dtype = Any
@@ -53,7 +53,7 @@ class UNet(nn.Module):
       features,
       (size, size),
       use_bias=True,
-      kernel_init=layers.HE_NORMAL,
+      kernel_init=initializers.HE_NORMAL,
       dtype=self.dtype,
       name=name,
     )

@@ -11,8 +11,11 @@ import optax
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-# Options of XLA for what runs once.
+from leukemia_jax.models import initializers
+
+# Options of XLA for what runs once, and for what then draws millions of values.
 _UNOPTIMISED = {'xla_backend_optimization_level': 0}
+_OPTIMISED = {'xla_backend_optimization_level': 1}
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -81,7 +84,8 @@ def init_state(
 
   Optimising this code takes longer than running it as it is. Where many kernels
   have one shape it is compiled operation by operation, those of one shape once:
-  whole, each of a NASNet's hundreds of draws takes a tenth of a second.
+  whole, each of a NASNet's hundreds of draws takes a tenth of a second. Draws
+  of one length are one operation then, see `models.initializers`.
   """
   new = functools.partial(new_state, model=model, tx=tx, **fields)
   traced = jax.jit(new).trace(key)
@@ -91,7 +95,7 @@ def init_state(
     closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True
   )
   kinds = [e.params['jaxpr'] for e in jaxpr.eqns if 'jaxpr' in e.params]
-  if len(kinds) < 2 * len(set(kinds)):
+  if len(kinds) < 4 * len(set(kinds)):
     return traced.lower().compile(compiler_options=_UNOPTIMISED)(key)
   consts = dict(zip(jaxpr.constvars, closed.consts, strict=True))
   values = consts | {jaxpr.invars[0]: key}
@@ -103,9 +107,11 @@ def init_state(
 def _compiled(
   primitive: core.Primitive, params: tuple[tuple[str, Any], ...]
 ) -> Callable[..., Any]:
+  fields = dict(params)
+  draws = fields.get('name') == initializers.UNIFORM
   return jax.jit(
-    functools.partial(primitive.bind, **dict(params)),
-    compiler_options=_UNOPTIMISED,
+    functools.partial(primitive.bind, **fields),
+    compiler_options=_OPTIMISED if draws else _UNOPTIMISED,
   )
 
 
