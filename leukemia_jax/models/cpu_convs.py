@@ -7,6 +7,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from leukemia_jax.models.cpu_forms import Padding, spread
@@ -43,6 +44,37 @@ def _dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
   return lax.dot_general(
     x, kernel, dimensions, preferred_element_type=jnp.float32
   )
+
+
+@jax.custom_vjp
+def join(maps: list[jax.Array]) -> jax.Array:
+  """Joins maps over their channels, rounded as the products of them would.
+
+  Args:
+    maps: float, shape (batch, height, width, channels), of a dtype each.
+
+  Returns:
+    bfloat16, shape (batch, height, width, sum of channels).
+  """
+  return _as_numbers(jnp.concatenate([*map(_as_bits, maps)], -1))
+
+
+def _join_forward(
+  maps: list[jax.Array],
+) -> tuple[jax.Array, list[jax.Array]]:
+  # Of the maps no more than channels and dtypes is needed.
+  return join(maps), [x[0, 0, :0] for x in maps]
+
+
+def _join_backward(
+  like: list[jax.Array], g: jax.Array
+) -> tuple[list[jax.Array]]:
+  ends = np.cumsum([x.shape[-1] for x in like])[:-1]
+  parts = jnp.split(g, ends, -1)
+  return ([part.astype(x.dtype) for part, x in zip(parts, like, strict=True)],)
+
+
+join.defvjp(_join_forward, _join_backward)
 
 
 def _windows(

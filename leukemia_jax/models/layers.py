@@ -7,7 +7,7 @@ The modules choose between XLA's own form of a layer and that of `cpu_forms` or
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -132,6 +132,25 @@ def map_dtype(dtype: Dtype, *, train: bool) -> Dtype:
     and training is faster if nothing is rounded between them.
   """
   return jnp.float32 if train and _makes_products(dtype) else dtype
+
+
+def concatenate(
+  maps: Sequence[jax.Array], dtype: Dtype, *, train: bool
+) -> jax.Array:
+  """Joins maps over their channels for convolutions to take.
+
+  Args:
+    maps: shape (batch, height, width, channels).
+    dtype: of the convolutions' computation.
+    train: whether a gradient follows.
+
+  Returns:
+    Shape (batch, height, width, sum of channels); on a CPU, in inference for
+    bfloat16's products, rounded as each of them would do it.
+  """
+  if train or not _makes_products(dtype):
+    return jnp.concatenate(maps, -1)
+  return cpu_convs.join(list(maps))
 
 
 def _convolve(

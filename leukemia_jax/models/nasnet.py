@@ -125,12 +125,14 @@ class NASNetCell(nn.Module):
     cell: the table.
     features: number of filters of every operation.
     norm: makes a batch norm from its name.
+    join: joins maps over their channels.
     dtype: dtype of the computation.
   """
 
   cell: Cell
   features: int
   norm: Callable[..., nn.Module]
+  join: Callable[[list[jax.Array]], jax.Array]
   dtype: Dtype
 
   def _conv(self, features: int, name: str) -> nn.Module:
@@ -196,7 +198,7 @@ class NASNetCell(nn.Module):
         for side, (kind, x) in zip(('left', 'right'), pair, strict=True)
       ]
       values[i] = parts[0] + parts[1]
-    return jnp.concatenate([values[x] for x in self.cell.output], -1)
+    return self.join([values[x] for x in self.cell.output])
 
 
 class NASNet(nn.Module):
@@ -253,6 +255,7 @@ class NASNet(nn.Module):
       # As in training always: depthwise convolutions sum in float32 anyway.
       dtype=layers.map_dtype(self.dtype, train=True),
     )
+    join = functools.partial(layers.concatenate, dtype=self.dtype, train=train)
     # A multiple of four, since cells halve it twice.
     filters = 4 * max(1, round(self.penultimate_filters * self.width / 96))
     x = layers.Conv(
@@ -269,7 +272,7 @@ class NASNet(nn.Module):
       if name == 'reduction_1':
         last = layers.tap(self, FIRST_STAGE, last)
       output = NASNetCell(
-        cell, int(filters * factor), norm, self.dtype, name=name
+        cell, int(filters * factor), norm, join, self.dtype, name=name
       )(last, before)
       if not (name.startswith('reduction') and self.skip_reduction):
         before = last

@@ -134,6 +134,37 @@ def test_gradients_have_the_dtypes_of_what_they_are_of(dtype):
   assert dkernel.dtype == jnp.float32
 
 
+def test_joined_maps_are_rounded_and_their_gradients_parted():
+  keys = jax.random.split(jax.random.key(0), 3)
+  maps = [
+    jax.random.normal(key, (2, 3, 5, channels)).astype(dtype)
+    for key, channels, dtype in zip(
+      keys, (1, 4, 2), (jnp.float32, jnp.bfloat16, jnp.float32), strict=True
+    )
+  ]
+
+  def joined(maps):
+    return layers.concatenate(maps, jnp.bfloat16, train=False)
+
+  def plain(maps):
+    return jnp.concatenate(maps, -1).astype(jnp.bfloat16)
+
+  result, backward = jax.vjp(joined, maps)
+  expected, plain_backward = jax.vjp(plain, maps)
+  assert result.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(result, expected)
+  g = jax.random.normal(jax.random.key(1), result.shape).astype(jnp.bfloat16)
+  for got, wanted in zip(backward(g)[0], plain_backward(g)[0], strict=True):
+    assert got.dtype == wanted.dtype
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_joined_maps_stay_as_they_are_in_training():
+  maps = [jnp.full((1, 2, 2, 1), 1 / 3), jnp.full((1, 2, 2, 2), 1 / 7)]
+  joined = layers.concatenate(maps, jnp.bfloat16, train=True)
+  np.testing.assert_array_equal(joined, jnp.concatenate(maps, -1))
+
+
 def test_second_derivatives_are_refused():
   x, kernel = jnp.ones((1, 3, 3, 2)), jnp.ones((1, 1, 2, 2))
 
