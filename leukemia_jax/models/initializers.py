@@ -35,7 +35,7 @@ def uniform(key: jax.Array, length: int) -> jax.Array:
   Returns:
     float32, shape (length,).
   """
-  return jax.random.uniform(key, (length,), minval=-1)
+  return jax.random.uniform(key, (length,), jnp.float32, minval=-1)
 
 
 @jax.jit
