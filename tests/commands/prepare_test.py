@@ -5,6 +5,7 @@ import pytest
 from command import SMALL, refused, run
 
 
+@pytest.mark.full
 def test_prepare_counts_and_draws(tmp_path, cache):
   done = run(f'--workdir={tmp_path}/w', '--mode=prepare', cache, *SMALL)
   assert done.returncode == 0, done.stderr

@@ -192,6 +192,7 @@ def test_a_mask_of_another_size(tmp_path):
   assert 'masks/3.png: this mask is 96 x 90' in refusal(source, tmp_path)
 
 
+@pytest.mark.full
 def test_no_masks_at_all(tmp_path):
   source = save_pairs(tmp_path / 'set')
   for tree in ('images', 'masks'):
