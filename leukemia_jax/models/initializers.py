@@ -20,8 +20,8 @@ Initializer = jax.nn.initializers.Initializer
 _TRUNCATED_STDDEV = 0.87962566103423978
 
 
-# The name of `uniform` in a traced program.
-UNIFORM = 'uniform'
+# The names of `uniform` and of initialisers in a traced program.
+UNIFORM, INITIALIZER = 'uniform', 'initialize'
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -70,9 +70,9 @@ def _initializer(
     (key, shape) -> kernel, its last two axes inputs and outputs.
   """
 
-  # Flax traces it wherever a parameter is read: so once for each shape. Inlined
-  # for `training.state.init_state` to meet the draws themselves.
-  @functools.partial(jax.jit, static_argnums=(1, 2), inline=True)
+  # Jitted, since Flax traces it wherever a parameter is read: so once for each
+  # shape.
+  @functools.partial(jax.jit, static_argnums=(1, 2))
   def initialize(
     key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32
   ) -> jax.Array:

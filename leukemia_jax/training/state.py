@@ -126,8 +126,15 @@ def _by_operation(
     return atom.val if isinstance(atom, core.Literal) else values[atom]
 
   for equation in equations:
-    params = tuple(sorted(equation.params.items()))
-    result = _compiled(equation.primitive, params)(*map(value, equation.invars))
+    operands = [*map(value, equation.invars)]
+    if equation.params.get('name') == initializers.INITIALIZER:
+      inner = equation.params['jaxpr']
+      inside = dict(zip(inner.jaxpr.constvars, inner.consts, strict=True))
+      inside |= zip(inner.jaxpr.invars, operands, strict=True)
+      result: Any = _by_operation(inner.jaxpr.eqns, inside, inner.jaxpr.outvars)
+    else:
+      params = tuple(sorted(equation.params.items()))
+      result = _compiled(equation.primitive, params)(*operands)
     if not equation.primitive.multiple_results:
       result = [result]
     values |= zip(equation.outvars, result, strict=True)
