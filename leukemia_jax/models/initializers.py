@@ -18,8 +18,6 @@ from jax import lax
 Initializer = jax.nn.initializers.Initializer
 # The standard deviation of a standard normal distribution cut off at 2.
 _TRUNCATED_STDDEV = 0.87962566103423978
-
-
 # The names of `uniform` and of initialisers in a traced program.
 UNIFORM, INITIALIZER = 'uniform', 'initialize'
 

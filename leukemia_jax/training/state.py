@@ -95,7 +95,7 @@ def init_state(
     closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True
   )
   kinds = [e.params['jaxpr'] for e in jaxpr.eqns if 'jaxpr' in e.params]
-  if len(kinds) < 4 * len(set(kinds)):
+  if len(kinds) < 2 * len(set(kinds)):
     return traced.lower().compile(compiler_options=_UNOPTIMISED)(key)
   consts = dict(zip(jaxpr.constvars, closed.consts, strict=True))
   values = consts | {jaxpr.invars[0]: key}
