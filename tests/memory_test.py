@@ -1,6 +1,7 @@
 """Memory that is free again."""
 
 import gc
+import pathlib
 import platform
 import subprocess
 import sys
@@ -30,16 +31,63 @@ for _ in range(40):
 print(min(faults))
 """
 
+# Prints reserved, used, and huge memory in MB after 64 were written to.
+_WRITE = """
+import ctypes, resource, sys
+limit = int(sys.argv[1])
+if limit:
+  resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+from leukemia_jax import memory
+memory.keep_freed()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+ctypes.memset(ctypes.c_void_p(libc.malloc(1 << 26)), 1, 1 << 26)
+for file, name in (
+  ('status', 'VmSize'), ('status', 'VmRSS'), ('smaps_rollup', 'AnonHugePages')
+):
+  lines = open(f'/proc/self/{file}').read().splitlines()
+  value = next(line.split()[1] for line in lines if line.startswith(name))
+  print(int(value) // 1024)
+"""
+_HUGE_PAGES = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
 
-@pytest.mark.full
-@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='of glibc alone')
-def test_a_step_uses_the_memory_of_one_before():
+of_glibc = pytest.mark.skipif(
+  platform.libc_ver()[0] != 'glibc', reason='of glibc alone'
+)
+
+
+def printed(script: str, *arguments: str) -> list[int]:
+  """The numbers that a script prints in a process of its own."""
   done = subprocess.run(
-    [sys.executable, '-c', _COMPUTE], capture_output=True, text=True, cwd=ROOT
+    [sys.executable, '-c', script, *arguments],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
   )
   assert done.returncode == 0, done.stderr
+  return [int(word) for word in done.stdout.split()]
+
+
+@pytest.mark.full
+@of_glibc
+def test_a_step_uses_the_memory_of_one_before():
+  (faults,) = printed(_COMPUTE)
   # Both copies are 16 MB, of pages of 4 kB. The first steps find their places.
-  assert int(done.stdout) < 1000
+  assert faults < 1000
+
+
+@of_glibc
+def test_what_is_reserved_is_not_used():
+  reserved, used, huge = printed(_WRITE, '0')
+  assert reserved > 1000 and used < 200
+  if _HUGE_PAGES.exists() and '[never]' not in _HUGE_PAGES.read_text():
+    assert huge >= 60
+
+
+@of_glibc
+def test_nothing_is_reserved_where_addresses_are_limited():
+  reserved, _, _ = printed(_WRITE, str(1 << 32))
+  assert reserved < 500
 
 
 def test_new_objects_are_rarely_looked_through():
