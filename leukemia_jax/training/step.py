@@ -10,6 +10,7 @@ import optax
 
 from leukemia_jax.build import Network
 from leukemia_jax.data.dataset import AugmentFn, Dataset
+from leukemia_jax.training import threefry
 from leukemia_jax.training.state import TrainState
 from leukemia_jax.transforms.preprocess import preprocess
 
@@ -46,7 +47,7 @@ def _make_gradient(network: Network) -> _Gradient:
         preprocess(images, network.preprocessing),
         train=True,
         mutable=['batch_stats'],
-        rngs={'dropout': key},
+        rngs={'dropout': threefry.unrolled(key)},
       )
       losses, accuracies = network.objective(logits, targets)
       loss = (losses * sample_weight).sum() / count
