@@ -85,6 +85,33 @@ def test_nothing_asked_for_changes_nothing(smear):
   np.testing.assert_array_equal(out, smear)
 
 
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_flips_are_numpys(channels):
+  draws = np.random.default_rng(0)
+  image = draws.integers(0, 256, (7, 6, 3), dtype=np.uint8)
+  mask = draws.integers(0, 256, (7, 6, channels), dtype=np.uint8)
+  only = functools.partial(
+    augment.augment,
+    brightness_delta=0,
+    contrast_delta=0,
+    rotation=0,
+    jpeg_quality=(),
+  )
+  seen_turns = set()
+  for seed in range(16):
+    turned, turned_mask = only(jax.random.key(seed), image, mask)
+    turn = next(
+      (across, down)
+      for across in (1, -1)
+      for down in (1, -1)
+      if (np.asarray(turned) == image[::down, ::across]).all()
+    )
+    across, down = turn
+    np.testing.assert_array_equal(turned_mask, mask[::down, ::across])
+    seen_turns.add(turn)
+  assert len(seen_turns) == 4
+
+
 @pytest.mark.full
 def test_vmap_is_a_loop_and_jit_is_eager(smear):
   images = np.stack([smear[:64, :64], smear[64:128, 64:128]] * 2)

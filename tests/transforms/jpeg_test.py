@@ -42,6 +42,12 @@ def test_odd_sizes_and_hard_content(shape, kind):
     np.testing.assert_array_equal(round_trip(image, quality), expected)
 
 
+def test_division_is_exact():
+  value, step = np.arange(2**15), 8 * np.arange(1, 256)[:, None]
+  divided = jax.jit(jax.vmap(jpeg._divided, (None, 0)))(value, step)
+  np.testing.assert_array_equal(divided, value // step)
+
+
 def test_quantisation_tables_are_libjpegs():
   image = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
   # The file holds them along the diagonals (ITU-T T.81, figure 5).
