@@ -4,8 +4,8 @@
 
 runs each network's benchmark with the code of both, turn by turn, in processes
 to which Linux refuses the registers of AMX (tests/without_matrix_units.py), and
-says what `auto` chooses there. Writes results/without_matrix_units.json; a
-quarter of an hour and 20 GB on two cores.
+says what `auto` chooses there. Writes results/without_matrix_units.json; an
+hour and 20 GB on two cores.
 """
 
 import argparse
@@ -28,7 +28,7 @@ NETWORKS = {
   'NASNetLarge': ('nasnet_large', 8),
   'U-Net': ('unet:study', 4),
 }
-_TURNS = 5
+_TURNS = 15
 
 
 class _Process(NamedTuple):
