@@ -35,7 +35,7 @@ def _packed(image: jax.Array) -> jax.Array:
 
 
 def _unpacked(pixels: jax.Array, channels: int) -> jax.Array:
-  """`_packed` back."""
+  """`_packed` back; after a bitcast XLA rounds rotations another way."""
   return jnp.stack(
     [(pixels >> 8 * i).astype(jnp.uint8) for i in range(channels)], -1
   )

@@ -100,15 +100,14 @@ def test_flips_are_numpys(channels):
   seen_turns = set()
   for seed in range(16):
     turned, turned_mask = only(jax.random.key(seed), image, mask)
-    turn = next(
+    across, down = next(
       (across, down)
       for across in (1, -1)
       for down in (1, -1)
       if (np.asarray(turned) == image[::down, ::across]).all()
     )
-    across, down = turn
     np.testing.assert_array_equal(turned_mask, mask[::down, ::across])
-    seen_turns.add(turn)
+    seen_turns.add((across, down))
   assert len(seen_turns) == 4
 
 
