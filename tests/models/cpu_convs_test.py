@@ -218,6 +218,7 @@ def test_layers_are_those_of_float32_within_bfloat16(make):
   assert not np.array_equal(ours[0], plain[0])
   for theirs, mine, other in zip(exact, ours, plain, strict=True):
     error = np.abs(mine - theirs).max()
-    # bfloat16 has eight binary digits; the plain form also sums in it.
+    # bfloat16 has eight binary digits; the plain form may also sum in it, or,
+    # by processor, in float32 in an order of its own.
     assert error <= 2**-8 * np.abs(theirs).max()
-    assert error <= np.abs(other - theirs).max()
+    assert error <= (1 + 2**-12) * np.abs(other - theirs).max()
