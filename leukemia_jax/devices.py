@@ -7,6 +7,7 @@ import hashlib
 import os
 import pathlib
 import platform
+import re
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,8 @@ def describe() -> str:
   """The first device in words, with cores and kind of machine.
 
   Returns:
-    Such as 'cpu, 2 cores, x86_64'.
+    Such as 'NVIDIA H200, 16 cores, x86_64'; a CPU by its name, see
+    `processor`.
 
   Raises:
     InputError: the platform that JAX_PLATFORMS names is not there.
@@ -43,7 +45,8 @@ def describe() -> str:
       + (f' ({reason[-1][:200]})' if reason else '')
       + ". Unset JAX_PLATFORMS, or for a GPU: pip install 'leukemia_jax[cuda]'"
     ) from None
-  return f'{device.device_kind}, {os.cpu_count()} cores, {platform.machine()}'
+  kind = processor() if device.platform == 'cpu' else device.device_kind
+  return f'{kind}, {os.cpu_count()} cores, {platform.machine()}'
 
 
 def _about_processors() -> str:
@@ -52,6 +55,12 @@ def _about_processors() -> str:
     return pathlib.Path('/proc/cpuinfo').read_text(encoding='utf-8')
   except OSError:
     return ''
+
+
+def processor() -> str:
+  """The processor's name where Linux says it, as 'AMD EPYC'; else 'cpu'."""
+  name = re.search(r'^model name\s*:(.+)$', _about_processors(), re.MULTILINE)
+  return name[1].strip() if name else 'cpu'
 
 
 def keep_compiled(folder: pathlib.Path) -> None:

@@ -69,10 +69,12 @@ def runs(page: pathlib.Path) -> str:
   """Whole commands beside those of an older checkout."""
   cells = []
   for name, measured in read('runs').items():
+    command, *processor = name.split(', ')
+    title = ', '.join([_COMMANDS[command], *processor])
     seconds = measured['seconds']
     cells.append(
       [
-        link('runs.json', _COMMANDS[name], page),
+        link('runs.json', title, page),
         *(
           f'{statistics.median(own):.0f} ({min(own):.0f} to {max(own):.0f})'
           for own in (seconds['before'], seconds['after'])

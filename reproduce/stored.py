@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from leukemia_jax import devices
 from leukemia_jax.reporting import pages
 from leukemia_jax.workdir import result
 from leukemia_jax.workdir.records import Result
@@ -32,6 +33,13 @@ def add(name: str, key: str, content: dict[str, Any]) -> None:
   path = RESULTS / f'{name}.json'
   entries = json.loads(path.read_text()) if path.exists() else {}
   store(name, dict(sorted((entries | {key: content}).items())))
+
+
+def measured_here(name: str) -> str:
+  """What is measured, with the processor's name if it lacks matrix units."""
+  return (
+    name if devices.has_matrix_units() else f'{name}, {devices.processor()}'
+  )
 
 
 def measure_run(

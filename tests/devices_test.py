@@ -29,6 +29,14 @@ def test_a_kernel_may_refuse_matrix_units():
   assert (done.returncode, done.stdout) == (0, 'False\n'), done.stderr
 
 
+def test_a_processor_is_named():
+  about = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+  lines = [line.split(':') for line in about if line.startswith('model name')]
+  # ARM's have none.
+  assert devices.processor() == (lines[0][1].strip() if lines else 'cpu')
+  assert devices.describe().startswith(f'{devices.processor()}, ')
+
+
 def test_a_step_on_a_processor_takes_few_images():
   assert devices.step_batching(32, devices.cpu_batch('float32'))[0] == 2
   assert devices.step_batching(32, devices.cpu_batch('bfloat16'))[0] == 4
