@@ -6,6 +6,7 @@ ends the process: files are moved into place whole, so nothing is lost but what
 came after the last checkpoint.
 """
 
+import atexit
 import os
 import signal
 import threading
@@ -31,6 +32,9 @@ def install() -> None:
   signal.signal(signal.SIGINT, lambda *_: None)
   # Python's C handler writes the signal's number, even while C code runs.
   signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+  # A command that has ended keeps its status: Python takes handlers away before
+  # it exits, and the signal would then kill it. Registered first, done last.
+  atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
   def wait() -> None:
     while os.read(read, 1) != bytes([signal.SIGINT]):

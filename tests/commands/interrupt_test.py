@@ -40,6 +40,31 @@ def test_while_it_starts(cache, tmp_path):
     interrupt(seconds, f'--workdir={tmp_path}/w', cache, *SMALL)
 
 
+_ENDING = """
+import sys, time
+from leukemia_jax import interrupts
+
+class Slow:
+  def __del__(self, out=sys.stdout, sleep=time.sleep):
+    out.write('ending\\n')
+    out.flush()
+    sleep(0.5)
+
+interrupts.install()
+sys.slow = Slow()
+"""
+
+
+def test_a_command_that_has_ended_keeps_its_status():
+  process = subprocess.Popen(
+    [sys.executable, '-c', _ENDING], cwd=ROOT, stdout=subprocess.PIPE, text=True
+  )
+  assert process.stdout
+  assert process.stdout.readline() == 'ending\n'
+  process.send_signal(signal.SIGINT)
+  assert process.wait() == 0
+
+
 @pytest.mark.full
 def test_interrupted_again_and_again(trained, cache, tmp_path):
   flags = [f'--workdir={tmp_path}/w', cache, *SMALL]

@@ -25,6 +25,9 @@ from leukemia_jax.training.state import init_state
 from leukemia_jax.training.step import make_train_step
 
 STEPS, BATCH = 20, 16
+# Adam's first steps are little more than the signs of gradients, and those near
+# zero have that of their rounding: the larger the rate, the sooner runs part.
+RATE = 1e-4
 # Few pixels: where rounding of a batch norm's statistics takes the input of a
 # ReLU across zero, that pixel's gradient changes whole.
 SIZES = {'inception_resnet_v2': 96, 'unet': 32, 'unet_fpn': 32}
@@ -65,7 +68,7 @@ def train(config, devices):
   state = init_state(
     *(inputs.keys.init, network.model, tx),
     shape=(size, size, 3),
-    learning_rate=config.train.learning_rate,
+    learning_rate=RATE,
   )
   state, key, data = jax.device_put(
     (state, inputs.keys.train, bright_set(size, task.targets == 'masks')),
