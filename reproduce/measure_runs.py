@@ -20,7 +20,7 @@ import jax
 
 from leukemia_jax import devices
 from reproduce.processes import environment
-from reproduce.stored import ROOT, add, measured_here
+from reproduce.stored import ROOT, add
 
 _COMMANDS = {'default': (), 'unet': ('--config=configs/unet.py',)}
 _TURNS = 3
@@ -65,7 +65,7 @@ def main() -> None:
       'seconds': taken,
       'ratio': medians['after'] / medians['before'],
     }
-    add('runs', measured_here(name), content)
+    add('runs', name, content)
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ import tempfile
 import jax
 
 from reproduce.rows import typed_command
-from reproduce.stored import ROOT, add, measured_here
+from reproduce.stored import ROOT, add
 
 
 def _flags(
@@ -68,7 +68,7 @@ def main() -> None:
       )
       measured = json.loads((workdir / 'benchmark.json').read_text())
     command = {'command': typed_command('speed', flags)}
-    add('speeds', measured_here(f'{name}, JAX {version}'), command | measured)
+    add('speeds', f'{name}, JAX {version}', command | measured)
 
 
 if __name__ == '__main__':

@@ -33,7 +33,7 @@ from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.state import init_state
 from leukemia_jax.training.step import make_train_step
 from leukemia_jax.workdir.result import peak_memory_bytes
-from reproduce.stored import ROOT, store
+from reproduce.stored import ROOT, measured_here, store
 
 _STEPS = 3
 _NAMES = {'float32': 'study_cost', 'bfloat16': 'study_cost_bfloat16'}
@@ -175,7 +175,7 @@ def main() -> None:
     'device': devices.describe(),
     **result,
   }
-  store(_NAMES[args.dtype], content)
+  store(measured_here(_NAMES[args.dtype]), content)
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ import jax
 from leukemia_jax import devices
 from leukemia_jax.benchmark.record import to_rate, to_ratio
 from leukemia_jax.workdir import result
-from reproduce.stored import ROOT, add, measured_here
+from reproduce.stored import ROOT, add
 
 # Config and batch by name.
 NETWORKS = {
@@ -92,7 +92,7 @@ def main() -> None:
   args = parser.parse_args()
   for name in args.only or NETWORKS:
     content = _measure(args.before, *NETWORKS[name])
-    add('without_matrix_units', measured_here(name), content)
+    add('without_matrix_units', name, content)
 
 
 if __name__ == '__main__':

@@ -35,16 +35,16 @@ _RUNTIMES = {
 }
 
 
-def speeds(page: pathlib.Path) -> str:
+def speeds(page: pathlib.Path, file: str = 'speeds') -> str:
   """Images a second of each network, and their ratios to others'."""
   cells = []
-  for name, measured in read('speeds').items():
+  for name, measured in read(file).items():
     for what in ('inference', 'training'):
       rate = measured[what]['images_per_second']
       ratios = measured['ratios'][what]
       cells.append(
         [
-          link('speeds.json', name, page),
+          link(f'{file}.json', name, page),
           what,
           f'{rate["median"]:.1f} ({rate["lowest"]:.1f} to '
           f'{rate["highest"]:.1f})',
@@ -65,16 +65,14 @@ def speeds(page: pathlib.Path) -> str:
   return pages.table(header, cells)
 
 
-def runs(page: pathlib.Path) -> str:
+def runs(page: pathlib.Path, file: str = 'runs') -> str:
   """Whole commands beside those of an older checkout."""
   cells = []
-  for name, measured in read('runs').items():
-    command, *processor = name.split(', ')
-    title = ', '.join([_COMMANDS[command], *processor])
+  for name, measured in read(file).items():
     seconds = measured['seconds']
     cells.append(
       [
-        link('runs.json', title, page),
+        link(f'{file}.json', _COMMANDS[name], page),
         *(
           f'{statistics.median(own):.0f} ({min(own):.0f} to {max(own):.0f})'
           for own in (seconds['before'], seconds['after'])
@@ -85,11 +83,13 @@ def runs(page: pathlib.Path) -> str:
   return pages.table(['command', 'before, s', 'after, s', 'ratio'], cells)
 
 
-def without_matrix_units(page: pathlib.Path) -> str:
+def without_matrix_units(
+  page: pathlib.Path, file: str = 'without_matrix_units'
+) -> str:
   """Networks beside those of an older checkout, where bfloat16 isn't fast."""
   cells = []
-  for name, measured in read('without_matrix_units').items():
-    row = [link('without_matrix_units.json', name, page)]
+  for name, measured in read(file).items():
+    row = [link(f'{file}.json', name, page)]
     for what in ('inference', 'training'):
       own = measured[what]
       row += [f'{own[which]["median"]:.1f}' for which in ('before', 'after')]

@@ -4,6 +4,7 @@ import argparse
 import functools
 import json
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -28,18 +29,19 @@ def store(name: str, content: dict[str, Any]) -> None:
   (RESULTS / f'{name}.json').write_text(text)
 
 
+def measured_here(name: str) -> str:
+  """A speed's result file: a processor without matrix units has its own."""
+  if devices.has_matrix_units():
+    return name
+  return re.sub(r'\W+', '_', f'{name} {devices.processor()}'.lower())
+
+
 def add(name: str, key: str, content: dict[str, Any]) -> None:
-  """Writes one entry of a result file, and leaves the others there."""
+  """Writes one entry of a speed's file, and leaves the others there."""
+  name = measured_here(name)
   path = RESULTS / f'{name}.json'
   entries = json.loads(path.read_text()) if path.exists() else {}
   store(name, dict(sorted((entries | {key: content}).items())))
-
-
-def measured_here(name: str) -> str:
-  """What is measured, with the processor's name if it lacks matrix units."""
-  return (
-    name if devices.has_matrix_units() else f'{name}, {devices.processor()}'
-  )
 
 
 def measure_run(

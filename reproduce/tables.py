@@ -283,6 +283,18 @@ TABLES: dict[str, Callable[[pathlib.Path], str]] = {
   'speeds': speed_table.speeds,
   'runs': speed_table.runs,
   'without matrix units': speed_table.without_matrix_units,
+  **{
+    f'{name}, AMD EPYC': functools.partial(table, file=f'{file}_amd_epyc')
+    for name, file, table in (
+      ('speeds', 'speeds', speed_table.speeds),
+      ('runs', 'runs', speed_table.runs),
+      (
+        'without matrix units',
+        'without_matrix_units',
+        speed_table.without_matrix_units,
+      ),
+    )
+  },
   'first step': speed_table.first_step,
   'growth': speed_table.growth,
   'runtimes': speed_table.runtimes,
