@@ -1,7 +1,9 @@
 """The tables of speed."""
 
+import functools
 import pathlib
 import statistics
+from collections.abc import Callable
 
 import numpy as np
 
@@ -219,3 +221,23 @@ def study_dtypes() -> dict[str, str]:
     'bound': pages.percent(_LEARNT, 0),
     'largest of learnt': pages.percent(moved[learnt].max(), 1),
   }
+
+
+# Those that were measured on another processor too, in files of its own.
+_ELSEWHERE: dict[str, Callable[..., str]] = {
+  'speeds': speeds,
+  'runs': runs,
+  'without matrix units': without_matrix_units,
+}
+TABLES: dict[str, Callable[[pathlib.Path], str]] = {
+  **_ELSEWHERE,
+  **{
+    f'{name}, AMD EPYC': functools.partial(
+      table, file=f'{name.replace(" ", "_")}_amd_epyc'
+    )
+    for name, table in _ELSEWHERE.items()
+  },
+  'first step': first_step,
+  'growth': growth,
+  'runtimes': runtimes,
+}

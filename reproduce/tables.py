@@ -280,24 +280,7 @@ TABLES: dict[str, Callable[[pathlib.Path], str]] = {
   'segmentation': segmentation,
   'segmentation by class': segmentation_classes,
   'study': study,
-  'speeds': speed_table.speeds,
-  'runs': speed_table.runs,
-  'without matrix units': speed_table.without_matrix_units,
-  **{
-    f'{name}, AMD EPYC': functools.partial(table, file=f'{file}_amd_epyc')
-    for name, file, table in (
-      ('speeds', 'speeds', speed_table.speeds),
-      ('runs', 'runs', speed_table.runs),
-      (
-        'without matrix units',
-        'without_matrix_units',
-        speed_table.without_matrix_units,
-      ),
-    )
-  },
-  'first step': speed_table.first_step,
-  'growth': speed_table.growth,
-  'runtimes': speed_table.runtimes,
+  **speed_table.TABLES,
   'commands': commands,
 }
 
@@ -428,6 +411,7 @@ def numbers() -> dict[str, str]:
     'stable': _study_loss('study_balance_then_split'),
     'cost': _study_cost('study_cost'),
     'bfloat16': _study_cost('study_cost_bfloat16') | speed_table.study_dtypes(),
+    'amd': _study_cost('study_cost_bfloat16_amd_epyc'),
     'patients': _patients(),
     'twins': shortcut_tables.twins(),
     'models': _models(),
