@@ -110,16 +110,16 @@ def without_matrix_units(
   return pages.table(header, cells)
 
 
-def first_step(page: pathlib.Path) -> str:
+def first_step(page: pathlib.Path, file: str = 'first_step') -> str:
   """How long a command takes to its first step, and what of that is JAX'."""
   cells = []
-  for dtype, measured in read('first_step').items():
+  for dtype, measured in read(file).items():
     for which in ('cold', 'warm'):
       own = measured[which]
       shares = own['of the step']
       cells.append(
         [
-          link('first_step.json', f'{dtype}, {which}', page),
+          link(f'{file}.json', f'{dtype}, {which}', page),
           f'{own["seconds"]:.0f}',
           *(f'{shares[name]:.1f}' for name in _SHARES),
         ]
@@ -228,6 +228,7 @@ _ELSEWHERE: dict[str, Callable[..., str]] = {
   'speeds': speeds,
   'runs': runs,
   'without matrix units': without_matrix_units,
+  'first step': first_step,
 }
 TABLES: dict[str, Callable[[pathlib.Path], str]] = {
   **_ELSEWHERE,
@@ -237,7 +238,6 @@ TABLES: dict[str, Callable[[pathlib.Path], str]] = {
     )
     for name, table in _ELSEWHERE.items()
   },
-  'first step': first_step,
   'growth': growth,
   'runtimes': runtimes,
 }
