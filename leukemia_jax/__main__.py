@@ -5,9 +5,10 @@ from leukemia_jax import interrupts, memory
 
 def main() -> None:
   """Runs the command line; Ctrl-C ends it from here on."""
-  interrupts.install()
-  # Before a library starts threads.
+  # Before any thread: each that starts earlier has a heap of its own, which
+  # later threads then share, and which is given back to Linux.
   memory.keep_freed()
+  interrupts.install()
   memory.collect_rarely()
   # Slow to import, so not before.
   from leukemia_jax import cli

@@ -49,6 +49,25 @@ for file, name in (
   value = next(line.split()[1] for line in lines if line.startswith(name))
   print(int(value) // 1024)
 """
+# Writes to a file what glibc says of the heaps of a command and its threads.
+_RUN = """
+import ctypes, sys, threading
+from leukemia_jax import __main__
+file = sys.argv.pop()
+sys.argv.append('--version')
+try:
+  __main__.main()
+except SystemExit:
+  pass
+thread = threading.Thread(target=lambda: bytearray(100))
+thread.start()
+thread.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+stream = ctypes.c_void_p(libc.fopen(file.encode(), b'w'))
+libc.malloc_info(0, stream)
+libc.fclose(stream)
+"""
 _HUGE_PAGES = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
 
 of_glibc = pytest.mark.skipif(
@@ -56,8 +75,8 @@ of_glibc = pytest.mark.skipif(
 )
 
 
-def printed(script: str, *arguments: str) -> list[int]:
-  """The numbers that a script prints in a process of its own."""
+def run(script: str, *arguments: str) -> str:
+  """What a script prints in a process of its own."""
   done = subprocess.run(
     [sys.executable, '-c', script, *arguments],
     capture_output=True,
@@ -65,7 +84,12 @@ def printed(script: str, *arguments: str) -> list[int]:
     cwd=ROOT,
   )
   assert done.returncode == 0, done.stderr
-  return [int(word) for word in done.stdout.split()]
+  return done.stdout
+
+
+def printed(script: str, *arguments: str) -> list[int]:
+  """The numbers that a script prints."""
+  return [*map(int, run(script, *arguments).split())]
 
 
 @pytest.mark.full
@@ -88,6 +112,13 @@ def test_what_is_reserved_is_not_used():
 def test_nothing_is_reserved_where_addresses_are_limited():
   reserved, _, _ = printed(_WRITE, str(1 << 32))
   assert reserved < 500
+
+
+@of_glibc
+def test_all_threads_of_a_command_share_one_heap(tmp_path):
+  # What another heap frees is given back to Linux.
+  run(_RUN, str(tmp_path / 'heaps.xml'))
+  assert (tmp_path / 'heaps.xml').read_text().count('<heap nr=') == 1
 
 
 def test_new_objects_are_rarely_looked_through():

@@ -58,6 +58,13 @@ def drawn(size, channels, features, side, strides, padding):
     ((3, 3), 21, 20, (8, 7), 1, 'SAME'),
     ((3, 3), 96, 4, (9, 9), 2, 'VALID'),
     ((3, 3), 20, 24, (60, 60), 1, 'SAME'),
+    # Pairs of pixels.
+    ((3, 3), 8, 5, (56, 58), 1, 'SAME'),
+    ((1, 3), 3, 8, (57, 60), 1, ((2, 0), (1, 3))),
+    # A kernel's gradient as that of the convolution back.
+    ((3, 3), 16, 8, (9, 8), 1, 'SAME'),
+    ((2, 3), 9, 4, (8, 9), 1, ((0, 1), (1, 0))),
+    ((3, 3), 16, 8, (9, 8), 2, 'SAME'),
   ],
 )
 def test_convolution_and_its_gradients(
@@ -98,6 +105,29 @@ def test_form_of_the_kernels_gradient_by_shape(kernel, pixels, pays):
     )
   )
   assert text.count('dot_general') == (kernel[0] * kernel[1] if pays else 0)
+
+
+@pytest.mark.parametrize(
+  ('kernel', 'side', 'strides', 'pays'),
+  [
+    ((3, 3, 3, 8), (112, 112), 1, True),
+    ((3, 3, 8, 8), (56, 56), 1, True),
+    ((3, 3, 8, 8), (112, 111), 1, False),
+    ((3, 3, 8, 8), (28, 28), 1, False),
+    ((3, 3, 8, 8), (112, 112), 2, False),
+    ((3, 3, 16, 8), (112, 112), 1, False),
+  ],
+)
+def test_pairs_of_pixels_by_shape(kernel, side, strides, pays):
+  text = str(
+    jax.make_jaxpr(
+      lambda x, k: cpu_convs.conv(x, k, strides, ((1, 1), (1, 1)))
+    )(
+      jax.ShapeDtypeStruct((1, *side, kernel[2]), jnp.float32),
+      jax.ShapeDtypeStruct(kernel, jnp.float32),
+    )
+  )
+  assert (f'f32[3,2,{2 * kernel[2]},{2 * kernel[3]}]' in text) == pays
 
 
 @pytest.mark.parametrize(
