@@ -96,10 +96,7 @@ class _Predictor:
 
 def _count_cells(smallest: float, masks: np.ndarray) -> list[int]:
   """The number of cells in each mask."""
-  return [
-    int(objects.separate_cells(mask, smallest=smallest).max(initial=0))
-    for mask in masks
-  ]
+  return [objects.count_cells(mask, smallest=smallest) for mask in masks]
 
 
 def _by_class(

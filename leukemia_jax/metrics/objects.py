@@ -7,6 +7,39 @@ from scipy import ndimage, optimize
 CELL_IOU = 0.5
 
 
+def _centres(
+  mask: np.ndarray, smallest: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """The cells' centres.
+
+  Args:
+    mask: see `separate_cells`.
+    smallest: likewise.
+
+  Returns:
+    The mask without specks, the smoothed distance to the background, and int,
+    shape (cells, 2): row and column of its maxima.
+  """
+  from skimage.feature import peak_local_max
+
+  parts, count = ndimage.label(mask)
+  sizes = np.bincount(parts.ravel(), minlength=count + 1)
+  parts[sizes[parts] < np.pi / 4 * smallest**2] = 0
+  cells = parts > 0
+  if not cells.any():
+    return cells, np.zeros(mask.shape), np.zeros((0, 2), int)
+  # What lies beyond the image's border is not taken for background.
+  distance = ndimage.distance_transform_edt(cells)
+  smooth = ndimage.gaussian_filter(distance, smallest / 4)
+  centres = peak_local_max(
+    smooth,
+    min_distance=max(1, round(smallest)),
+    exclude_border=False,
+    labels=parts,
+  )
+  return cells, smooth, centres
+
+
 def separate_cells(mask: np.ndarray, *, smallest: float) -> np.ndarray:
   """Numbers the cells of a mask; cells that touch are split by a watershed.
 
@@ -23,27 +56,17 @@ def separate_cells(mask: np.ndarray, *, smallest: float) -> np.ndarray:
     int32 of the same shape: 0 for background and specks, cells from 1 on
     without gaps.
   """
-  from skimage.feature import peak_local_max
   from skimage.segmentation import watershed
 
-  parts, count = ndimage.label(mask)
-  sizes = np.bincount(parts.ravel(), minlength=count + 1)
-  parts[sizes[parts] < np.pi / 4 * smallest**2] = 0
-  cells = parts > 0
-  if not cells.any():
-    return np.zeros(mask.shape, np.int32)
-  # What lies beyond the image's border is not taken for background.
-  distance = ndimage.distance_transform_edt(cells)
-  smooth = ndimage.gaussian_filter(distance, smallest / 4)
-  centres = peak_local_max(
-    smooth,
-    min_distance=max(1, round(smallest)),
-    exclude_border=False,
-    labels=parts,
-  )
+  cells, smooth, centres = _centres(mask, smallest)
   markers = np.zeros(mask.shape, np.int32)
   markers[tuple(centres.T)] = np.arange(1, len(centres) + 1)
   return watershed(-smooth, markers, mask=cells).astype(np.int32)
+
+
+def count_cells(mask: np.ndarray, *, smallest: float) -> int:
+  """The number of cells that `separate_cells` makes of a mask."""
+  return len(_centres(mask, smallest)[2])
 
 
 def overlaps(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -5,7 +5,11 @@ import pytest
 from drawn_masks import EMPTY, HALF_EMPTY, PAIRS, discs
 from scipy import ndimage
 
-from leukemia_jax.metrics.objects import match_cells, separate_cells
+from leukemia_jax.metrics.objects import (
+  count_cells,
+  match_cells,
+  separate_cells,
+)
 
 
 def test_touching_cells_are_parted():
@@ -24,6 +28,7 @@ def test_cells_are_numbered_without_gaps_and_cover_the_mask(mask):
   found = separate_cells(mask, smallest=1)
   np.testing.assert_array_equal(found > 0, mask)
   assert set(np.unique(found)) - {0} == set(range(1, found.max() + 1))
+  assert count_cells(mask, smallest=1) == found.max()
   # No cell spans two components.
   whole, parts = ndimage.label(mask)
   assert found.max() >= parts
@@ -38,6 +43,8 @@ def test_specks_are_no_cells():
   assert found.max() == 1
   assert separate_cells(cell | speck, smallest=4).max() == 2
   assert not separate_cells(speck, smallest=8).any()
+  assert count_cells(cell | speck, smallest=8) == 1
+  assert count_cells(speck, smallest=8) == 0
 
 
 def test_how_cells_part_does_not_depend_on_the_size_of_the_field():
