@@ -1,5 +1,6 @@
 """Scoring a model on a part of a set: every image counts exactly once."""
 
+import collections
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -178,17 +179,24 @@ def probabilities(
     `indices`.
   """
   by_batch, sample_weight = in_batches(indices, batch_size)
+  running: collections.deque[tuple[Any, ...]] = collections.deque()
+
+  def first_done() -> tuple[np.ndarray, np.ndarray]:
+    masks, probability, is_own = map(np.asarray, running.popleft())
+    return masks[is_own, ..., 0] > 0, probability[is_own]
+
   for batch, weight in zip(
     streaming.batches(dataset, by_batch), sample_weight, strict=True
   ):
     own, chosen = batch
     assert own.masks is not None
     masks = own.masks if chosen is None else own.masks[chosen]
-    is_own = weight > 0
-    yield (
-      np.asarray(masks)[is_own, ..., 0] > 0,
-      np.asarray(step(variables, *batch))[is_own],
-    )
+    running.append((masks, step(variables, *batch), weight > 0))
+    # The next batch is computed while this one is put to use.
+    if len(running) > 1:
+      yield first_done()
+  while running:
+    yield first_done()
 
 
 def in_batches(

@@ -143,8 +143,8 @@ def _conv_of_pairs(
 ) -> jax.Array:
   """A convolution that takes two neighbours of a line for one pixel.
 
-  With twice the channels XLA's is more than twice as fast, and a third of its
-  products are with zeros.
+  With twice the channels XLA's is more than twice as fast, and a quarter of
+  its products are with zeros.
 
   Args:
     x: shape (batch, height, width, channels).
