@@ -26,7 +26,7 @@ def _stop() -> None:
 
 
 def install() -> None:
-  """Makes Ctrl-C end this process; call it first, in the main thread."""
+  """Makes Ctrl-C end this process; call it early, in the main thread."""
   read, write = os.pipe()
   os.set_blocking(write, False)
   signal.signal(signal.SIGINT, lambda *_: None)

@@ -20,8 +20,8 @@ def keep_freed() -> None:
   """Lets steps on a CPU use the same memory again, in huge pages.
 
   Otherwise glibc gives back what a step frees, and Linux clears page after page
-  of it for the next one. Does nothing with another C library, and little for
-  threads that have taken memory before.
+  of it for the next one. Does nothing with another C library, and little where
+  a thread was started before.
   """
   if platform.libc_ver()[0] != 'glibc':
     return

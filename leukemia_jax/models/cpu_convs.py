@@ -236,13 +236,13 @@ def _kernel_turned(
   Args and result: as in `_kernel_by_products`, of stride 1 alone.
   """
   down, across, channels, features = shape
-  back = [
+  vertical, horizontal = (
     (size - 1 - before, size - 1 - after)
     for size, (before, after) in zip((down, across), padding, strict=True)
-  ]
+  )
   like = jnp.zeros((down, across, features, channels), x.dtype)
   by_kernel = jax.vjp(
-    lambda k: plain_conv(g, k, strides, (back[0], back[1])), like
+    lambda k: plain_conv(g, k, strides, (vertical, horizontal)), like
   )[1]
   return by_kernel(x)[0][::-1, ::-1].swapaxes(2, 3)
 
