@@ -120,15 +120,19 @@ def with_rounded_kernels(model: Classifier | UNet, variables: Any) -> Any:
     variables: float32.
 
   Returns:
-    Variables that give the same outputs: kernels of convolutions have the dtype
-    that the model computes in. They are no longer fit to train or to store.
+    Variables that give the same outputs: kernels of convolutions whose products
+    are in the model's dtype have it. They are no longer fit to train or to
+    store.
   """
   dtype = model.dtype if isinstance(model, UNet) else model.backbone.dtype
 
   def is_rounded(path: tuple[Any, ...]) -> bool:
     names = [key.key for key in path]
-    # Heads, and a U-Net's last layer, compute in float32.
-    return names[-1] == 'kernel' and not {'hidden', 'logits'} & set(names)
+    # Heads and a U-Net's last layer compute in float32, and so do depthwise
+    # convolutions where maps stay in it.
+    return names[-1] == 'kernel' and not any(
+      name.startswith(('hidden', 'logits', 'depthwise')) for name in names
+    )
 
   return jax.tree_util.tree_map_with_path(
     lambda path, leaf: (

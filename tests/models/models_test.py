@@ -147,7 +147,9 @@ def test_unknown_names_and_fields():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize('name', ['inception_resnet_v2', 'unet'])
+@pytest.mark.parametrize(
+  'name', ['inception_resnet_v2', 'nasnet_mobile', 'unet']
+)
 def test_rounding_kernels_once_changes_no_bit(name):
   fields = {'width': 0.05, 'dtype': jnp.bfloat16}
   fields |= {'depth': 1} if name == 'unet' else {'blocks': (1, 1, 1)}
