@@ -61,9 +61,13 @@ class Peer(NamedTuple):
       Ended: the process has.
     """
     assert self.process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
+    try:
       self.process.stdin.write(f'{what}\n')
       self.process.stdin.flush()
+    except BrokenPipeError:
+      # What is left of it would be written, and fail, when all ends.
+      with contextlib.suppress(BrokenPipeError):
+        self.process.stdin.close()
     rate: float = _answer(self.process)['images_per_second']
     return rate
 

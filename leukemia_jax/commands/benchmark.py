@@ -36,7 +36,7 @@ def run(
       with ours, so that all see the same machine.
 
   Raises:
-    InputError: a library isn't known, or has no such model.
+    InputError: a library isn't known, or has no model of that size.
   """
   config = initial_weights.resolve_auto(config)
   _check(config, compare)
@@ -64,7 +64,8 @@ def _check(config: ConfigDict, compare: Sequence[str]) -> None:
       f'--compare={",".join(compare)}: other libraries have published sizes '
       'alone; give --config=configs/inception_resnet_v2.py, or '
       f'configs/unet.py:study, and config.model as there, not {model.name} of '
-      f'width {model.width}, depth {own.depth} and blocks {own.blocks}'
+      f'width {model.width}, depth {own.depth}, blocks {own.blocks}, '
+      f'batch_norm={model.batch_norm} and remat={model.remat}'
     )
 
 

@@ -58,6 +58,18 @@ def test_one_that_ends_is_left_out():
   assert 'status -9' in ended['it']
 
 
+def test_one_that_ended_between_turns_ends_no_other():
+  with subprocess.Popen(
+    [sys.executable, '-c', ''],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  ) as process:
+    process.wait()
+    with pytest.raises(peers.Ended, match='status 0'):
+      Peer(process, {}).turn('inference')
+
+
 def test_libraries_and_their_forms_have_names():
   assert peers.names(['timm_bf16', 'keras']) == [
     *('keras_jax', 'keras_torch', 'timm_bf16')
