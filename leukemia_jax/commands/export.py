@@ -111,10 +111,17 @@ def _digest(content: bytes, *check: float) -> ExportedFile:
 def _write_weights(
   workdir: pathlib.Path, trained: Trained
 ) -> dict[str, ExportedFile]:
-  """Writes weights alone, for archives; Keras has no head like ours."""
+  """Writes weights alone, for archives.
+
+  For Keras there are no heads like ours, nor a U-Net with batch norms.
+  """
   config, variables = trained.config.model, trained.variables
   content = safetensors_files.to_bytes(variables)
   files.write(workdir / description.WEIGHTS, content)
+  written = {description.WEIGHTS: _digest(content)}
+  if config.batch_norm:
+    print(f"{KERAS} is not written: Keras' U-Net has no batch norms")
+    return written
   if config.name in models.BACKBONES:
     variables = {
       collection: {'backbone': tree['backbone']}
@@ -126,10 +133,7 @@ def _write_weights(
     fields.pop(name, None)
   path = workdir / KERAS
   keras_weights.export_weights(variables, path, config.name, **fields)
-  return {
-    description.WEIGHTS: _digest(content),
-    KERAS: _digest(path.read_bytes()),
-  }
+  return written | {KERAS: _digest(path.read_bytes())}
 
 
 def _describe(

@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from command import refused, run
+from command import SMALL_UNET, refused, run
 from conftest import ROOT
 from safetensors.numpy import save
 
@@ -150,6 +150,23 @@ def test_masks_are_exported(segmenter, tmp_path):
     probabilities, masks = load((tmp_path / name).read_bytes())(images)
     np.testing.assert_array_equal(masks, probabilities > own.threshold)
     assert 0 < np.mean(masks) < 1
+
+
+@pytest.mark.full
+def test_a_unet_with_batch_norms_has_no_file_of_keras(cache, tmp_path):
+  own = f'--workdir={tmp_path}/w', '--config.model.batch_norm=True'
+  done = run(*SMALL_UNET, *own, cache, '--config.train.epochs=1')
+  assert done.returncode == 0, done.stderr
+  folder = tmp_path / 'exported'
+  done = run(
+    '--mode=export', f'--workdir={folder}', f'--checkpoint={tmp_path}/w'
+  )
+  assert done.returncode == 0, done.stderr
+  assert f'{KERAS} is not written' in done.stdout
+  assert not (folder / KERAS).exists()
+  assert description.read(folder).files.keys() == {
+    *(STABLEHLO, ONNX, description.WEIGHTS)
+  }
 
 
 def test_two_runs_are_refused(tmp_path):
