@@ -13,7 +13,7 @@ from leukemia_jax.errors import InputError
 from leukemia_jax.inference import prediction, scale
 from leukemia_jax.inference.inputs import Image
 from leukemia_jax.inference.loading import Loaded
-from leukemia_jax.inference.prediction import Predicted
+from leukemia_jax.inference.prediction import Models, Predicted
 from leukemia_jax.inference.segmenter import Cell
 
 if TYPE_CHECKING:
@@ -71,7 +71,10 @@ class Model:
     if not self.class_names:
       raise InputError('predict needs a classifier: load one')
     rows = []
-    for own, image in zip(self._run(images, scale), images, strict=True):
+    models = self._loaded.models._replace(segmenter=None)
+    for own, image in zip(
+      self._run(models, images, scale), images, strict=True
+    ):
       assert own.answers is not None
       shares = own.answers.probabilities[0]
       name = '' if isinstance(image, np.ndarray) else str(image)
@@ -133,12 +136,15 @@ class Model:
   def _segment(
     self, images: Sequence[Source], scale: float
   ) -> Iterator[Predicted]:
-    if self._loaded.models.segmenter is None:
+    models = self._loaded.models._replace(classifiers=())
+    if models.segmenter is None:
       raise InputError('cells need a segmenter: load one')
-    return self._run(images, scale)
+    return self._run(models, images, scale)
 
-  def _run(self, images: Sequence[Source], scale: float) -> Iterator[Predicted]:
-    models = self._loaded.models._replace(scale=float(scale))
+  def _run(
+    self, models: Models, images: Sequence[Source], scale: float
+  ) -> Iterator[Predicted]:
+    models = models._replace(scale=float(scale))
     listed = itertools.starmap(_to_image, enumerate(images))
     for own in prediction.predict(
       models, listed, batch_size=self._loaded.batch_size

@@ -84,18 +84,24 @@ def predict(
   # A segmenter takes one image a step.
   cpu_batch = max((own.cpu_batch for own in models.classifiers), default=1)
   size, _ = devices.step_batching(batch_size, cpu_batch)
-  compile_steps(models, size)
+  # A thread decodes too, so there is one for each core.
   threads = os.cpu_count() or 1
   jobs = (
     functools.partial(_predict_batch, models, batch, size, folder)
     for batch in _batched(images, size)
   )
+  # Alone, until one has compiled the steps: else each thread would.
+  for job in jobs:
+    batch = job()
+    yield from batch
+    if not all(own.flaw for own in batch):
+      break
   for batch in parallel.in_order(jobs, threads, _AHEAD * threads):
     yield from batch
 
 
 def compile_steps(models: Models, size: int) -> None:
-  """Compiles steps for batches of a size once, and not in each thread."""
+  """Compiles steps for batches of a size, before there are images."""
 
   def black(own: Classifier | Segmenter, count: int) -> np.ndarray:
     side = max(own.image_size, round(own.image_size * models.scale))

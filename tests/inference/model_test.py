@@ -54,6 +54,15 @@ def test_cells_are_arrays_and_a_table(both, smear):
 
 
 @pytest.mark.full
+def test_only_what_is_asked_for_is_computed(both):
+  # Cells are not looked for in it, its class is.
+  narrow = np.full((8, 2000, 3), 200, np.uint8)
+  assert len(both.predict([narrow])) == 1
+  with pytest.raises(InputError, match='too narrow'):
+    both.instances([narrow])
+
+
+@pytest.mark.full
 def test_scale_is_asked_for_and_used(both, smear):
   middle = smear[56:168, 56:168]
   factor = both.measure_scale([middle])
