@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from leukemia_jax.audit.duplicates import Duplicates
-from leukemia_jax.data import protocols
+from leukemia_jax.data import part_contents
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import Split
 
@@ -60,7 +60,7 @@ def count_leaks(
     sources = set(split.train[:, 0].tolist())
     learnt = collections.Counter(hashes[i] for i in sources)
     learnt_alike = {alike[i] for i in sources}
-    by_part = protocols.patients_by_part(split, catalogue)
+    by_part = part_contents.patients_by_part(split, catalogue)
     patients |= by_part['test'] & (by_part['train'] | by_part['validation'])
     for source in split.test[:, 0].tolist():
       own = hashes[source]

@@ -16,7 +16,7 @@ from leukemia_jax import progress
 from leukemia_jax.data import folds, grouping, protocols
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.protocols import Protocol
-from leukemia_jax.errors import TooFewGroupsError
+from leukemia_jax.errors import InputError, TooFewGroupsError
 from leukemia_jax.metrics import bootstrap, classification, statistics
 
 _TREES, _LEAF = 64, 2
@@ -85,7 +85,13 @@ def make_folds(
   for fold in range(folded.folds):
     tested = fold_of == fold
     usable = folds.apart(catalogue, tested, folded.embargo)
-    train.append(np.flatnonzero(usable & ~np.isin(groups, groups[tested])))
+    usable &= ~np.isin(groups, groups[tested])
+    if not usable.any():
+      raise InputError(
+        f'config.data.embargo={folded.embargo} leaves fold {fold} nothing to '
+        'learn from; give a smaller embargo'
+      )
+    train.append(np.flatnonzero(usable))
     test.append(np.flatnonzero(tested))
   if folded.grouping == 'contiguous':
     # Neighbours on both sides of the inner part would choose what remembers.

@@ -47,6 +47,7 @@ def judge(
   group: str,
   cells_alone: bool,
   from_source: bool,
+  by_groups: bool,
   mask_warnings: Sequence[str],
   problems: Sequence[str],
 ) -> list[Finding]:
@@ -62,6 +63,7 @@ def judge(
     cells_alone: whether an image shows one cell, whose colour and size are no
       shortcut.
     from_source: whether the split is the source's own.
+    by_groups: whether it keeps groups together, see `config.data.protocol`.
     mask_warnings: see `data.masks.warnings`.
     problems: why the set can't be split, or probed.
 
@@ -70,7 +72,7 @@ def judge(
   """
   every = [
     *_labels(catalogue, duplicates),
-    *(_leaks(leaks, from_source) if leaks else ()),
+    *(_leaks(leaks, from_source, by_groups) if leaks else ()),
     *_shortcuts(probes, titles, len(catalogue.class_names), group, cells_alone),
     *_duplicates(duplicates),
     *(Finding('split', False, text) for text in problems),
@@ -149,17 +151,19 @@ def _labels(catalogue: Catalogue, duplicates: Duplicates) -> Iterator[Finding]:
     )
 
 
-def _leaks(leaks: Leaks, from_source: bool) -> Iterator[Finding]:
+def _leaks(
+  leaks: Leaks, from_source: bool, by_groups: bool
+) -> Iterator[Finding]:
   anew = 'config.data.split=random splits anew and keeps them together'
+  group = 'config.data.grouping=record'
+  if not by_groups:
+    group = 'config.data.protocol=split_then_balance'
   if leaks.patients:
     yield Finding(
       'leak',
       True,
-      f'{leaks.patients} patients are in two parts of the split: the test part '
-      'holds patients that were trained on. '
-      + (
-        anew if from_source else 'config.data.grouping=record keeps them apart'
-      ),
+      f'{leaks.patients} patients of the test part are in another part too. '
+      + (anew if from_source else f'{group} keeps them apart'),
     )
   kinds = {
     'a copy of the same image': leaks.copies,
@@ -173,7 +177,7 @@ def _leaks(leaks: Leaks, from_source: bool) -> Iterator[Finding]:
       'config.data.protocol=split_then_balance splits before it copies'
     )
   if leaks.twins and not from_source:
-    advice.append('config.data.grouping=record keeps equal images together')
+    advice.append(f'{group} keeps equal images together')
   if leaks.near_twins and not from_source:
     advice.append(
       'config.data.grouping=blocks keeps files together that lie side by side'

@@ -173,6 +173,7 @@ def _describe(
     group=probed.folds.group if probed.folds else '',
     cells_alone=cells_alone,
     from_source=split.from_source,
+    by_groups=inputs.spec.protocol.name in protocols.BY_GROUPS,
     mask_warnings=masks.warnings if masks else [],
     problems=[text for text in (split.problem, probed.problem) if text],
   )

@@ -11,7 +11,13 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import build, files, tasks
 from leukemia_jax.build import Inputs
-from leukemia_jax.data import grouping, input_pipeline, masks, protocols, splits
+from leukemia_jax.data import (
+  grouping,
+  input_pipeline,
+  masks,
+  part_contents,
+  splits,
+)
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import TooFewGroupsError
@@ -160,7 +166,7 @@ def _counts(reading: Reading, literal: Callable[[object], str]) -> str:
     numbers += [counts[part][name] for part in parts]
     rows.append([literal(name), *map(str, numbers)])
   if split and catalogue.num_patients:
-    by_part = protocols.patients_by_part(split, catalogue)
+    by_part = part_contents.patients_by_part(split, catalogue)
     in_parts = [str(len(by_part[part])) for part in parts]
     rows.append(['patients', '', str(catalogue.num_patients), '', *in_parts])
   text = pages.table(['class', 'images', 'patients', 'groups', *parts], rows)
@@ -171,7 +177,7 @@ def _counts(reading: Reading, literal: Callable[[object], str]) -> str:
     text += f', fold {protocol.fold} of {protocol.folds}'
   if protocol.name == 'split_then_balance':
     text += '; training images are repeated to balance classes.'
-  shared = protocols.shared_patients(split, catalogue)
+  shared = part_contents.shared_patients(split, catalogue)
   if shared:
     text += f'\n{len(shared)} patients are in two parts.'
   return text

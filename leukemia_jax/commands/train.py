@@ -14,7 +14,12 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import __version__, build, sharding, tasks
 from leukemia_jax.build import Inputs
-from leukemia_jax.data import input_pipeline, protocols, splits
+from leukemia_jax.data import (
+  input_pipeline,
+  part_contents,
+  protocols,
+  splits,
+)
 from leukemia_jax.data.dataset import Catalogue, Dataset
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
@@ -270,7 +275,7 @@ def _patient_counts(
 ) -> dict[str, int] | None:
   if not catalogue.num_patients:
     return None
-  by_part = protocols.patients_by_part(split, catalogue)
+  by_part = part_contents.patients_by_part(split, catalogue)
   return {part: len(patients) for part, patients in by_part.items()}
 
 

@@ -19,14 +19,15 @@ The second and third of them also take the source's own parts, and the folds of
 a cross-validation.
 """
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from leukemia_jax.data import folds, grouping, splits
+from leukemia_jax.data import folds, grouping, part_contents, splits
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import PARTS, Split
 from leukemia_jax.errors import InputError, TooFewGroupsError
@@ -37,8 +38,8 @@ PROTOCOLS = (*STUDY_PROTOCOLS, 'split', 'disjoint_from_study_tests')
 SPLITS = ('auto', 'source', 'random')
 # Draws of a split before it is said that there is none.
 _ATTEMPTS = 100
-# Those that take parts or folds that were fixed before.
-_BY_PARTS = ('split_then_balance', 'split')
+# Those that keep groups together, and take parts or folds that are fixed.
+BY_GROUPS = ('split_then_balance', 'split')
 
 
 class Protocol(NamedTuple):
@@ -69,13 +70,13 @@ class Protocol(NamedTuple):
 
 def problems(protocol: Protocol) -> Iterator[str]:
   """What values of a protocol don't go together, with the key to change."""
-  by_parts = ' or '.join(_BY_PARTS)
+  by_parts = ' or '.join(BY_GROUPS)
   if protocol.fold >= protocol.folds:
     yield (
       f'config.data.fold={protocol.fold} must be below '
       f'config.data.folds={protocol.folds}'
     )
-  if protocol.folds > 1 and protocol.name not in _BY_PARTS:
+  if protocol.folds > 1 and protocol.name not in BY_GROUPS:
     yield (
       f'config.data.folds={protocol.folds} needs config.data.protocol='
       f'{by_parts}, not {protocol.name}'
@@ -100,7 +101,7 @@ def problems(protocol: Protocol) -> Iterator[str]:
       f'config.data.embargo={protocol.embargo} needs '
       f'config.data.grouping=contiguous, not {protocol.grouping}'
     )
-  if protocol.split == 'source' and protocol.name not in _BY_PARTS:
+  if protocol.split == 'source' and protocol.name not in BY_GROUPS:
     yield (
       f'config.data.split=source needs config.data.protocol={by_parts}, not '
       f'{protocol.name}, which splits anew'
@@ -133,7 +134,7 @@ def takes_source_parts(catalogue: Catalogue, protocol: Protocol) -> bool:
       )
   whole = {'train', 'test'} <= set(parts)
   if protocol.split == 'auto' and (
-    not parts or (whole and protocol.name not in _BY_PARTS)
+    not parts or (whole and protocol.name not in BY_GROUPS)
   ):
     return False
   if whole:
@@ -197,24 +198,7 @@ def make(
     )
   groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)
   takes_source = takes_source_parts(catalogue, protocol)
-
-  def draw(key: jax.Array) -> Split:
-    if not takes_source and protocol.folds == 1:
-      return _drawn_split(key, catalogue, groups, protocol, trainable)
-    find_test = _source_test if takes_source else _fold_test
-    held_out = find_test(key, catalogue, protocol)
-    return splits.hold_out(
-      held_out.key,
-      labels,
-      groups,
-      test=held_out.test,
-      validation=held_out.validation,
-      usable=held_out.usable,
-      num_classes=len(names),
-      target=_target(catalogue, protocol),
-      trainable=trainable,
-    )
-
+  draw = _drawing(key, catalogue, groups, protocol, trainable)
   checked = list(PARTS[:1] if takes_source else PARTS)
   # Without some images a class may have none to train on; the caller says if
   # no class has.
@@ -223,12 +207,61 @@ def make(
   for attempt in range(_ATTEMPTS):
     # One draw may leave a part without a class where another does not.
     split = draw(jax.random.fold_in(key, attempt) if attempt else key)
-    if not _lacking(split, checked, catalogue):
+    if not part_contents.lacking(split, checked, catalogue):
       break
   _check_classes(split, checked, catalogue, groups, protocol)
-  if protocol.grouping != 'none' and protocol.name in _BY_PARTS:
-    _check_patients(split, catalogue)
+  if not len(split.validation):
+    raise InputError(
+      'no image is left for the validation part: the test part leaves too few '
+      'groups. Split anew with config.data.split=random, or accept leaks with '
+      'config.data.grouping=none'
+    )
+  if protocol.grouping != 'none' and protocol.name in BY_GROUPS:
+    part_contents.check_patients(split, catalogue)
   return split
+
+
+def _drawing(
+  key: jax.Array,
+  catalogue: Catalogue,
+  groups: np.ndarray,
+  protocol: Protocol,
+  trainable: np.ndarray | None,
+) -> Callable[[jax.Array], Split]:
+  """Maps the key of one draw to a split; `key` is that of all draws."""
+  labels, num_classes = catalogue.labels, len(catalogue.class_names)
+  takes_source = takes_source_parts(catalogue, protocol)
+  # These are the same for all draws, so for all folds and for the study.
+  if protocol.folds > 1:
+    fold_key, _ = jax.random.split(key)
+    is_tested = assign_folds(fold_key, catalogue, protocol) == protocol.fold
+  elif protocol.name == 'disjoint_from_study_tests':
+    is_tested = _study_tests(key, catalogue, protocol)
+  else:
+    is_tested = np.zeros(len(labels), bool)
+
+  def draw(key: jax.Array) -> Split:
+    if takes_source:
+      held_out = _source_test(key, catalogue, protocol)
+    elif protocol.folds > 1:
+      held_out = _fold_test(key, catalogue, protocol, is_tested)
+    else:
+      return _drawn_split(
+        key, catalogue, groups, protocol, trainable, is_tested
+      )
+    return splits.hold_out(
+      held_out.key,
+      labels,
+      groups,
+      test=held_out.test,
+      validation=held_out.validation,
+      usable=held_out.usable,
+      num_classes=num_classes,
+      target=_target(catalogue, protocol),
+      trainable=trainable,
+    )
+
+  return draw
 
 
 def _target(catalogue: Catalogue, protocol: Protocol) -> int | None:
@@ -270,17 +303,16 @@ def _source_test(
   """The source's own test part; what is in no part trains."""
   parts = np.array(catalogue.parts)
   if protocol.grouping != 'none':
-    _check_own_patients(parts, catalogue)
+    part_contents.check_source_patients(parts, catalogue)
   test, validation = parts == 'test', parts == 'validation'
   return _HeldOut(key, test, validation if validation.any() else None, ~test)
 
 
 def _fold_test(
-  key: jax.Array, catalogue: Catalogue, protocol: Protocol
+  key: jax.Array, catalogue: Catalogue, protocol: Protocol, test: np.ndarray
 ) -> _HeldOut:
   """One fold is the test part, validation is drawn from the others."""
-  fold_key, split_key = jax.random.split(key)
-  test = assign_folds(fold_key, catalogue, protocol) == protocol.fold
+  _, split_key = jax.random.split(key)
   # One draw for each fold.
   split_key = jax.random.fold_in(split_key, protocol.fold)
   validation, usable = None, ~test
@@ -319,8 +351,30 @@ def assign_folds(
         f'config.data.folds={protocol.folds}: class {name!r} has {count} '
         'groups, and a fold needs one: give fewer folds'
       )
-  rng = splits.generator(key)
-  return folds.stratified(rng, catalogue.labels, groups, protocol.folds)
+  labels = catalogue.labels
+  pairs = len(catalogue.class_names) * protocol.folds
+  for attempt in range(_ATTEMPTS):
+    # One draw may leave a fold without a class where another does not.
+    rng = splits.generator(jax.random.fold_in(key, attempt) if attempt else key)
+    assigned = folds.stratified(rng, labels, groups, protocol.folds)
+    if len(np.unique(labels * protocol.folds + assigned)) == pairs:
+      break
+  return assigned
+
+
+def _study_tests(
+  key: jax.Array, catalogue: Catalogue, protocol: Protocol
+) -> np.ndarray:
+  """What the study's splits by this key test on, or copies of it: bool (n,)."""
+  study_splits = []
+  for name, option in itertools.product(STUDY_PROTOCOLS, OPTIONS):
+    # What can't be split that way, no study tests on.
+    with contextlib.suppress(InputError):
+      own = protocol._replace(name=name, option=option)
+      study_splits.append(make(key, catalogue, own))
+  if not study_splits:
+    return np.zeros(len(catalogue.labels), bool)
+  return tested(catalogue, study_splits)
 
 
 def _drawn_split(
@@ -329,32 +383,27 @@ def _drawn_split(
   groups: np.ndarray,
   protocol: Protocol,
   trainable: np.ndarray | None,
+  held_out: np.ndarray,
 ) -> Split:
-  """Parts that are drawn by the key."""
-  labels, names = catalogue.labels, catalogue.class_names
-  target = splits.per_class(labels, len(names), protocol.per_class)
-
-  def by_protocol(name: str, option: int) -> Split:
-    if name == 'balance_then_split':
-      return splits.balance_then_split(
-        key, labels, num_classes=len(names), option=option, target=target
-      )
-    return splits.split_then_balance(
+  """Parts that are drawn by the key; `held_out` is the test part, if any."""
+  labels, count = catalogue.labels, len(catalogue.class_names)
+  if held_out.any():
+    trainable = ~held_out if trainable is None else trainable & ~held_out
+  if protocol.name == 'balance_then_split':
+    target = splits.per_class(labels, count, protocol.per_class)
+    split = splits.balance_then_split(
+      key, labels, num_classes=count, option=protocol.option, target=target
+    )
+  else:
+    split = splits.split_then_balance(
       key,
       labels,
       groups,
-      num_classes=len(names),
-      option=option,
-      target=None if name == 'split' else target,
+      num_classes=count,
+      option=protocol.option,
+      target=_target(catalogue, protocol),
       trainable=trainable,
     )
-
-  held_out = np.zeros(len(labels), bool)
-  if protocol.name == 'disjoint_from_study_tests':
-    studies = itertools.product(STUDY_PROTOCOLS, OPTIONS)
-    held_out = tested(catalogue, (by_protocol(*study) for study in studies))
-    trainable = ~held_out if trainable is None else trainable & ~held_out
-  split = by_protocol(protocol.name, protocol.option)
   if trainable is not None:
     split = split._replace(train=split.train[trainable[split.train[:, 0]]])
   if held_out.any():
@@ -365,21 +414,6 @@ def _drawn_split(
   return split
 
 
-def _lacking(
-  split: Split, parts: list[str], catalogue: Catalogue
-) -> list[tuple[str, int]]:
-  """The parts that lack a class, with it."""
-  count = len(catalogue.class_names)
-  return [
-    (part, int(label))
-    for part in parts
-    for label in np.flatnonzero(
-      np.bincount(catalogue.labels[getattr(split, part)[:, 0]], minlength=count)
-      == 0
-    )
-  ]
-
-
 def _check_classes(
   split: Split,
   parts: list[str],
@@ -388,7 +422,7 @@ def _check_classes(
   protocol: Protocol,
 ) -> None:
   """Refuses a split with a part that lacks a class."""
-  for part, label in _lacking(split, parts, catalogue)[:1]:
+  for part, label in part_contents.lacking(split, parts, catalogue)[:1]:
     of_class = groups[catalogue.labels == label]
     # Images that are there may be in too few groups, whatever their number.
     kind = InputError if len(of_class) < len(PARTS) else TooFewGroupsError
@@ -402,39 +436,3 @@ def _check_classes(
       f'part: its {len(of_class)} images in {len(set(of_class))} groups are '
       f'too few to split. Add images{hints}'
     )
-
-
-def _check_own_patients(parts: np.ndarray, catalogue: Catalogue) -> None:
-  """Refuses a source's own parts that tear patients apart."""
-  first_part: dict[str, str] = {}
-  for patient, part in zip(catalogue.patients, parts.tolist(), strict=True):
-    part = part or 'train'
-    if patient and first_part.setdefault(patient, part) != part:
-      raise InputError(
-        f"patient {patient!r} is in the source's {first_part[patient]} and "
-        f'{part} parts. Split anew with config.data.split=random, or accept '
-        'the leak with config.data.grouping=none'
-      )
-
-
-def _check_patients(split: Split, catalogue: Catalogue) -> None:
-  """Makes sure that no patient is in two parts, however they were made."""
-  shared = shared_patients(split, catalogue)
-  if shared:
-    raise AssertionError(f'patients in two parts: {shared[:5]}')
-
-
-def patients_by_part(split: Split, catalogue: Catalogue) -> dict[str, set[str]]:
-  """The known patients of each part."""
-  return {
-    part: {catalogue.patients[i] for i in set(pairs[:, 0].tolist())} - {''}
-    for part, pairs in split._asdict().items()
-  }
-
-
-def shared_patients(split: Split, catalogue: Catalogue) -> list[str]:
-  """The patients that are in two parts or more."""
-  by_part = patients_by_part(split, catalogue).values()
-  return sorted(
-    set().union(*(a & b for a, b in itertools.combinations(by_part, 2)))
-  )

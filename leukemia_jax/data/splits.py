@@ -84,10 +84,12 @@ def _choose(sizes: list[int], wanted: int, leave: int = 0) -> list[int]:
   reach, largest = [1], wanted + max(sizes)
   for size in sizes:
     reach.append((reach[-1] | reach[-1] << size) & ((2 << largest) - 1))
+    if reach[-1] >> wanted & 1:
+      break  # later ones would not be chosen
   sums = [s for s in range(1, largest + 1) if reach[-1] >> s & 1]
   total = min(sums, key=lambda s: abs(s - wanted))
   chosen = []
-  for i in range(len(sizes), 0, -1):
+  for i in range(len(reach) - 1, 0, -1):
     if not reach[i - 1] >> total & 1:
       chosen.append(i - 1)
       total -= sizes[i - 1]

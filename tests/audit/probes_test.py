@@ -64,6 +64,13 @@ def test_fewer_folds_where_groups_are_few():
     folds_of([0, 0, 1, 1], [0, 0, 1, 1])
 
 
+def test_an_embargo_that_leaves_nothing_is_refused():
+  catalogue = conftest.catalogue(np.repeat([0, 1], 20))
+  protocol = conftest.protocol(grouping='contiguous', folds=4, embargo=20)
+  with pytest.raises(InputError, match='embargo=20 leaves fold 0 nothing'):
+    probes.make_folds(jax.random.key(0), catalogue, protocol)
+
+
 def test_folds_of_a_run_are_its_own():
   labels = np.repeat([0, 1], 40)
   catalogue = conftest.catalogue(labels)

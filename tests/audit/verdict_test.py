@@ -24,6 +24,7 @@ def judge(
   probes=None,
   problems=(),
   cells_alone=False,
+  by_groups=True,
   **changes,
 ) -> list[verdict.Finding]:
   catalogue = dataclasses.replace(conftest.catalogue([0, 0, 1, 1]), **changes)
@@ -32,6 +33,7 @@ def judge(
     group='patient',
     cells_alone=cells_alone,
     from_source=False,
+    by_groups=by_groups,
     mask_warnings=[],
     problems=problems,
   )
@@ -89,3 +91,13 @@ def test_the_colour_of_a_cell_is_no_shortcut_where_an_image_is_a_cell():
   (of_fields,) = judge(probes=probes)
   (of_cells,) = judge(probes=probes, cells_alone=True)
   assert of_fields.serious and not of_cells.serious
+
+
+def test_advice_is_of_what_helps():
+  shared = dataclasses.replace(NO_LEAK, patients=3)
+  (by_groups,), (copied,) = (
+    judge(leaks=shared, by_groups=own) for own in (True, False)
+  )
+  assert 'config.data.grouping=record keeps' in by_groups.text
+  # Without groups a grouping changes nothing.
+  assert 'config.data.protocol=split_then_balance keeps' in copied.text

@@ -10,7 +10,7 @@ import pytest
 from conftest import catalogue
 from sklearn.model_selection import StratifiedGroupKFold
 
-from leukemia_jax.data import folds, protocols
+from leukemia_jax.data import folds, part_contents, protocols
 from leukemia_jax.errors import InputError, TooFewGroupsError
 
 KEY = jax.random.key(3)
@@ -122,14 +122,31 @@ def test_each_image_is_tested_once_and_groups_are_whole(grouping):
       KEY, of_set, protocol(folds=4, fold=fold, grouping=grouping)
     )
     tested.append(split.test[:, 0])
-    parts = protocols.patients_by_part(split, of_set)
-    shared = protocols.shared_patients(split, of_set)
+    parts = part_contents.patients_by_part(split, of_set)
+    shared = part_contents.shared_patients(split, of_set)
     assert bool(shared) == (grouping == 'none')
     assert bool(parts['train'] & parts['test']) == (grouping == 'none')
     counts = np.bincount(labels[split.train[:, 0]])
     assert len(set(counts)) == 1  # balanced
   every = np.concatenate(tested)
   np.testing.assert_array_equal(np.sort(every), np.arange(400))
+
+
+def test_folds_are_one_partition_where_the_first_draw_lacks_a_class():
+  # The rarest cells are of few patients: often a fold has none.
+  rng = np.random.default_rng(0)
+  patients = np.repeat(np.arange(40), 10)
+  labels = rng.choice(3, 400)
+  labels[(patients < 8) & (np.arange(400) % 10 == 0)] = 3
+  of_set = catalogue(labels, [f'p{i}' for i in patients])
+  for seed in range(6):
+    key = jax.random.key(seed)
+    tested = [
+      protocols.make(key, of_set, protocol(grouping='record', fold=fold)).test
+      for fold in range(5)
+    ]
+    every = np.sort(np.concatenate(tested)[:, 0])
+    np.testing.assert_array_equal(every, np.arange(400))
 
 
 def test_the_sources_own_folds():
@@ -180,7 +197,7 @@ def test_validation_is_drawn_where_the_source_has_none():
   assert set(np.array(parts)[split.test[:, 0]]) == {'test'}
   assert set(np.array(parts)[split.validation[:, 0]]) == {'train'}
   assert len(split.validation) == 12 and len(split.test) == 20
-  assert not protocols.shared_patients(split, of_set)
+  assert not part_contents.shared_patients(split, of_set)
 
 
 def test_a_patient_in_two_of_the_sources_parts_is_refused():
@@ -192,7 +209,7 @@ def test_a_patient_in_two_of_the_sources_parts_is_refused():
   split = protocols.make(
     KEY, of_set, protocol(folds=1, fold=-1, grouping='none')
   )
-  assert protocols.shared_patients(split, of_set) == ['p0']
+  assert part_contents.shared_patients(split, of_set) == ['p0']
 
 
 @pytest.mark.parametrize(

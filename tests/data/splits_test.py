@@ -193,6 +193,32 @@ def test_what_is_not_trainable_is_held_out_or_nowhere(name, option):
     assert len(set(np.bincount(LABELS[some.train[:, 0]]))) == 1
 
 
+@pytest.mark.parametrize('seed', range(6))
+def test_outside_of_the_study_nothing_is_seen_where_draws_are_many(seed):
+  # A class of few patients: often the first draws leave a part without it.
+  patients = np.repeat(np.arange(40), 5)
+  labels = np.where(patients < 4, 2, patients % 2)
+  known = catalogue(labels, [f'p{i}' for i in patients])
+  key = jax.random.key(seed)
+  outside = protocols.make(
+    key, known, protocol(name='disjoint_from_study_tests')
+  )
+  learnt = {int(i) for part in outside[:2] for i in part[:, 0]}
+  for name in protocols.STUDY_PROTOCOLS:
+    for option in protocols.OPTIONS:
+      own = protocols.make(key, known, protocol(name=name, option=option))
+      assert not learnt & set(own.test[:, 0].tolist())
+
+
+def test_a_test_part_that_leaves_nothing_to_validate_on_is_refused():
+  parts = ['train'] * 30 + ['test'] * 10
+  patients = ['a'] * 15 + ['b'] * 15 + ['c'] * 5 + ['d'] * 5
+  labels = [0] * 15 + [1] * 15 + [0] * 5 + [1] * 5
+  known = catalogue(labels, patients, parts=parts)
+  with pytest.raises(InputError, match='validation part.*split=random'):
+    protocols.make(KEY, known, protocol())
+
+
 @pytest.mark.parametrize('option', [1, 2])
 def test_outside_of_the_study_nothing_is_seen_of_its_tests(option):
   # Patients of forty images; every third image is a twin of the one before.
