@@ -23,6 +23,7 @@ from leukemia_jax.errors import InputError
 # Keys of some modes: what every other may have, and those modes.
 _OF_MODES: dict[str, tuple[Any, tuple[str, ...]]] = {
   'evaluate.recalibrate': (0, ('evaluate',)),
+  'data.scale': (1.0, ('evaluate', 'prepare', 'audit')),
   'mesh.devices': (1, ('train', 'prepare', 'audit')),
   'data.stream': (False, ('train', 'evaluate', 'prepare')),
 }
@@ -66,19 +67,25 @@ def check_paths(config: ConfigDict, workdir: pathlib.Path) -> None:
     workdir: of the command; its files must not be taken for images next time.
 
   Raises:
-    InputError: a path leads nowhere, or the workdir lies in the source.
+    InputError: a path leads nowhere, or workdir or cache lie in the source.
   """
   try:
     name, weights = config.data.source, config.model.weights
+    cache = config.data.cache_dir
   except AttributeError:
     return  # `check_config` names what is missing.
-  if not (TEXT.allows(name) and TEXT.allows(weights)):
+  if not all(map(TEXT.allows, (name, weights, cache))):
     return  # It names what is no text, too.
   folder = listing.locate(name)
   if folder and workdir.resolve().is_relative_to(folder.resolve()):
     raise InputError(
       f'--workdir={workdir} lies in config.data.source={name}; give a folder '
       'outside the images'
+    )
+  if folder and files.expand(cache).resolve().is_relative_to(folder.resolve()):
+    raise InputError(
+      f'config.data.cache_dir={cache} lies in config.data.source={name}; give '
+      'a folder outside the images'
     )
   check_weights(weights)
 

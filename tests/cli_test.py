@@ -143,3 +143,6 @@ def test_a_workdir_among_the_images(tmp_path, cache):
   flags = ['--mode=prepare', cache, f'--config.data.source={tmp_path}/set']
   error = refused(run(f'--workdir={tmp_path}/set/a/w', *flags))
   assert 'lies in config.data.source' in error
+  inside = f'--config.data.cache_dir={tmp_path}/set/cache'
+  error = refused(run(f'--workdir={tmp_path}/w', *flags, inside))
+  assert 'cache_dir' in error and 'lies in config.data.source' in error

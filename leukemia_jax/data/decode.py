@@ -100,13 +100,11 @@ def _decode_tiff(data: bytes, options: Options, is_mask: bool) -> Decoded:
 
 
 def _is_deep_colour(data: bytes) -> bool:
-  """Whether a file is a PNG of 16 bits a colour, by its header."""
-  return data[:4] == b'\x89PNG' and data[24] == 16 and data[25] in (2, 6)
+  """Whether a file is a PNG of 16 bits, by its header, and no plain grey."""
+  return data[:4] == b'\x89PNG' and data[24] == 16 and data[25] in (2, 4, 6)
 
 
-def _deep_colour(
-  data: bytes, white_level: int, orientation: int, is_mask: bool
-) -> Decoded:
+def _deep_colour(data: bytes, white_level: int, orientation: int) -> Decoded:
   """A PNG of 16 bits a colour by its white level, which Pillow can't read."""
   try:
     import imagecodecs
@@ -115,13 +113,15 @@ def _deep_colour(
       '16-bit colour with config.data.white_level needs: pip install '
       "'leukemia_jax[tiff]'"
     ) from None
-  values = imagecodecs.png_decode(data)[..., :3]
-  if is_mask:
-    scaled = np.minimum(values, 255)
-  else:
-    scaled = np.round(values * (255.0 / white_level)).clip(0, 255)
-  image = Image.fromarray(scaled.astype(np.uint8))
-  return Decoded(image, orientation, 16, int(values.max()), False)
+  values = imagecodecs.png_decode(data)
+  samples = values.shape[-1]
+  white = np.full(samples, float(white_level))
+  if samples in (2, 4):
+    white[-1] = 65535  # of alpha
+  scaled = np.round(values * (255.0 / white)).clip(0, 255).astype(np.uint8)
+  image = Image.fromarray(scaled, {2: 'LA', 3: 'RGB', 4: 'RGBA'}[samples])
+  peak = int(values[..., : 1 if samples == 2 else 3].max())
+  return Decoded(image, orientation, 16, peak, False)
 
 
 def _decode_by_pillow(data: bytes, options: Options, is_mask: bool) -> Decoded:
@@ -132,10 +132,14 @@ def _decode_by_pillow(data: bytes, options: Options, is_mask: bool) -> Decoded:
         f'{width} x {height} px is over config.data.max_pixels='
         f'{options.max_pixels}'
       )
+    if image.mode == 'F':
+      raise BadImageError('floating-point grey: save it as 8 or 16 bits')
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation not in range(1, 9):
+      orientation = 1  # as Pillow takes what EXIF doesn't know
     is_multipage = getattr(image, 'is_animated', False)
-    if options.white_level and _is_deep_colour(data):
-      return _deep_colour(data, options.white_level, orientation, is_mask)
+    if options.white_level and not is_mask and _is_deep_colour(data):
+      return _deep_colour(data, options.white_level, orientation)
     image.load()
     if _is_deep_colour(data):
       # Pillow keeps the higher 8 bits.
@@ -161,7 +165,8 @@ def decode(
   pages of a TIFF are R, G and B.
 
   In a mask what is transparent is black, as the background of a cut-out is, and
-  deeper grey is cut off at 255: its values may be labels from 1 on.
+  deeper grey is cut off at 255: its values may be labels from 1 on. The white
+  level is that of photographs alone.
 
   Args:
     data: the file's bytes: JPEG, PNG, BMP, TIFF, GIF, WebP, PPM or JPEG 2000.
@@ -188,7 +193,10 @@ def decode(
   except UnidentifiedImageError:
     raise BadImageError(_what_else(data)) from None
   except Image.DecompressionBombError as error:
-    raise BadImageError(str(error)) from None
+    raise BadImageError(
+      f'{error}; whatever config.data.max_pixels, Pillow opens no more: cut it '
+      'into fields'
+    ) from None
   except BadImageError:
     raise
   except Exception as error:

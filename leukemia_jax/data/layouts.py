@@ -8,7 +8,7 @@ with the key that chooses.
 import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from leukemia_jax.data import levels, mask_pairs, names, patients
 from leukemia_jax.data.levels import Image
@@ -82,6 +82,10 @@ class Reading:
   how: dict[str, str]
   warnings: tuple[str, ...]
 
+  def warned(self, more: Sequence[str]) -> Self:
+    """The same, with more warnings."""
+    return dataclasses.replace(self, warnings=(*self.warnings, *more))
+
 
 def _set_parts(
   images: list[Image], options: Options, joined: Joined | None
@@ -113,7 +117,7 @@ def _table_part(text: str) -> str:
   """The part that a table's cell names."""
   if not text or names.part(text):
     return names.part(text)
-  if text.isdecimal():
+  if text.isdecimal() and len(text) < 10:
     return f'fold_{int(text)}'
   if names.are_folds([text]):
     return text

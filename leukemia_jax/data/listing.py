@@ -4,6 +4,7 @@ Files are listed without reading them. Every path is checked before it
 is opened: nothing outside the folder or archive that was named is ever read.
 """
 
+import collections
 import dataclasses
 import functools
 import os
@@ -18,6 +19,8 @@ from leukemia_jax.data import names
 from leukemia_jax.errors import InputError
 
 KAGGLE_DATASET = 'mehradaria/leukemia'
+# No system takes names of more signs.
+_LONGEST_NAME = 4096
 _OTHER_ARCHIVES = ('.tar', '.tgz', '.gz', '.bz2', '.xz', '.7z', '.rar', '.zst')
 
 
@@ -137,6 +140,19 @@ def _check_name(where: pathlib.Path, name: str) -> None:
     raise InputError(
       f'{where}: the file name {name!r} is not UTF-8; rename it'
     ) from None
+  if len(name) > _LONGEST_NAME:
+    raise InputError(
+      f'{where}: the file name {name[:60]!r}... has {len(name)} signs; shorten '
+      'it'
+    )
+
+
+def _check_unique(path: pathlib.Path, files: list[File]) -> None:
+  number = collections.Counter(file.path for file in files)
+  if twice := [name for name, count in number.items() if count > 1]:
+    raise InputError(
+      f'{path} holds {len(twice)} names twice, as {twice[0]}; pack it again'
+    )
 
 
 def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -207,6 +223,7 @@ def _list_zip(path: pathlib.Path, max_bytes: int) -> Listing:
       continue
     read = functools.partial(_read_entry, archive, info)
     files.append(File(name, f'{info.file_size} {info.CRC}', read))
+  _check_unique(path, files)
   filled = {f.path[:i] for f in files for i in _slashes(f.path)}
   empty = sorted(set(folders) - filled)
   warnings = []

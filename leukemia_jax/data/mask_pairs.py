@@ -255,6 +255,7 @@ def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
       matched[image.path].append((kind, mask))
     if not owners:
       unpaired.append(mask.path)
+  unpaired += _take_strangers(matched, images)
   _check_twins(matched)
   folders = {image.path: image.folders for image in images}
   kinds = _tell_apart(
@@ -272,6 +273,29 @@ def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
   return Pairs(
     folders, masks, tuple(unpaired), tuple(other_kinds), (), tuple(outside)
   )
+
+
+def _take_strangers(
+  matched: dict[str, list[tuple[str, _File]]], images: Sequence[_File]
+) -> list[str]:
+  """Takes away masks of images that are not there, and gives their paths.
+
+  An image whose name a mask has needs no other of its folder and kind: that
+  one only goes on as the image's name does.
+  """
+  taken = []
+  for image in images:
+    own = matched.get(image.path, [])
+    whole = {kind for kind, mask in own if mask.key == image.key}
+    strangers = [
+      (kind, mask)
+      for kind, mask in own
+      if kind in whole and mask.key != image.key and mask.key[0] == image.key[0]
+    ]
+    for pair in strangers:
+      own.remove(pair)
+      taken.append(pair[1].path)
+  return taken
 
 
 def _is_below(path: str, folders: set[Folders]) -> bool:

@@ -187,7 +187,8 @@ def warnings(
     One sentence a class that needs one.
   """
   texts = []
-  usual = float(np.median([row.mean for row in summaries]))
+  means = [row.mean for row in summaries if row.masks]
+  usual = float(np.median(means)) if means else 0.0
   for name, row in zip(names, summaries, strict=True):
     flaws = []
     if row.empty > _BROKEN_EMPTY * row.masks:

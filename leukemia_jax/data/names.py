@@ -130,7 +130,9 @@ def matching(pattern: str, paths: Collection[str]) -> list[str]:
   """The paths that a pattern with `*` names, or that it is."""
   wanted = normalise(pattern)
   return [
-    path for path in paths if fnmatch.fnmatchcase(normalise(path), wanted)
+    path
+    for path in paths
+    if (own := normalise(path)) == wanted or fnmatch.fnmatchcase(own, wanted)
   ]
 
 

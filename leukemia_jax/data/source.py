@@ -1,6 +1,7 @@
 """An image set as it was read: its images with class, patient, part, masks."""
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import pathlib
@@ -182,17 +183,22 @@ def _with_tables(
   if not options.table or not candidates:
     return layouts.read(images, options.layout), None
   named = _without_masks(images, options)
-  contents = {path: _read_table(files[path]) for path in candidates}
+  contents, unread = {}, []
+  for path in candidates:
+    # What nobody asked for may be anything.
+    try:
+      contents[path] = _read_table(files[path])
+    except InputError as error:
+      unread.append(f'{error}; left out')
   columns = tables.columns_of(contents, named, options.columns)
-  if _has_classes(images, options):
-    reading = layouts.read(images, options.layout)
-    return _with_hint(reading, columns), None
-  contents = {p: data for p, data in contents.items() if 'label' in columns[p]}
-  if not contents:
-    reading = layouts.read(images, options.layout)
-    return _with_hint(reading, columns, 'label'), None
-  joined = tables.join(contents, named, options.columns)
-  return layouts.read(images, options.layout, joined), joined
+  labels = {p: data for p, data in contents.items() if 'label' in columns[p]}
+  has_classes = _has_classes(images, options)
+  if labels and not has_classes:
+    joined = tables.join(labels, named, options.columns)
+    return layouts.read(images, options.layout, joined).warned(unread), joined
+  key = 'patient' if has_classes else 'label'
+  reading = _with_hint(layouts.read(images, options.layout), columns, key)
+  return reading.warned(unread), None
 
 
 def _without_masks(images: list[str], options: Options) -> list[str]:
@@ -202,7 +208,7 @@ def _without_masks(images: list[str], options: Options) -> list[str]:
 
 
 def _with_hint(
-  reading: Reading, columns: dict[str, dict[str, str]], key: str = 'patient'
+  reading: Reading, columns: dict[str, dict[str, str]], key: str
 ) -> Reading:
   """Warns of a table that is not used and could say more."""
   hints = []
@@ -218,7 +224,7 @@ def _with_hint(
         f'config.data.table={path} config.data.columns="(\'label=COLUMN\',)" '
         'says which is'
       )
-  return dataclasses.replace(reading, warnings=(*reading.warnings, *hints))
+  return reading.warned(hints)
 
 
 def _has_classes(images: list[str], options: Options) -> bool:
@@ -230,9 +236,14 @@ def _has_classes(images: list[str], options: Options) -> bool:
 def _read_table(file: File) -> bytes:
   if int(file.stamp.split()[0]) > _MAX_TABLE_BYTES:
     raise InputError(
-      f'{file.path} is a table of over {_MAX_TABLE_BYTES >> 20} MiB; refused'
+      f'{file.path} is a table of over {_MAX_TABLE_BYTES >> 20} MiB, which '
+      "config.data.table doesn't read"
     )
-  return file.read()
+  try:
+    return file.read()
+  except Exception as error:
+    # zipfile and zlib raise many kinds on a damaged entry; OSError otherwise.
+    raise InputError(f'{file.path} cannot be read: {error!r}') from None
 
 
 def _find_tables(
@@ -336,8 +347,11 @@ def _annotations(files: dict[str, File], others: Sequence[str]) -> str:
     and set(names.words(path.rpartition('/')[0])) & names.MASK_WORDS
   ]
   if txt:
-    first = _read_table(files[txt[0]]).decode(errors='replace').split('\n')[0]
-    kind = 'boxes (YOLO)' if len(first.split()) == 5 else 'points'
+    kind = 'boxes or points'
+    with contextlib.suppress(InputError):
+      text = _read_table(files[txt[0]]).decode(errors='replace')
+      is_box = len(text.split('\n')[0].split()) == 5
+      kind = 'boxes (YOLO)' if is_box else 'points'
     return f'{len(txt)} files of {kind} ({txt[0]})'
   if xyc := [path for path in others if path.lower().endswith('.xyc')]:
     return f'{len(xyc)} files of points ({xyc[0]})'

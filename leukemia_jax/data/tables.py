@@ -97,9 +97,9 @@ def _parse(path: str, data: bytes) -> pd.DataFrame:
   # Only sets with a table need it.
   import pandas as pd
 
-  separator = _separator(lines[:1000])
-  width = max(len(re.split(separator, line)) for line in lines)
   try:
+    separator = _separator(lines[:1000])
+    width = max(len(re.split(separator, line)) for line in lines)
     table = pd.read_csv(
       io.StringIO('\n'.join(lines)),
       sep=separator,

@@ -38,8 +38,8 @@ class Tiff(NamedTuple):
   """A file that was decoded.
 
   Attributes:
-    pixels: uint8, shape (height, width), (height, width, 3) for RGB, (height,
-      width, 4) with alpha.
+    pixels: uint8, shape (height, width) or (height, width, 2..4): grey with
+      alpha, RGB, RGB with alpha.
     orientation: of its tag, 1 for upright.
     bits: of a sample.
     peak: largest value, of samples deeper than 8 bits; else 0.

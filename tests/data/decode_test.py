@@ -1,7 +1,9 @@
 """Every kind of image file comes out as uint8 RGB, or is refused in words."""
 
 import io
+import struct
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -97,6 +99,38 @@ def test_floating_point_and_32_bit_grey_are_refused():
   image = Image.fromarray(np.full((4, 4), 200, np.int32))
   with pytest.raises(decode.BadImageError, match='32 bits a sample'):
     decoded(encoded(image, 'TIFF'))
+
+
+def test_a_portable_float_map_is_refused():
+  with pytest.raises(decode.BadImageError, match='floating-point'):
+    decoded(b'Pf\n2 2\n-1.0\n' + np.full(4, 0.5, np.float32).tobytes())
+
+
+@pytest.mark.parametrize('samples', [2, 4])
+def test_16_bits_with_alpha(samples):
+  values = np.full((4, 6, samples), 2048, np.uint16)
+  values[:2, :, -1] = 0
+  values[2:, :, -1] = 65535
+  data = imagecodecs.png_encode(values)
+  got = decode.decode(data, decode.Options(LIMIT, white_level=4095))
+  assert (got.bits, got.peak) == (16, 2048)
+  # What is transparent shows white, as without a white level.
+  assert set(np.unique(got.image).tolist()) == {128, 255}
+  assert (np.asarray(got.image)[:2] == 255).all()
+  # It is of photographs alone.
+  masks = [
+    np.asarray(decode.decode(data, own, is_mask=True).image)
+    for own in (decode.Options(LIMIT), decode.Options(LIMIT, white_level=4095))
+  ]
+  np.testing.assert_array_equal(*masks)
+
+
+def test_an_orientation_that_is_none_is_left_alone(rgb):
+  # A text, where a number belongs.
+  exif = b'Exif\0\0II*\0' + struct.pack('<IHHHI4sI', 8, 1, 274, 2, 2, b'6', 0)
+  got = decode.decode(encoded(rgb, 'PNG', exif=exif), decode.Options(LIMIT))
+  assert got.orientation == 1
+  np.testing.assert_array_equal(np.asarray(got.image), np.asarray(rgb))
 
 
 def test_one_bit():

@@ -46,6 +46,31 @@ def test_pairs(image, mask):
   assert masks == {image.format(stem): (mask.format(stem),) for stem in STEMS}
 
 
+@pytest.mark.parametrize(
+  ('images', 'masks'),
+  [
+    (('Benign/x',), ('Benign/x', 'Benign/y')),
+    (('a', 'b', 'b_1'), ('a', 'a_1', 'b', 'b_1')),
+  ],
+)
+def test_a_mask_of_a_missing_image_is_no_others(images, masks):
+  paths = [f'images/{name}.png' for name in images]
+  pairs = mask_pairs.pair([*paths, *(f'masks/{name}.png' for name in masks)])
+  assert pairs.masks == {
+    f'images/{name}.png': (f'masks/{name}.png',) for name in images
+  }
+  left = set(masks) - set(images)
+  assert pairs.unpaired == tuple(f'masks/{name}.png' for name in left)
+
+
+def test_cells_of_an_image_are_joined():
+  paths = ['images/a.png', 'images/b.png']
+  paths += [f'masks/{name}_{i}.png' for name in 'ab' for i in (1, 2)]
+  assert mask_pairs.pair(paths).masks['images/b.png'] == (
+    *('masks/b_1.png', 'masks/b_2.png'),
+  )
+
+
 def test_a_tree_of_masks_for_each_class_is_of_one_kind():
   forms = [
     f'{name}{more}/{{}}.png'

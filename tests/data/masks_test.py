@@ -103,6 +103,14 @@ def test_masks_that_cover_too_much_are_warned_of():
   assert len(turned) == 1 and 'masks of b cover 85.0%' in turned[0]
 
 
+def test_classes_without_masks_say_nothing_of_what_is_usual():
+  coverage = np.array([np.nan, np.nan, 0.12, 0.01])
+  rows = masks.by_class(coverage, np.arange(4), 4)
+  (warning,) = masks.warnings(rows, ('a', 'b', 'c', 'd'))
+  assert 'the masks of d look broken' in warning
+  assert not masks.warnings(masks.by_class(np.full(2, np.nan), [0, 1], 2), 'ab')
+
+
 def test_coverage_and_plain_warnings():
   coverage = np.array([0.1, 0.12, 0.0, 0.0005, 0.02, np.nan, 0.1, 0.1])
   labels = np.array([0, 0, 1, 1, 1, 1, 2, 2])

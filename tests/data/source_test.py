@@ -223,6 +223,38 @@ def test_class_names_that_would_not_come_back(tmp_path, name):
     opened(tmp_path)
 
 
+def test_names_that_are_there_twice_or_endless(tmp_path):
+  with pytest.raises(InputError, match='1 names twice, as a/1.png'):
+    opened(entry(tmp_path / 'twice.zip', 'a\\1.png'))
+  with pytest.raises(InputError, match='5004 signs'):
+    opened(entry(tmp_path / 'long.zip', '1' * 5000 + '.png'))
+
+
+def test_tables_that_nobody_asked_for_refuse_no_set(tmp_path):
+  conftest.save_images(tmp_path / 'set', {'A': 2, 'B': 2}, size=8)
+  wide = ','.join(['1.25'] * 40_000)
+  (tmp_path / 'set/features.csv').write_text(f'{wide}\n{wide}\n')
+  assert opened(tmp_path / 'set').class_names == ('A', 'B')
+  (tmp_path / 'set/features.csv').write_text('damaged,later\n' * 9)
+  packed = zipped(tmp_path / 'set', tmp_path / 'set.zip')
+  # Its entry is stored as it is: what it holds no longer has its checksum.
+  packed.write_bytes(packed.read_bytes().replace(b'damaged', b'DAMAGED'))
+  got = opened(packed)
+  assert got.class_names == ('A', 'B')
+  assert 'features.csv cannot be read' in got.notes.warnings[0]
+  with pytest.raises(InputError, match=r'features.csv cannot be read'):
+    source.open_source(str(packed), conftest.reading(table='features.csv'))
+
+
+def test_brackets_in_a_tables_name_are_no_pattern(tmp_path):
+  conftest.save_images(tmp_path, {'all': 2}, size=8)
+  table = 'file,label\ncell-0.png,A\ncell-1.png,B\n'
+  (tmp_path / 'labels[1].csv').write_text(table)
+  options = conftest.reading(table='labels[1].csv')
+  got = source.open_source(str(tmp_path), options)
+  assert got.class_names == ('A', 'B')
+
+
 def test_a_name_that_is_not_utf_8(tmp_path):
   conftest.save_images(tmp_path, {'a': 1, 'b': 1}, size=8)
   (pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b'/a/\xe9.png'))).touch()
