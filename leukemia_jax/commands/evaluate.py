@@ -117,6 +117,9 @@ def _evaluate(
   masks = result.mask_record(inputs.spec, catalogue)
   for warning in masks.warnings if masks else ():
     print(f'warning: {warning}')
+  fitted_to, scorable = config.evaluate.recalibrate, len(parts['test'])
+  if fitted_to and fitted_to >= scorable:
+    raise _none_left(fitted_to, scorable)
   claim.claim(workdir, 'evaluate', config, **named)
   network = tasks.make_network(task, config, trained.result.model.num_outputs)
   subject = Subject(
@@ -201,17 +204,11 @@ def _recalibrate(
 ) -> Recalibration:
   """Fits a temperature to `count` images of the test part, and writes it."""
   outcomes = classifier.outcomes(subject, scored.predictions)
-  outcome = None
-  if count < len(outcomes.truth):
-    outcome = recalibration.recalibrate(
-      key, outcomes, subject.over_test(), count
-    )
+  over = subject.over_test()
+  outcome = recalibration.recalibrate(key, outcomes, over, count)
   if outcome is None:
-    raise InputError(
-      f'config.evaluate.recalibrate={count}: of {len(outcomes.truth)} test '
-      f'images in {len(subject.over_test().groups.strata)} groups '
-      f'({subject.groups.group}) none is left to score; give fewer'
-    )
+    in_groups = f' in {len(over.groups.strata)} groups ({subject.groups.group})'
+    raise _none_left(count, len(outcomes.truth), in_groups)
   record, chosen = outcome
   hashes = subject.catalogue.pixel_hashes
   sources = subject.origins[subject.parts['test'][chosen], 0]
@@ -220,6 +217,13 @@ def _recalibrate(
   )
   calibration_file.write(workdir, local)
   return record
+
+
+def _none_left(count: int, images: int, in_groups: str = '') -> InputError:
+  return InputError(
+    f'config.evaluate.recalibrate={count}: of {images} test images{in_groups} '
+    'none is left to score; give fewer'
+  )
 
 
 def _fitted(
@@ -235,11 +239,8 @@ def _fitted(
       temperature=Temperature(local.temperature, count, is_local=True)
     )
   if task.targets != 'masks':
-    known = finished.calibration
-    if known is None or known.temperature is None or known.fitted_to is None:
-      path = run_folder / RESULT
-      raise InputError(f'{path} is damaged: no temperature')
-    return Fitted(temperature=Temperature(known.temperature, known.fitted_to))
+    temperature = Temperature(*result.fitted_temperature(finished, run_folder))
+    return Fitted(temperature=temperature)
   rule = finished.baselines.rule
   if finished.threshold is None or rule is None:
     path = run_folder / RESULT

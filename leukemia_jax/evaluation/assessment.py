@@ -29,7 +29,7 @@ from leukemia_jax.workdir.records import (
 )
 
 # One for all images, or each image's: shape (n, 1).
-Temperature = float | np.ndarray
+Temperatures = float | np.ndarray
 
 
 class IntervalGroups(NamedTuple):
@@ -134,7 +134,7 @@ class Outcomes(NamedTuple):
   truth: np.ndarray
   probabilities: np.ndarray
   losses: np.ndarray
-  temperature: Temperature | None = None
+  temperature: Temperatures | None = None
   fitted_to: int = 0
   is_local: bool = False
   limits: LimitOutcomes | None = None
@@ -242,7 +242,7 @@ def _rank(
 def _calibrate(
   outcomes: Outcomes, over: IntervalGroups, add: Add
 ) -> Calibration:
-  def calibrate(prefix: str, temperature: Temperature) -> CalibrationScores:
+  def calibrate(prefix: str, temperature: Temperatures) -> CalibrationScores:
     said = calibration.with_temperature(outcomes.probabilities, temperature)
     score = _calibration_score(said, outcomes.truth, over)
     values: dict[str, Any] = dict(

@@ -154,7 +154,7 @@ def _temperature(
 def _limits(
   subject: Subject,
   predictions: Mapping[str, ClassPredictions | MaskPredictions],
-  temperature: assessment.Temperature | None,
+  temperature: assessment.Temperatures | None,
 ) -> tuple[Limits, LimitOutcomes]:
   """What a run's images look like to its classifier."""
   labels = np.asarray(subject.dataset.labels)

@@ -126,6 +126,8 @@ def join(
       counts=None,
       patients_by_part=None,
       test_copies_in_training=None,
+      held_out_seen_by_weights=None,
+      spectrum=None,
     ),
     parameters_sha256=hashlib.sha256(hashes.encode()).hexdigest(),
     test=scores,
@@ -152,6 +154,7 @@ def join(
     intervals=assessed.intervals,
     ranking=assessed.ranking,
     calibration=assessed.calibration,
+    limits=assessed.limits,
   )
 
 

@@ -1,5 +1,6 @@
 """predictions.csv: each image by name, with what was said of it."""
 
+import contextlib
 import csv
 import io
 import pathlib
@@ -78,10 +79,10 @@ def read(path: pathlib.Path) -> tuple[list[str], list[Row]]:
       rows: list[Row] = list(reader)
   except (OSError, ValueError, csv.Error) as error:
     raise InputError(f'{path} cannot be read: {error}') from None
-  if not {'path', 'part', 'true_class'} <= set(header) or any(
-    None in row.values() for row in rows
+  if not {'path', 'part', 'group', 'true_class'} <= set(header) or any(
+    None in row.values() or None in row for row in rows
   ):
-    raise InputError(f'{path} is damaged: columns are missing')
+    raise InputError(f'{path} is damaged: its columns are not those of a run')
   return header, rows
 
 
@@ -111,6 +112,15 @@ def tested(rows: Sequence[Row]) -> list[Row]:
   return [row for row in rows if row['part'] not in ('train', 'validation')]
 
 
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+  """Says which file holds a value that is none, or lacks a column."""
+  try:
+    yield
+  except (KeyError, ValueError) as error:
+    raise InputError(f'{NAME} is damaged: {error!r}') from None
+
+
 def outcomes(rows: Sequence[Row], class_names: Sequence[str]) -> Outcomes:
   """What a classifier's rows say, without a temperature.
 
@@ -120,19 +130,24 @@ def outcomes(rows: Sequence[Row], class_names: Sequence[str]) -> Outcomes:
 
   Returns:
     Their arrays.
+
+  Raises:
+    InputError: a value is none.
   """
   number = {name: i for i, name in enumerate(class_names)}
   columns = [f'p_{name}' for name in class_names]
-  return Outcomes(
-    np.array([number[row['true_class']] for row in rows]),
-    np.array([[float(row[name]) for name in columns] for row in rows]),
-    np.array([float(row['loss']) for row in rows]),
-  )
+  with _told():
+    return Outcomes(
+      np.array([number[row['true_class']] for row in rows]),
+      np.array([[float(row[name]) for name in columns] for row in rows]),
+      np.array([float(row['loss']) for row in rows]),
+    )
 
 
 def pixel_counts(rows: Sequence[Row]) -> np.ndarray:
   """Counted pixels of a segmenter's rows: int (n, 4), `segmentation.counts`."""
-  return np.array([[int(row[name]) for name in _PIXELS] for row in rows])
+  with _told():
+    return np.array([[int(row[name]) for name in _PIXELS] for row in rows])
 
 
 def from_rows(header: Sequence[str], rows: Sequence[Row]) -> str:

@@ -16,7 +16,7 @@ from leukemia_jax.metrics.conformal import Rates
 from leukemia_jax.metrics.outliers import Detector
 from leukemia_jax.transforms import colour
 from leukemia_jax.transforms.preprocess import preprocess
-from leukemia_jax.workdir import calibration_file, limits_file
+from leukemia_jax.workdir import calibration_file, limits_file, result
 from leukemia_jax.workdir.saved import Trained
 
 # What is said against an answer, and if nothing is.
@@ -106,8 +106,7 @@ def make(
       f'{workdir} was trained with config.data.neutral_background=True, on '
       'images whose masks are known; new images have none'
     )
-  record = finished.calibration
-  temperature = (record and record.temperature) or 1.0
+  temperature, _ = result.fitted_temperature(finished, workdir)
   if calibrated_in:
     local = calibration_file.read(calibrated_in, finished.parameters_sha256)
     temperature = local.temperature

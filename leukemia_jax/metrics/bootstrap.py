@@ -139,14 +139,15 @@ def spreads(
     parts = []
     for first in range(0, count, size):
       times = np.ones((min(size, count - first), len(strata)))
-      # Nobody knows what another group would be like; twice the only one tells
-      # whether the score depends on it.
+      # Nobody knows what another group would be like; without the only one a
+      # score that depends on it is another, or none.
       times[:, own] = (
         rng.multinomial(len(own), np.full(len(own), 1 / len(own)), len(times))
         if len(own) > 1
-        else 2
+        else 0
       )
-      parts.append(score(times))
+      with np.errstate(invalid='ignore', divide='ignore'):
+        parts.append(score(times))
     for name, estimate in estimates.items():
       samples = np.concatenate([part[name] for part in parts])
       if len(own) > 1:
@@ -154,8 +155,8 @@ def spreads(
         variances[name].append(variance * len(own) / (len(own) - 1))
         biases[name] = biases[name] + bias
       else:
-        depends = np.abs(samples[0] - estimate[0]) > _ZERO
-        variances[name].append(np.where(depends, np.nan, 0.0))
+        is_same = np.abs(samples[0] - estimate[0]) <= _ZERO
+        variances[name].append(np.where(is_same, 0.0, np.nan))
   return {
     name: Spread(np.stack(variances[name]), biases[name]) for name in estimates
   }

@@ -11,7 +11,7 @@ BINS = 15
 _TEMPERATURES = (0.05, 20.0)
 # Deviation of a temperature's logarithm, before an image is seen.
 _PRIOR = 0.5
-# Below it float32 has no probability.
+# Below it float32 loses digits.
 _SMALLEST = 1e-38
 
 
@@ -26,8 +26,7 @@ class CalibrationScores:
     brier: mean squared distance of the probabilities from the truth, summed
       over classes, from 0 to 2 (Brier, Monthly Weather Review 78, 1950).
     loss: mean negative log likelihood, nats.
-    confident: share of images predicted with a confidence of .9 or more; None
-      if there are no images.
+    confident: share of images predicted with a confidence of .9 or more.
     confident_accuracy: how often these are correct; None if there are none.
   """
 

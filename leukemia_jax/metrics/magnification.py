@@ -15,9 +15,9 @@ from scipy import fft
 STEPS = 4
 # Standard deviations of the Gaussians, as shares of the image's width.
 WIDTHS = 2.0 ** (np.arange(6 * STEPS + 1) / STEPS) / 512
-# Factors that are tried, as steps: from 1/3 to 3.
+# Factors that are tried, as steps: from 0.35 to 2.8.
 _MOST_STEPS = 6
-# Factors nearer to 1 than this many steps are taken for 1.
+# Factors this many steps from 1, or fewer, are taken for 1.
 _NEAR = 1
 # Narrower widths show the grid of pixels, which no magnification moves.
 _PIXELS = 1.0
@@ -65,9 +65,9 @@ def factor(
     images: number of images that `own` is the mean of.
 
   Returns:
-    A power of two, in steps of a quarter, from 1/3 to 3; 1 where they are about
-    as large. None where the spectra differ in form, so that they do not show
-    the same kind of thing.
+    A power of two, in steps of a quarter, from 0.35 to 2.8; 1 where they are
+    about as large. None where the spectra differ in form, so that they do not
+    show the same kind of thing.
   """
   first, count = int((WIDTHS * side < _PIXELS).sum()), len(WIDTHS)
   misfits = {}

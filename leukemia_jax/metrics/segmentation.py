@@ -1,8 +1,9 @@
 """Scores of masks: overlap, borders, cells; on the host.
 
-One rule for what is not there, in every score: two empty masks agree
-perfectly; where one of two is empty they agree nowhere. A distance has no such
-rule: it is that of the pairs in which both masks have cells.
+One rule for what is not there: two empty masks agree perfectly. Where one of
+two is empty their overlap is 0; precision is 1 where nothing is predicted, and
+recall where there is nothing. A distance is that of the pairs in which both
+masks have cells.
 """
 
 # `MaskScores` holds its own kind.

@@ -76,13 +76,16 @@ def read(workdir: pathlib.Path) -> Limits:
 
 def _check(path: pathlib.Path, detector: Detector, validation: HeldOut) -> None:
   """Refuses arrays that don't fit each other."""
-  count, classes = validation.probabilities.shape
+  count, classes = (*validation.probabilities.shape, 0, 0)[:2]
   shapes = [
     (detector.precision, detector.means.shape[1:] * 2),
+    (validation.probabilities, (count, classes)),
     (validation.distances, (count,)),
     (validation.labels, (count,)),
   ]
+  is_whole = np.issubdtype(validation.labels.dtype, np.integer)
   if any(a.shape != shape for a, shape in shapes) or not (
-    ((0 <= validation.labels) & (validation.labels < classes)).all()
+    is_whole
+    and ((0 <= validation.labels) & (validation.labels < classes)).all()
   ):
     raise InputError(f'{path} is damaged: its arrays do not fit each other')

@@ -205,3 +205,24 @@ def cost(started: float, **more: Any) -> Cost:
     peak_memory_bytes=peak_memory_bytes(),
     **more,
   )
+
+
+def fitted_temperature(
+  result: Result, folder: pathlib.Path
+) -> tuple[float, int]:
+  """What a classifier's training run fitted.
+
+  Args:
+    result: of the run.
+    folder: its workdir.
+
+  Returns:
+    The temperature, and to how many images.
+
+  Raises:
+    InputError: the result says none.
+  """
+  known = result.calibration
+  if known is None or known.temperature is None or known.fitted_to is None:
+    raise InputError(f'{folder / RESULT} is damaged: no temperature')
+  return known.temperature, known.fitted_to

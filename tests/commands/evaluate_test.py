@@ -82,6 +82,8 @@ def test_recalibration_at_another_laboratory(trained, cache, tmp_path):
   assert 'none is left to score' in refused(
     run(f'--workdir={tmp_path}/all', *flags, everything)
   )
+  # Fewer may follow in the same workdir.
+  assert not (tmp_path / 'all/config.json').exists()
   path = tmp_path / 'local/calibration.json'
   content = json.loads(path.read_text())
   path.write_text(json.dumps(content | {'parameters_sha256': 'another'}))

@@ -73,6 +73,8 @@ def test_classes():
   assert joined.cross_validation.standard_deviation['accuracy'] == 0
   assert joined.test == scores
   assert joined.intervals == assessed.intervals
+  # Nothing is left of the first fold alone.
+  assert joined.limits is None and joined.data.spectrum is None
 
 
 def test_masks():

@@ -17,7 +17,7 @@ def drawn(count=400, number=30):
 
 
 def recall_score(groups, truth, predicted):
-  of_class = np.eye(3)[groups.strata]
+  of_class = np.eye(groups.strata.max() + 1)[groups.strata]
   sizes = groups.sum(np.ones(len(truth)))
   correct = groups.sum(truth == predicted)
 
@@ -85,10 +85,11 @@ def test_perfect_and_hopeless_scores_have_wilsons_interval():
 
 
 def test_what_depends_on_a_single_group_has_no_interval():
-  truth = np.array([0, 0, 1, 1, 1, 1])
-  groups = bootstrap.make_groups(np.array([0, 0, 1, 2, 3, 3]), truth)
-  correct = groups.sum(np.array([1, 0, 1, 0, 1, 0]))
-  sizes = groups.sum(np.ones(6))
+  truth = np.array([0, 0, 0, 1, 1, 1, 1])
+  groups = bootstrap.make_groups(np.array([0, 0, 0, 1, 2, 3, 3]), truth)
+  predicted = np.array([0, 1, 1, 1, 0, 1, 0])
+  correct = groups.sum(predicted == truth)
+  sizes = groups.sum(np.ones(7))
 
   def score(times):
     correct_drawn, count = times * correct, times * sizes
@@ -96,14 +97,15 @@ def test_what_depends_on_a_single_group_has_no_interval():
     return {
       'second': correct_drawn[:, of_second].sum(1) / count[:, of_second].sum(1),
       'all': correct_drawn.sum(1) / count.sum(1),
-      'first': correct_drawn[:, 0] ** 2 / count[:, 0],
+      'first': correct_drawn[:, 0] / count[:, 0],
+      **recall_score(groups, truth, predicted)(times),
     }
 
   scores, ends = bootstrap.score_with_intervals(
     np.random.default_rng(0), groups, score
   )
   assert scores['second'] == pytest.approx(0.5)
-  assert 'second' in ends and 'first' not in ends
+  assert ends.keys() == {'second'}
 
 
 def test_a_biased_score_is_moved_down():
