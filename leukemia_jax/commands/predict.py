@@ -26,7 +26,7 @@ from leukemia_jax.inference.inputs import Image
 from leukemia_jax.inference.loading import Loaded
 from leukemia_jax.inference.prediction import Models, Predicted
 from leukemia_jax.inference.segmenter import Cell
-from leukemia_jax.lock import lock_run
+from leukemia_jax.lock import lock_folder, lock_run
 from leukemia_jax.reporting import predictions_page
 from leukemia_jax.workdir import claim, outputs, saved
 from leukemia_jax.workdir.outputs import Outputs, Progress
@@ -90,10 +90,15 @@ def run(
   loaded = loading.load(trained, run_folders, config, calibration, runtime)
   if runtime != loading.JAX:
     print('networks are converted first, some for minutes', flush=True)
-  factor = _scale(config.predict.scale, some, loaded)
+  # Images may have come since: those that are left are scaled as the first.
+  factor = outputs.read(workdir / _journal(shard))[0].scale
+  if factor is None:
+    factor = _scale(config.predict.scale, some, loaded)
   models = loaded.models._replace(scale=factor, explains=explains)
   with lock_run(workdir, _suffix(shard)):
-    claim.claim(workdir, 'predict', config, **named)
+    # Shards may start at once.
+    with lock_folder(workdir):
+      claim.claim(workdir, 'predict', config, **named)
     job = _Job(config, workdir, path, options, shard)
     state, tables = _predict(job, models, -(-(total - shard[0]) // shard[1]))
     run_names = [folder.name for folder in run_folders]
@@ -141,6 +146,10 @@ def _suffix(shard: tuple[int, int]) -> str:
   """What names of a shard's files have more; '' if it is the only one."""
   index, count = shard
   return f'-{index}-of-{count}' if count > 1 else ''
+
+
+def _journal(shard: tuple[int, int]) -> str:
+  return f'progress{_suffix(shard)}.json'
 
 
 def _scale(asked: str, images: Iterator[Image], loaded: Loaded) -> float:
@@ -192,8 +201,8 @@ def _predict(job: _Job, models: Models, total: int) -> tuple[Progress, _Tables]:
     f'cells{suffix}.csv' if models.segmenter else '',
     f'counts{suffix}.csv' if models.segmenter else '',
   )
-  journal, headers = f'progress{suffix}.json', tables.headers(class_names)
-  with outputs.opened(job.workdir, journal, headers) as files:
+  headers = tables.headers(class_names)
+  with outputs.opened(job.workdir, _journal(job.shard), headers) as files:
     done = files.progress.items
     if done:
       print(f'{done} of {total} images are done already')
@@ -204,7 +213,8 @@ def _predict(job: _Job, models: Models, total: int) -> tuple[Progress, _Tables]:
       folder=job.workdir,
     )
     tracked = progress.track(predicted, 'Predicting', total - done)
-    return _write(files, tracked, tables, class_names), tables
+    state = _write(files, tracked, tables, class_names, models.scale)
+    return state, tables
 
 
 def _write_page(
@@ -268,6 +278,7 @@ def _write(
   predicted: Iterator[Predicted],
   tables: _Tables,
   class_names: Sequence[str],
+  scale: float,
 ) -> Progress:
   """Writes what is said of images, as it comes."""
   state = files.progress
@@ -285,7 +296,7 @@ def _write(
       row = [str(len(own.cells)), *_short(counted)]
       files.append(tables.counts, [[own.path, *row]])
     flawed = state.flawed + bool(own.flaw)
-    state = Progress(state.items + 1, own.path, flawed)
+    state = Progress(state.items + 1, own.path, flawed, scale)
     if state.items % _COMMIT == 0:
       files.commit(state)
   files.commit(state)

@@ -128,7 +128,7 @@ def _in_folder(
       if not path.is_symlink() or (options.follow_links and real not in above):
         yield from _in_folder(path, f'{own}/', root, above | {real}, options)
     elif _is_image(name):
-      readable = own.encode('utf-8', 'replace').decode()
+      readable = own.encode('utf-8', 'backslashreplace').decode()
       yield Image(readable, _reader(path, root, options))
 
 

@@ -16,6 +16,7 @@ from leukemia_jax.inference import classifier, openvino_runtime, segmenter
 from leukemia_jax.inference.prediction import Models
 from leukemia_jax.inference.scale import Reference
 from leukemia_jax.metrics.conformal import Rates
+from leukemia_jax.workdir import RESULT
 from leukemia_jax.workdir.saved import Trained
 
 # What networks run in.
@@ -69,6 +70,7 @@ def load(
       openvino_runtime.compile_network, dtype=devices.fast_dtype()
     )
     trained = [_in_float32(own) for own in trained]
+  _check_decoding(trained, run_folders, config)
   rates = Rates(config.predict.false_alarms, config.predict.coverage)
   classifiers, segmenters, names = [], [], []
   for own, folder in zip(trained, run_folders, strict=True):
@@ -92,9 +94,28 @@ def load(
   decoding = build.decoding(config.data)
   return Loaded(
     Models(classifiers, only, decoding, scale=1.0),
-    _reference(trained[0], decoding),
+    _reference(trained[0], run_folders[0], decoding),
     config.train.batch_size,
   )
+
+
+def _check_decoding(
+  trained: Sequence[Trained],
+  run_folders: Sequence[pathlib.Path],
+  config: ConfigDict,
+) -> None:
+  """Refuses runs that learnt from files which were decoded differently."""
+  first = trained[0].config.data
+  for own, folder in zip(trained, run_folders, strict=True):
+    for key in decode.Options._fields:
+      # One that the command names counts for all.
+      named = config.data[key] != first[key]
+      if own.config.data[key] != first[key] and not named:
+        raise InputError(
+          f'--checkpoint: {run_folders[0]} was trained with config.data.{key}='
+          f'{first[key]}, {folder} with {own.config.data[key]}: predict with '
+          'each alone'
+        )
 
 
 def _in_float32(trained: Trained) -> Trained:
@@ -103,9 +124,11 @@ def _in_float32(trained: Trained) -> Trained:
   return trained._replace(config=config)
 
 
-def _reference(trained: Trained, decoding: decode.Options) -> Reference:
+def _reference(
+  trained: Trained, folder: pathlib.Path, decoding: decode.Options
+) -> Reference:
   spectrum = trained.result.data.spectrum
   if spectrum is None:
-    raise InputError('result.json is damaged: data.spectrum is missing')
+    raise InputError(f'{folder / RESULT} is damaged: no data.spectrum')
   data = trained.config.data
   return Reference(spectrum, data.image_size, build.removal(data), decoding)

@@ -24,11 +24,13 @@ class Progress(NamedTuple):
     items: number that are done.
     last: name of the last one.
     flawed: number that could not be done.
+    scale: factor on the size of all images; None if none is done.
   """
 
   items: int = 0
   last: str = ''
   flawed: int = 0
+  scale: float | None = None
 
 
 class Outputs:
@@ -55,7 +57,7 @@ class Outputs:
       InputError: the journal is damaged, or a file is shorter than it says.
     """
     self._journal = folder / journal
-    self.progress, sizes = _read(self._journal)
+    self.progress, sizes = read(self._journal)
     self._streams: dict[str, BinaryIO] = {}
     for name, header in headers.items():
       path = folder / name
@@ -100,16 +102,29 @@ def opened(
     yield outputs
 
 
-def _read(path: pathlib.Path) -> tuple[Progress, dict[str, int]]:
-  if not path.exists():
+def read(journal: pathlib.Path) -> tuple[Progress, dict[str, int]]:
+  """Reads a journal.
+
+  Args:
+    journal: its path.
+
+  Returns:
+    The progress, and the sizes of files by name; none without a journal.
+
+  Raises:
+    InputError: it is damaged.
+  """
+  if not journal.exists():
     return Progress(), {}
-  content = files.read_json(path)
-  check_format(content, path)
+  content = files.read_json(journal)
+  check_format(content, journal)
   try:
-    progress = Progress(*(content[name] for name in Progress._fields))
+    items, last, flawed = (content[n] for n in ('items', 'last', 'flawed'))
+    # Older journals have no scale.
+    progress = Progress(items, last, flawed, content.get('scale'))
     return progress, {str(k): int(v) for k, v in content['sizes'].items()}
   except (AttributeError, LookupError, TypeError, ValueError) as error:
-    raise InputError(f'{path} is damaged: {error!r}') from None
+    raise InputError(f'{journal} is damaged: {error!r}') from None
 
 
 def _lines(rows: Iterable[Sequence[Any]]) -> bytes:

@@ -253,6 +253,36 @@ def test_other_images_than_before_are_refused(trained, images, tmp_path):
 
 
 @pytest.mark.full
+def test_images_that_came_since_are_scaled_as_the_first(
+  trained, images, tmp_path, monkeypatch
+):
+  import shutil
+
+  source = shutil.copytree(images, tmp_path / 'set')
+  call(tmp_path / 'w', [trained], source)
+  shutil.copy(source / 'slide 2/23.png', source / 'slide 2/99.png')
+  # It is not measured again.
+  monkeypatch.setattr(predict, '_scale', None)
+  call(tmp_path / 'w', [trained], source)
+  journal = json.loads((tmp_path / 'w/progress.json').read_text())
+  assert journal['last'] == 'slide 2/99.png' and journal['scale'] == 1
+
+
+@pytest.mark.full
+def test_models_that_learnt_from_other_decoding_are_refused(
+  trained, images, tmp_path
+):
+  import shutil
+
+  other = shutil.copytree(trained, tmp_path / 'other')
+  config = json.loads((other / 'config.json').read_text())
+  config['data']['white_level'] = 4095
+  (other / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(InputError, match=r'data\.white_level=0.*with 4095'):
+    call(tmp_path / 'w', [trained, other], images)
+
+
+@pytest.mark.full
 def test_half_scale_is_measured_and_said(trained, tmp_path, capsys):
   (tmp_path / 'set').mkdir()
   for i in range(0, COUNT, 4):
