@@ -20,7 +20,7 @@ def _stop() -> None:
   # A progress bar hides the cursor, and stands on the line.
   restore = _SHOW_CURSOR + b'\n' if os.isatty(2) else b''
   os.write(
-    2, restore + b'stopped; the same command resumes from the last checkpoint\n'
+    2, restore + b'stopped; the same command goes on from what is written\n'
   )
   os._exit(_STATUS)
 

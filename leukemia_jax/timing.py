@@ -1,4 +1,4 @@
-"""One turn of a measurement; ours and others' processes take the same."""
+"""How fast something is: the same for models of ours and of others."""
 
 import time
 from collections.abc import Callable

@@ -20,8 +20,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from leukemia_jax import devices, memory, parallel
-from leukemia_jax.benchmark import turns
+from leukemia_jax import devices, memory, parallel, timing
 from leukemia_jax.data import decode
 from leukemia_jax.inference import (
   classifier,
@@ -92,7 +91,7 @@ def speeds(name: str) -> dict[str, float]:
   rates: dict[str, list[float]] = {which: [] for which in calls}
   for _ in range(_TURNS):
     for which, call in calls.items():
-      rates[which].append(turns.measure_rate(call, _IMAGES))
+      rates[which].append(timing.measure_rate(call, _IMAGES))
   return {which: float(np.median(own)) for which, own in rates.items()}
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from leukemia_jax.benchmark.turns import measure_rate
+from leukemia_jax.timing import measure_rate
 
 
 def parse(option: str, choices: tuple[str, ...]) -> argparse.Namespace:

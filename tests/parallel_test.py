@@ -38,12 +38,26 @@ def test_no_more_jobs_are_taken_than_may_wait():
 
 
 def test_an_error_ends_it():
-  done = threading.Event()
-
   def fail():
     raise ValueError('this one')
 
-  results = parallel.in_order([lambda: 1, fail, done.set], 1, 2)
+  results = parallel.in_order([lambda: 1, fail, lambda: 2], 1, 2)
   assert next(results) == 1
   with pytest.raises(ValueError, match='this one'):
     list(results)
+
+
+def test_what_waits_is_not_done_once_nobody_takes_it():
+  started, ends, done = threading.Event(), threading.Event(), []
+
+  def busy():
+    started.set()
+    ends.wait(10)
+
+  jobs = [lambda: 1, busy, *[lambda: done.append(0)] * 5]
+  results = parallel.in_order(jobs, 1, len(jobs))
+  assert next(results) == 1
+  assert started.wait(10)
+  threading.Timer(0.2, ends.set).start()
+  results.close()
+  assert not done

@@ -13,7 +13,7 @@ PACKAGE = ROOT / 'leukemia_jax'
 # A package, or module of the top level, imports what stands on lower floors; no
 # two of one floor import each other.
 FLOORS = [
-  {'errors', 'interrupts', 'memory', 'parallel', 'progress'},
+  {'errors', 'interrupts', 'memory', 'parallel', 'progress', 'timing'},
   {'devices', 'files', 'lock', 'sharding'},
   {'metrics', 'models', 'transforms'},
   {'data'},

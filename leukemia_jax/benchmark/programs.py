@@ -13,14 +13,12 @@ from PIL import Image
 
 from leukemia_jax import build, devices, models
 from leukemia_jax.benchmark.record import Machine, Program, Rate
-from leukemia_jax.benchmark.turns import measure_rate
 from leukemia_jax.build import Inputs, Network
 from leukemia_jax.data import decode, input_pipeline
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.parallel import in_order
+from leukemia_jax.timing import measure_rate
 from leukemia_jax.training import setup
-from leukemia_jax.training.optimizer import make_optimizer
-from leukemia_jax.training.state import TrainState, init_state
 from leukemia_jax.training.step import repeat_step
 from leukemia_jax.transforms.preprocess import preprocess
 
@@ -88,21 +86,8 @@ def compile_program(
   return compiled, program
 
 
-def _first_state(
-  config: ConfigDict, network: Network, inputs: Inputs
-) -> TrainState:
-  size = config.data.image_size
-  return init_state(
-    inputs.keys.init,
-    network.model,
-    make_optimizer(config.train.freeze_backbone),
-    shape=(size, size, 3),
-    learning_rate=config.train.learning_rate,
-  )
-
-
 def inference(config: ConfigDict, network: Network, inputs: Inputs) -> Timed:
-  """A model's answers to images, in steps as predictions take them.
+  """A model's answers to images, in steps as evaluations take them.
 
   Args:
     config: of the benchmark; `train.batch_size` is the most a step.
@@ -113,7 +98,7 @@ def inference(config: ConfigDict, network: Network, inputs: Inputs) -> Timed:
     config.train.batch_size, devices.cpu_batch(config.model.dtype)
   )
   variables = models.with_rounded_kernels(
-    network.model, _first_state(config, network, inputs).variables()
+    network.model, setup.random_state(config, network, inputs).variables()
   )
   images = _set(config, batch, masks=False).images
 
@@ -137,7 +122,7 @@ def inference(config: ConfigDict, network: Network, inputs: Inputs) -> Timed:
 
 
 def training(config: ConfigDict, network: Network, inputs: Inputs) -> Timed:
-  """The training step of a config, as the loop takes it.
+  """The training step of a config, one a call.
 
   Args:
     config: of the benchmark.
@@ -145,7 +130,7 @@ def training(config: ConfigDict, network: Network, inputs: Inputs) -> Timed:
     inputs: of the config.
   """
   batch = config.train.batch_size
-  state = _first_state(config, network, inputs)
+  state = setup.random_state(config, network, inputs)
   learner = setup.learner(config.train, network, inputs, lambda counts: {})
   dataset = _set(config, _STEPS * batch, config.model.name in models.UNETS)
   indices = jnp.arange(_STEPS * batch).reshape(_STEPS, batch)

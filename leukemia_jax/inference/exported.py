@@ -7,7 +7,6 @@ images, scaling, the network, the temperature or the threshold. It is read by
 
 import pathlib
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from unittest import mock
@@ -23,6 +22,7 @@ from leukemia_jax.errors import InputError
 from leukemia_jax.inference.classifier import Classifier
 from leukemia_jax.inference.segmenter import Segmenter
 from leukemia_jax.models import layers
+from leukemia_jax.timing import measure_rate
 
 # Processors that a model is stored for, by JAX' names.
 PLATFORMS = ('cpu', 'cuda')
@@ -30,8 +30,8 @@ INPUT = 'images'
 _OPSET = 21
 # Largest difference to the model itself that is accepted.
 _TOLERANCE = 1e-4
-# Images that it is looked for on, and seconds that speed is measured for.
-_COMPARED, _SECONDS = 8, 2.0
+# Images that it is looked for on.
+_COMPARED = 8
 
 Function = Callable[[Any], tuple[jax.Array, jax.Array]]
 Runner = Callable[[np.ndarray], Sequence[Any]]
@@ -261,11 +261,11 @@ def check(stored: Runner, portable: Portable, name: str) -> Check:
 
 
 def images_per_second(function: Runner, images: np.ndarray) -> float:
-  """How fast a compiled function is, by running it for two seconds."""
-  # The first call compiles.
-  np.asarray(function(images)[0])
-  runs, started = 0, time.perf_counter()
-  while (seconds := time.perf_counter() - started) < _SECONDS:
+  """How fast a compiled function is."""
+
+  def call() -> None:
     np.asarray(function(images)[0])
-    runs += 1
-  return runs * len(images) / seconds
+
+  # The first one compiles.
+  call()
+  return measure_rate(call, len(images))

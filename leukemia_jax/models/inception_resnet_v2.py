@@ -6,7 +6,6 @@ have in the paper; `kernel`, `bias`, `mean` and `var` hold what Keras' do.
 """
 
 import functools
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,9 +13,7 @@ import jax.numpy as jnp
 
 from leukemia_jax.models import layers
 from leukemia_jax.models.batch_norm import BatchNorm
-from leukemia_jax.models.layers import FIRST_STAGE
-
-Dtype = Any
+from leukemia_jax.models.layers import FIRST_STAGE, Dtype
 
 # A branch is a list of (filters, kernel size); a block is its branches.
 # (kernel rows, kernel columns)

@@ -7,7 +7,7 @@ size, odd and even.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,9 +16,7 @@ from jax import lax
 
 from leukemia_jax.models import initializers, layers
 from leukemia_jax.models.batch_norm import BatchNorm
-from leukemia_jax.models.layers import FIRST_STAGE
-
-Dtype = Any
+from leukemia_jax.models.layers import FIRST_STAGE, Dtype
 
 
 class Cell(NamedTuple):

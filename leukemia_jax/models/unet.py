@@ -5,16 +5,13 @@ padding. With `fpn` (Lin et al., arXiv:1612.03144) all skips but the first pass
 a block that adds the up-sampled block of the next deeper skip.
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from leukemia_jax.models import initializers, layers
 from leukemia_jax.models.batch_norm import BatchNorm
-
-Dtype = Any
+from leukemia_jax.models.layers import Dtype
 
 
 class UNet(nn.Module):

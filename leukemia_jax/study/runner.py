@@ -422,7 +422,7 @@ def _backbone_record(
   step = features.make_step(
     apply_fn=backbone.model.apply, preprocessing=backbone.preprocessing
   )
-  lowered = jax.jit(step).lower(variables, image)
+  lowered = step.lower(variables, image)
   # Not every device knows it before it has compiled the step.
   cost = lowered.cost_analysis() or lowered.compile().cost_analysis() or {}
   speed = None

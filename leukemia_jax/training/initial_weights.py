@@ -84,7 +84,7 @@ def resolve_auto(
 
 
 def match_source_run(config: ConfigDict) -> ConfigDict:
-  """The config with the shape of the model that its weights are from.
+  """The config with the shape of the classifier that its weights are from.
 
   Args:
     config: the config; weights of no run and no export change nothing.
@@ -100,7 +100,6 @@ def match_source_run(config: ConfigDict) -> ConfigDict:
     source = saved.read_config(folder)
     shape = {k: source.model[k] for k in ('width', 'blocks', 'momentum')}
     name, image_size = source.model.name, source.data.image_size
-    scale = source.data.scale
   elif folder := _exported_folder(config):
     exported = description.read(folder)
     architecture = exported.architecture
@@ -110,13 +109,11 @@ def match_source_run(config: ConfigDict) -> ConfigDict:
       'momentum': architecture.momentum,
     }
     name, image_size = architecture.name, exported.image_size
-    scale = exported.scale
   else:
     return config
   expected = {
     'model.name': name,
     'data.image_size': image_size,
-    'data.scale': scale,
   }
   for key, value in expected.items():
     section, field = key.split('.')
@@ -128,32 +125,6 @@ def match_source_run(config: ConfigDict) -> ConfigDict:
   config = ml_collections.ConfigDict(config.to_dict())
   config.model.update(shape)
   return config
-
-
-def load_weights(
-  path: str | pathlib.Path, name: str, **fields: Any
-) -> dict[str, Any]:
-  """Reads weights of a Keras file or of a run.
-
-  Args:
-    path: a file as in `pretrained.keras_weights.load_weights`, or the workdir
-      of a finished training run.
-    name: one of `models.NAMES`.
-    **fields: see `pretrained.keras_weights.load_weights`; a run knows its own.
-
-  Returns:
-    'params' and 'batch_stats', arrays by name.
-
-  Raises:
-    InputError: the path can't be read, or is another model's.
-  """
-  path = files.expand(path)
-  if not path.is_dir():
-    return keras_weights.load_weights(path, name, **fields)
-  trained = saved.load_trained(path)
-  if trained.config.model.name != name:
-    raise InputError(f'{path} is a run of {trained.config.model.name}')
-  return trained.variables
 
 
 def _from_keras(config: ConfigDict) -> dict[str, Any]:
@@ -199,10 +170,10 @@ def initialize(
     variables = _from_keras(config)
   same_classes = tuple(source_classes) == class_names
   params = variables['params']
-  # A head has a meaning only for its own classes.
-  if 'backbone' in params and not same_classes:
-    params = {'backbone': params['backbone']}
-  params = state.params | params
+  if 'backbone' in params:
+    # A head has a meaning only for its own classes.
+    own = params if same_classes else {'backbone': params['backbone']}
+    params = state.params | own
   new, old = (
     jax.tree.map(lambda leaf: leaf.shape, tree)
     for tree in (
@@ -213,7 +184,8 @@ def initialize(
   if new != old:
     raise InputError(
       f'config.model.weights={weights} holds a model of another shape; give '
-      'the config.model.name, width and blocks that it was trained with'
+      'the config.model.name, width, blocks, depth and batch_norm that it was '
+      'trained with'
     )
   params, statistics = jax.device_put((params, variables['batch_stats']))
   return state.replace(params=params, batch_stats=statistics)

@@ -36,7 +36,7 @@ from leukemia_jax.training.step import (
 )
 from leukemia_jax.workdir.checkpoint import RunCheckpoints
 
-# Steps that may be under way before the oldest one's loss is looked at.
+# Calls that may be under way before the oldest one's losses are looked at.
 _AHEAD = 8
 
 

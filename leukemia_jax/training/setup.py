@@ -63,6 +63,29 @@ def learner(
   )
 
 
+def random_state(
+  config: ConfigDict, network: Network, inputs: Inputs
+) -> TrainState:
+  """A run's state of random weights.
+
+  Args:
+    config: the config.
+    network: what learns.
+    inputs: of the run.
+
+  Returns:
+    The state.
+  """
+  size = config.data.image_size
+  return init_state(
+    inputs.keys.init,
+    network.model,
+    make_optimizer(config.train.freeze_backbone),
+    shape=(size, size, 3),
+    learning_rate=config.train.learning_rate,
+  )
+
+
 def first_state(
   config: ConfigDict,
   network: Network,
@@ -86,14 +109,7 @@ def first_state(
   Raises:
     InputError: the weights can't be had, or are another model's.
   """
-  size = config.data.image_size
-  state = init_state(
-    inputs.keys.init,
-    network.model,
-    make_optimizer(config.train.freeze_backbone),
-    shape=(size, size, 3),
-    learning_rate=config.train.learning_rate,
-  )
+  state = random_state(config, network, inputs)
   if checkpoint.is_empty(workdir / LATEST):
     state = initial_weights.initialize(state, config, class_names)
   return state

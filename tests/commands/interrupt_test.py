@@ -27,7 +27,7 @@ def interrupt(seconds: float, *flags: str) -> None:
   if process.returncode == 0:  # it had just ended
     return
   assert process.returncode == 130, errors
-  assert errors.count('stopped; the same command resumes') == 1
+  assert errors.count('stopped; the same command goes on') == 1
   assert 'Traceback' not in errors and 'KeyboardInterrupt' not in errors
 
 

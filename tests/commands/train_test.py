@@ -230,6 +230,23 @@ def test_the_studys_protocol_and_a_start_from_other_weights(
 
 
 @pytest.mark.full
+def test_pyramids_that_weights_lack_are_not_left_random(
+  segmenter, cache, tmp_path
+):
+  # All other layers have the same shapes.
+  error = refused(
+    run(
+      f'--workdir={tmp_path}/w',
+      cache,
+      *SMALL_UNET,
+      '--config.model.name=unet_fpn',
+      f'--config.model.weights={segmenter}',
+    )
+  )
+  assert 'model of another shape' in error
+
+
+@pytest.mark.full
 def test_weights_that_are_none(cache, tmp_path):
   text = tmp_path / 'w.h5'
   text.write_text('just a text')
