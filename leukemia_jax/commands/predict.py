@@ -66,11 +66,7 @@ def run(
     SystemExit: some images can't be read; the others are done.
   """
   path = inputs.check(source)
-  if path.is_dir() and workdir.resolve().is_relative_to(path.resolve()):
-    raise InputError(
-      f'--workdir={workdir} lies in --input={source}; give a folder outside '
-      'the images'
-    )
+  _check_place(workdir, path)
   trained = [saved.load_trained(folder) for folder in run_folders]
   config = override(trained[0].config, overrides, 'predict')
   named = {
@@ -111,6 +107,14 @@ def run(
       file=sys.stderr,
     )
     sys.exit(1)
+
+
+def _check_place(workdir: pathlib.Path, path: pathlib.Path) -> None:
+  if path.is_dir() and workdir.resolve().is_relative_to(path.resolve()):
+    raise InputError(
+      f'--workdir={workdir} lies in --input={path}; give a folder outside the '
+      'images'
+    )
 
 
 def _named_runtime(runtime: str) -> dict[str, str]:
