@@ -128,9 +128,11 @@ class _Files:
   """The images of a source, as tables name them."""
 
   def __init__(self, paths: Iterable[str]):
+    self._by_path: dict[str, list[str]] = collections.defaultdict(list)
     self._by_name: dict[str, list[str]] = collections.defaultdict(list)
     self._by_stem: dict[str, list[str]] = collections.defaultdict(list)
     for path in paths:
+      self._by_path[names.fold(path)].append(path)
       self._by_name[names.fold(path.rpartition('/')[2])].append(path)
       self._by_stem[self._stem(path)].append(path)
 
@@ -150,6 +152,9 @@ class _Files:
   def find(self, value: str, scope: frozenset[str]) -> list[str]:
     """The paths that a cell may name; `scope` are words of their folders."""
     value = names.fold(value).replace('\\', '/').strip('/')
+    # Before all others of its name are looked through.
+    if value in self._by_path:
+      return self._by_path[value]
     name = value.rpartition('/')[2]
     paths = self._by_name.get(name) or self._by_stem.get(self._stem(name), [])
     if len(paths) < 2:
