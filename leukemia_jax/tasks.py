@@ -269,6 +269,12 @@ def finish_folds(
   header, rows = predictions.join([f / predictions.NAME for f in folders])
   number = {name: i for i, name in enumerate(catalogue.ids)}
   sources = np.array([number[row['path']] for row in rows])
+  if len(np.unique(sources)) < len(sources):
+    # An earlier version may have drawn each fold from folds of its own.
+    raise InputError(
+      f'{workdir}: images are in the test part of several folds; remove its '
+      'folders fold-*, and train again'
+    )
   over = assessment.set_groups(
     catalogue, inputs.spec.protocol, inputs.keys.split
   ).over(sources, catalogue.labels[sources])

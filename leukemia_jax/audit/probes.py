@@ -88,8 +88,8 @@ def make_folds(
     usable &= ~np.isin(groups, groups[tested])
     if not usable.any():
       raise InputError(
-        f'config.data.embargo={folded.embargo} leaves fold {fold} nothing to '
-        'learn from; give a smaller embargo'
+        f'fold {fold} leaves nothing to learn from: groups reach over all '
+        f'folds, or config.data.embargo={folded.embargo} does'
       )
     train.append(np.flatnonzero(usable))
     test.append(np.flatnonzero(tested))
@@ -308,10 +308,12 @@ def _over_groups(
     [grouped.confusions(truth, own, num_classes) for own in predicted], 1
   )
 
+  required = counts.sum((0, 1, 3)) > 0
+
   def score(sums: np.ndarray) -> np.ndarray:
     flat = sums.reshape(-1, num_classes, num_classes)
-    scores = classification.of_confusions(flat)['balanced_accuracy']
-    return scores.reshape(sums.shape[:-2])
+    scored = classification.of_confusions(flat, required=required)
+    return scored['balanced_accuracy'].reshape(sums.shape[:-2])
 
   scores = score(counts.sum(0))
   spread = bootstrap.spreads(

@@ -83,13 +83,12 @@ def run(
   if not total:
     raise InputError(f'--input={path}: no image lies there')
   some = inputs.images(path, options, (0, -(-total // _MEASURED)))
-  loaded = loading.load(trained, run_folders, config, calibration, runtime)
+  loaded = loading.load(
+    trained, run_folders, config, calibration, runtime, overrides
+  )
   if runtime != loading.JAX:
     print('networks are converted first, some for minutes', flush=True)
-  # Images may have come since: those that are left are scaled as the first.
-  factor = outputs.read(workdir / _journal(shard))[0].scale
-  if factor is None:
-    factor = _scale(config.predict.scale, some, loaded)
+  factor = _scale(config.predict.scale, workdir, some, loaded)
   models = loaded.models._replace(scale=factor, explains=explains)
   with lock_run(workdir, _suffix(shard)):
     # Shards may start at once.
@@ -152,14 +151,20 @@ def _suffix(shard: tuple[int, int]) -> str:
   return f'-{index}-of-{count}' if count > 1 else ''
 
 
-def _journal(shard: tuple[int, int]) -> str:
-  return f'progress{_suffix(shard)}.json'
+def _journal(suffix: str) -> str:
+  return f'progress{suffix}.json'
 
 
-def _scale(asked: str, images: Iterator[Image], loaded: Loaded) -> float:
+def _scale(
+  asked: str, workdir: pathlib.Path, images: Iterator[Image], loaded: Loaded
+) -> float:
   """The factor on the size of images that the config names, or measured."""
   if asked != 'auto':
     return float(asked)
+  # Images may have come since: those that are left are scaled as the first.
+  known = outputs.known_scale(workdir.glob(_journal('*')))
+  if known is not None:
+    return known
   measured = scale.measure(images, loaded.reference)
   if not measured.is_known:
     print(
@@ -206,7 +211,7 @@ def _predict(job: _Job, models: Models, total: int) -> tuple[Progress, _Tables]:
     f'counts{suffix}.csv' if models.segmenter else '',
   )
   headers = tables.headers(class_names)
-  with outputs.opened(job.workdir, _journal(job.shard), headers) as files:
+  with outputs.opened(job.workdir, _journal(suffix), headers) as files:
     done = files.progress.items
     if done:
       print(f'{done} of {total} images are done already')

@@ -55,7 +55,9 @@ def run(
   listening = _listen(host, port)
   trained = [saved.load_trained(folder) for folder in run_folders]
   config = override(trained[0].config, overrides, 'serve')
-  loaded = loading.load(trained, run_folders, config, calibration)
+  loaded = loading.load(
+    trained, run_folders, config, calibration, named=overrides
+  )
   models = loaded.models._replace(explains=True)
   if config.predict.scale != 'auto':
     models = models._replace(scale=float(config.predict.scale))

@@ -104,21 +104,21 @@ def _is_deep_colour(data: bytes) -> bool:
   return data[:4] == b'\x89PNG' and data[24] == 16 and data[25] in (2, 4, 6)
 
 
-def _deep_colour(data: bytes, white_level: int, orientation: int) -> Decoded:
-  """A PNG of 16 bits a colour by its white level, which Pillow can't read."""
+def _deep_colour(data: bytes, white: int, orientation: int) -> Decoded:
+  """A PNG of 16 bits a colour by the value of white; Pillow halves its bits."""
   try:
     import imagecodecs
   except ImportError:
     raise BadImageError(
-      '16-bit colour with config.data.white_level needs: pip install '
-      "'leukemia_jax[tiff]'"
+      'masks of 16-bit colour, and images with config.data.white_level, need: '
+      "pip install 'leukemia_jax[tiff]'"
     ) from None
   values = imagecodecs.png_decode(data)
   samples = values.shape[-1]
-  white = np.full(samples, float(white_level))
+  whites = np.full(samples, float(white))
   if samples in (2, 4):
-    white[-1] = 65535  # of alpha
-  scaled = np.round(values * (255.0 / white)).clip(0, 255).astype(np.uint8)
+    whites[-1] = 65535  # of alpha
+  scaled = np.round(values * (255.0 / whites)).clip(0, 255).astype(np.uint8)
   image = Image.fromarray(scaled, {2: 'LA', 3: 'RGB', 4: 'RGBA'}[samples])
   peak = int(values[..., : 1 if samples == 2 else 3].max())
   return Decoded(image, orientation, 16, peak, False)
@@ -138,8 +138,9 @@ def _decode_by_pillow(data: bytes, options: Options, is_mask: bool) -> Decoded:
     if orientation not in range(1, 9):
       orientation = 1  # as Pillow takes what EXIF doesn't know
     is_multipage = getattr(image, 'is_animated', False)
-    if options.white_level and not is_mask and _is_deep_colour(data):
-      return _deep_colour(data, options.white_level, orientation)
+    if (options.white_level or is_mask) and _is_deep_colour(data):
+      white = 255 if is_mask else options.white_level
+      return _deep_colour(data, white, orientation)
     image.load()
     if _is_deep_colour(data):
       # Pillow keeps the higher 8 bits.

@@ -255,7 +255,7 @@ def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
       matched[image.path].append((kind, mask))
     if not owners:
       unpaired.append(mask.path)
-  unpaired += _take_strangers(matched, images)
+  unpaired += _take_strangers(matched, index)
   _check_twins(matched)
   folders = {image.path: image.folders for image in images}
   kinds = _tell_apart(
@@ -276,26 +276,32 @@ def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
 
 
 def _take_strangers(
-  matched: dict[str, list[tuple[str, _File]]], images: Sequence[_File]
+  matched: dict[str, list[tuple[str, _File]]], index: _Index
 ) -> list[str]:
   """Takes away masks of images that are not there, and gives their paths.
 
-  An image whose name a mask has needs no other of its folder and kind: that
-  one only goes on as the image's name does.
+  Where a mask has the whole name of an image, another of its kind that only
+  goes on as that name does is one more cell of it; but not where images of the
+  folder are numbered so too. Nor is one of another name, unless each image has
+  a folder of its own.
   """
-  taken = []
-  for image in images:
-    own = matched.get(image.path, [])
-    whole = {kind for kind, mask in own if mask.key == image.key}
-    strangers = [
-      (kind, mask)
-      for kind, mask in own
-      if kind in whole and mask.key != image.key and mask.key[0] == image.key[0]
-    ]
-    for pair in strangers:
-      own.remove(pair)
-      taken.append(pair[1].path)
-  return taken
+  taken: dict[str, None] = {}
+  is_alone = all(len(stems) == 1 for stems in index.stems.values())
+  for folders, stems in index.stems.items():
+    is_numbered = any(
+      not _kind(ending) for stem in stems for _, ending in _cuts(stem, stems)
+    )
+    for stem, images in stems.items():
+      for own in (matched.get(image.path, []) for image in images):
+        whole = {kind for kind, mask in own if mask.key == (folders, stem)}
+        for kind, mask in list(own):
+          if kind not in whole or mask.key[0] != folders or mask.key[1] == stem:
+            continue
+          goes_on = next(_cuts(mask.key[1], (stem,)), None)
+          if is_numbered if goes_on else not is_alone:
+            own.remove((kind, mask))
+            taken[mask.path] = None
+  return list(taken)
 
 
 def _is_below(path: str, folders: set[Folders]) -> bool:

@@ -211,7 +211,7 @@ def make(
       break
   _check_classes(split, checked, catalogue, groups, protocol)
   if not len(split.validation):
-    raise InputError(
+    raise TooFewGroupsError(
       'no image is left for the validation part: the test part leaves too few '
       'groups. Split anew with config.data.split=random, or accept leaks with '
       'config.data.grouping=none'

@@ -153,8 +153,9 @@ class _Files:
     """The paths that a cell may name; `scope` are words of their folders."""
     value = names.fold(value).replace('\\', '/').strip('/')
     # Before all others of its name are looked through.
-    if value in self._by_path:
-      return self._by_path[value]
+    own = self._by_path.get(value, [])
+    if own and scope <= set(names.words(own[0])):
+      return own
     name = value.rpartition('/')[2]
     paths = self._by_name.get(name) or self._by_stem.get(self._stem(name), [])
     if len(paths) < 2:

@@ -275,10 +275,11 @@ def _confusion_score(
   predicted = outcomes.probabilities.argmax(1)
   confusions = groups.confusions(outcomes.truth, predicted, count)
   losses = groups.sum(np.asarray(outcomes.losses, float))
+  required = confusions.sum((0, 2)) > 0
 
   def score(times: np.ndarray) -> dict[str, np.ndarray]:
     drawn = np.tensordot(times, confusions, 1)
-    scored = classification.of_confusions(drawn, benign)
+    scored = classification.of_confusions(drawn, benign, required)
     flat = {n: v for n, v in scored.items() if not n.startswith('class_')}
     # Nothing is known of a class that a sample, or the set, lacks.
     present = drawn.sum(2) > 0

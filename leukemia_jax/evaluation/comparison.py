@@ -82,7 +82,9 @@ def compare_labels(
 
   def score(times: np.ndarray) -> dict[str, np.ndarray]:
     scored = [
-      classification.of_confusions(np.tensordot(times, own, 1))
+      classification.of_confusions(
+        np.tensordot(times, own, 1), required=own.sum((0, 2)) > 0
+      )
       for own in confusions
     ]
     return _paired({name: [s[name] for s in scored] for name in _CLASS_SCORES})

@@ -126,7 +126,7 @@ def join(
       counts=None,
       patients_by_part=None,
       test_copies_in_training=None,
-      held_out_seen_by_weights=None,
+      held_out_seen_by_weights=_seen(runs),
       spectrum=None,
     ),
     parameters_sha256=hashlib.sha256(hashes.encode()).hexdigest(),
@@ -156,6 +156,15 @@ def join(
     calibration=assessed.calibration,
     limits=assessed.limits,
   )
+
+
+def _seen(runs: Sequence[Result]) -> dict[str, int] | None:
+  """Held-out images that starting weights have learnt from, of all folds."""
+  counts = [run.data.held_out_seen_by_weights for run in runs]
+  known = [own for own in counts if own is not None]
+  if not known:
+    return None
+  return {part: sum(own[part] for own in known) for part in known[0]}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -3,7 +3,7 @@
 import copy
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -43,6 +43,7 @@ def load(
   config: ConfigDict,
   calibration: pathlib.Path | None = None,
   runtime: str = JAX,
+  named: Collection[str] = (),
 ) -> Loaded:
   """Puts finished runs to work.
 
@@ -54,6 +55,7 @@ def load(
       classifier.
     runtime: that networks run in: `JAX`, or `OPENVINO`, which computes in
       `devices.fast_dtype()`, whatever a run's dtype; explanations are JAX'.
+    named: keys of the config that the command names, for all runs.
 
   Returns:
     The models.
@@ -70,7 +72,7 @@ def load(
       openvino_runtime.compile_network, dtype=devices.fast_dtype()
     )
     trained = [_in_float32(own) for own in trained]
-  _check_decoding(trained, run_folders, config)
+  _check_decoding(trained, run_folders, named)
   rates = Rates(config.predict.false_alarms, config.predict.coverage)
   classifiers, segmenters, names = [], [], []
   for own, folder in zip(trained, run_folders, strict=True):
@@ -102,19 +104,17 @@ def load(
 def _check_decoding(
   trained: Sequence[Trained],
   run_folders: Sequence[pathlib.Path],
-  config: ConfigDict,
+  named: Collection[str],
 ) -> None:
   """Refuses runs that learnt from files which were decoded differently."""
   first = trained[0].config.data
   for own, folder in zip(trained, run_folders, strict=True):
-    for key in decode.Options._fields:
-      # One that the command names counts for all.
-      named = config.data[key] != first[key]
-      if own.config.data[key] != first[key] and not named:
+    for key in ('turn_by_exif', 'white_level'):
+      if own.config.data[key] != first[key] and f'data.{key}' not in named:
         raise InputError(
           f'--checkpoint: {run_folders[0]} was trained with config.data.{key}='
           f'{first[key]}, {folder} with {own.config.data[key]}: predict with '
-          'each alone'
+          f'each alone, or give --config.data.{key} for all'
         )
 
 

@@ -107,13 +107,17 @@ class ClassificationScores:
 
 
 def of_confusions(
-  confusions: np.ndarray, benign: int | None = None
+  confusions: np.ndarray,
+  benign: int | None = None,
+  required: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
   """Scores of many confusion matrices.
 
   Args:
     confusions: shape (n, classes, classes), by true and predicted class.
     benign: number of the healthy class, if there is one.
+    required: bool, shape (classes,): what is over classes is nan where one of
+      these has no image.
 
   Returns:
     'accuracy', 'balanced_accuracy', 'macro_f1', 'precision',
@@ -128,10 +132,12 @@ def of_confusions(
   recall, precision = _ratio(correct, truth), _ratio(correct, predicted)
   f1 = _ratio(2 * correct, truth + predicted)
   present, total = truth > 0, truth.sum(1)
+  lacks = (~present & (required if required is not None else False)).any(1)
   with np.errstate(invalid='ignore', divide='ignore'):
 
     def mean(values: np.ndarray) -> np.ndarray:
-      return (values * present).sum(1) / present.sum(1)
+      means = (values * present).sum(1) / present.sum(1)
+      return np.where(lacks, np.nan, means)
 
     worst = np.where(present, recall, np.inf).min(1)
     scored = {
@@ -139,7 +145,7 @@ def of_confusions(
       'balanced_accuracy': mean(recall),
       'macro_f1': mean(f1),
       'precision': mean(precision),
-      'worst_class_recall': np.where(total > 0, worst, np.nan),
+      'worst_class_recall': np.where((total > 0) & ~lacks, worst, np.nan),
     }
     if benign is not None:
       malignant = total - truth[:, benign]

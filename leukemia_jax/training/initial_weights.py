@@ -100,6 +100,7 @@ def match_source_run(config: ConfigDict) -> ConfigDict:
     source = saved.read_config(folder)
     shape = {k: source.model[k] for k in ('width', 'blocks', 'momentum')}
     name, image_size = source.model.name, source.data.image_size
+    scale = source.data.scale
   elif folder := _exported_folder(config):
     exported = description.read(folder)
     architecture = exported.architecture
@@ -109,11 +110,13 @@ def match_source_run(config: ConfigDict) -> ConfigDict:
       'momentum': architecture.momentum,
     }
     name, image_size = architecture.name, exported.image_size
+    scale = exported.scale
   else:
     return config
   expected = {
     'model.name': name,
     'data.image_size': image_size,
+    'data.scale': scale,
   }
   for key, value in expected.items():
     section, field = key.split('.')

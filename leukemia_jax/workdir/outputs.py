@@ -57,7 +57,7 @@ class Outputs:
       InputError: the journal is damaged, or a file is shorter than it says.
     """
     self._journal = folder / journal
-    self.progress, sizes = read(self._journal)
+    self.progress, sizes = _read(self._journal)
     self._streams: dict[str, BinaryIO] = {}
     for name, header in headers.items():
       path = folder / name
@@ -102,18 +102,23 @@ def opened(
     yield outputs
 
 
-def read(journal: pathlib.Path) -> tuple[Progress, dict[str, int]]:
-  """Reads a journal.
+def known_scale(journals: Iterable[pathlib.Path]) -> float | None:
+  """The scale that a command began with, here or in another shard.
 
   Args:
-    journal: its path.
+    journals: of all shards.
 
   Returns:
-    The progress, and the sizes of files by name; none without a journal.
+    The scale; None if no image is done.
 
   Raises:
-    InputError: it is damaged.
+    InputError: a journal is damaged.
   """
+  scales = (_read(journal)[0].scale for journal in journals)
+  return next((own for own in scales if own is not None), None)
+
+
+def _read(journal: pathlib.Path) -> tuple[Progress, dict[str, int]]:
   if not journal.exists():
     return Progress(), {}
   content = files.read_json(journal)
@@ -121,7 +126,9 @@ def read(journal: pathlib.Path) -> tuple[Progress, dict[str, int]]:
   try:
     items, last, flawed = (content[n] for n in ('items', 'last', 'flawed'))
     # Older journals have no scale.
-    progress = Progress(items, last, flawed, content.get('scale'))
+    scale = content.get('scale')
+    scale = scale if scale is None else float(scale)
+    progress = Progress(items, last, flawed, scale)
     return progress, {str(k): int(v) for k, v in content['sizes'].items()}
   except (AttributeError, LookupError, TypeError, ValueError) as error:
     raise InputError(f'{journal} is damaged: {error!r}') from None

@@ -259,11 +259,11 @@ def test_images_that_came_since_are_scaled_as_the_first(
   import shutil
 
   source = shutil.copytree(images, tmp_path / 'set')
-  call(tmp_path / 'w', [trained], source)
+  call(tmp_path / 'w', [trained], source, predict__scale='auto')
   shutil.copy(source / 'slide 2/23.png', source / 'slide 2/99.png')
   # It is not measured again.
-  monkeypatch.setattr(predict, '_scale', None)
-  call(tmp_path / 'w', [trained], source)
+  monkeypatch.setattr(predict.scale, 'measure', None)
+  call(tmp_path / 'w', [trained], source, predict__scale='auto')
   journal = json.loads((tmp_path / 'w/progress.json').read_text())
   assert journal['last'] == 'slide 2/99.png' and journal['scale'] == 1
 
@@ -280,6 +280,8 @@ def test_models_that_learnt_from_other_decoding_are_refused(
   (other / 'config.json').write_text(json.dumps(config))
   with pytest.raises(InputError, match=r'data\.white_level=0.*with 4095'):
     call(tmp_path / 'w', [trained, other], images)
+  named = {'data__white_level': 4095}
+  assert call(tmp_path / 'w', [trained, other], images, **named) == 1
 
 
 @pytest.mark.full

@@ -123,6 +123,11 @@ def test_16_bits_with_alpha(samples):
     for own in (decode.Options(LIMIT), decode.Options(LIMIT, white_level=4095))
   ]
   np.testing.assert_array_equal(*masks)
+  # Its values may be labels: they are cut off, not scaled.
+  labels = np.where(values == 2048, 7, values)
+  data = imagecodecs.png_encode(labels.astype(np.uint16))
+  got = decode.decode(data, decode.Options(LIMIT), is_mask=True)
+  assert set(np.unique(got.image).tolist()) == {0, 7}
 
 
 def test_an_orientation_that_is_none_is_left_alone(rgb):

@@ -133,7 +133,7 @@ def test_each_image_is_tested_once_and_groups_are_whole(grouping):
 
 
 def test_folds_are_one_partition_where_the_first_draw_lacks_a_class():
-  # The rarest cells are of few patients: often a fold has none.
+  # The rarest cells are of few patients: often a fold leaves none to validate.
   rng = np.random.default_rng(0)
   patients = np.repeat(np.arange(40), 10)
   labels = rng.choice(3, 400)
@@ -147,6 +147,23 @@ def test_folds_are_one_partition_where_the_first_draw_lacks_a_class():
     ]
     every = np.sort(np.concatenate(tested)[:, 0])
     np.testing.assert_array_equal(every, np.arange(400))
+
+
+def test_folds_are_drawn_again_where_one_lacks_a_class(monkeypatch):
+  labels = np.arange(60) % 3
+  draws, stratified = [], folds.stratified
+
+  def draw(rng, labels, groups, count):
+    draws.append(rng)
+    if len(draws) == 1:
+      return np.zeros(len(labels), np.int32)
+    return stratified(rng, labels, groups, count)
+
+  monkeypatch.setattr(folds, 'stratified', draw)
+  assigned = protocols.assign_folds(KEY, catalogue(labels), protocol())
+  assert len(draws) == 2
+  for fold in range(5):
+    assert set(labels[assigned == fold]) == {0, 1, 2}
 
 
 def test_the_sources_own_folds():

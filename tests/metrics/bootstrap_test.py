@@ -160,7 +160,7 @@ def test_intervals_hold_the_truth(sizes, recall):
   assert bootstrap.coverage(sum(sizes), min(sizes)) is None
 
 
-# Groups that differ much, the harder case; five groups in all, then ten.
+# Groups that differ much, the harder case.
 @pytest.mark.full
 @pytest.mark.parametrize(
   'sizes', [(2, 3), (5, 5), (5, 12), (2, 18), (3, 40), (4, 16)], ids=str
