@@ -3,7 +3,7 @@
     python main.py --config=configs/nasnet_mobile.py --workdir=W
       --config.data.source=path/to/leukemia.zip
 
-For a CPU make it smaller, as the commands in the README do.
+For a CPU make it smaller, as the commands at the end of docs/results.md do.
 """
 
 import ml_collections

@@ -25,7 +25,7 @@ COMMAND --workdir=runs/compared --mode=compare --runs=runs/mine,runs/other
 COMMAND --workdir=runs/mine --mode=report
     writes the pages of a finished run again, as after an update
 COMMAND --workdir=runs/speed --mode=benchmark --config=configs/unet.py
-    measures how fast a config runs here, and beside Keras and timm
+    measures how fast a config runs here; --compare measures others beside it
 COMMAND --workdir=runs/study --mode=study --config=configs/study.py
     compares backbones, loading options, rates and dropouts: 48 runs at once
 

@@ -87,7 +87,7 @@ def run(
     trained, run_folders, config, calibration, runtime, overrides
   )
   if runtime != loading.JAX:
-    print('networks are converted first, some for minutes', flush=True)
+    print('networks are converted first, which may take a minute', flush=True)
   factor = _scale(config.predict.scale, workdir, some, loaded)
   models = loaded.models._replace(scale=factor, explains=explains)
   with lock_run(workdir, _suffix(shard)):
