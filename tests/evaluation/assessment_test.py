@@ -126,6 +126,27 @@ def test_a_class_that_the_test_part_lacks():
   assert 'test.by_class.Pre.recall' not in got.intervals.ends
 
 
+def test_scores_over_classes_need_each_of_them():
+  # A class of one group, as good as the mean of the others: without it the mean
+  # is the same, and so is the least.
+  truth = np.repeat([0, 1, 2], 40)
+  group = np.concatenate([np.zeros(40, int), 1 + np.arange(80) // 10])
+  rights = (6, 8, 6, 8, 8, 10, 8, 10)
+  is_right = np.concatenate(
+    [np.arange(40) < 32, *(np.arange(10) < count for count in rights)]
+  )
+  probabilities = np.eye(3)[np.where(is_right, truth, (truth + 1) % 3)]
+  groups = bootstrap.make_groups(group, truth)
+  over = IntervalGroups(groups, 'patient', jax.random.key(0))
+  got = assessment.of_classes(
+    Outcomes(truth, probabilities, 1.0 - is_right), over, NAMES, ''
+  )
+  ends = got.intervals.ends
+  for name in ('balanced_accuracy', 'worst_class_recall', 'macro_f1'):
+    assert f'test.{name}' not in ends
+  assert 'test.by_class.Benign.recall' not in ends
+
+
 def test_masks():
   rng = np.random.default_rng(0)
   truth = rng.random((24, 20, 20)) < 0.4
