@@ -429,6 +429,8 @@ def _check_classes(
     hints = ''
     if protocol.option != 1:
       hints += ', or give config.data.option=1'
+    if protocol.folds > 1:
+      hints += f', or more folds than config.data.folds={protocol.folds}'
     if protocol.grouping != 'none':
       hints += ', or accept leaks with config.data.grouping=none'
     raise kind(

@@ -166,6 +166,18 @@ def test_folds_are_drawn_again_where_one_lacks_a_class(monkeypatch):
     assert set(labels[assigned == fold]) == {0, 1, 2}
 
 
+def test_more_folds_are_advised_where_groups_are_few():
+  # Of three patients a fold of two tests two, and leaves none to validate on.
+  labels, patients = np.repeat([0, 1], 12), np.repeat(np.arange(6), 4)
+  of_set = catalogue(labels, [f'p{i}' for i in patients])
+  few = protocol(folds=2)
+  with pytest.raises(TooFewGroupsError, match='more folds than .*folds=2'):
+    for fold in range(2):
+      protocols.make(KEY, of_set, few._replace(fold=fold))
+  for fold in range(3):
+    protocols.make(KEY, of_set, few._replace(folds=3, fold=fold))
+
+
 def test_the_sources_own_folds():
   labels = np.tile([0, 1], 60)
   names = np.array(['fold_2', 'fold_0', 'fold_10'])[np.arange(120) // 2 % 3]
