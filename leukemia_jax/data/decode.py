@@ -115,12 +115,12 @@ def _deep_colour(data: bytes, white: int, orientation: int) -> Decoded:
     ) from None
   values = imagecodecs.png_decode(data)
   samples = values.shape[-1]
+  colours = samples - (samples in (2, 4))
   whites = np.full(samples, float(white))
-  if samples in (2, 4):
-    whites[-1] = 65535  # of alpha
+  whites[colours:] = 65535  # of alpha
   scaled = np.round(values * (255.0 / whites)).clip(0, 255).astype(np.uint8)
   image = Image.fromarray(scaled, {2: 'LA', 3: 'RGB', 4: 'RGBA'}[samples])
-  peak = int(values[..., : 1 if samples == 2 else 3].max())
+  peak = int(values[..., :colours].max())
   return Decoded(image, orientation, 16, peak, False)
 
 

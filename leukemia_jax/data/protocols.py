@@ -198,7 +198,7 @@ def make(
     )
   groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)
   takes_source = takes_source_parts(catalogue, protocol)
-  draw = _drawing(key, catalogue, groups, protocol, trainable)
+  draw = _drawing(key, catalogue, groups, protocol, trainable, takes_source)
   checked = list(PARTS[:1] if takes_source else PARTS)
   # Without some images a class may have none to train on; the caller says if
   # no class has.
@@ -227,10 +227,10 @@ def _drawing(
   groups: np.ndarray,
   protocol: Protocol,
   trainable: np.ndarray | None,
+  takes_source: bool,
 ) -> Callable[[jax.Array], Split]:
   """Maps the key of one draw to a split; `key` is that of all draws."""
   labels, num_classes = catalogue.labels, len(catalogue.class_names)
-  takes_source = takes_source_parts(catalogue, protocol)
   # These are the same for all draws, so for all folds and for the study.
   if protocol.folds > 1:
     fold_key, _ = jax.random.split(key)
@@ -389,8 +389,9 @@ def _drawn_split(
   labels, count = catalogue.labels, len(catalogue.class_names)
   if held_out.any():
     trainable = ~held_out if trainable is None else trainable & ~held_out
+  target = _target(catalogue, protocol)
   if protocol.name == 'balance_then_split':
-    target = splits.per_class(labels, count, protocol.per_class)
+    assert target is not None
     split = splits.balance_then_split(
       key, labels, num_classes=count, option=protocol.option, target=target
     )
@@ -401,7 +402,7 @@ def _drawn_split(
       groups,
       num_classes=count,
       option=protocol.option,
-      target=_target(catalogue, protocol),
+      target=target,
       trainable=trainable,
     )
   if trainable is not None:

@@ -5,6 +5,7 @@ import functools
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -166,8 +167,6 @@ def test_shards_and_an_ensemble_of_one_model_say_the_same(
 
 @pytest.mark.full
 def test_archives_and_single_files(trained, images, tmp_path):
-  import shutil
-
   shutil.make_archive(str(tmp_path / 'new'), 'zip', images)
   call(tmp_path / 'zip', [trained], tmp_path / 'new.zip')
   call(tmp_path / 'folder', [trained], images)
@@ -241,8 +240,6 @@ def test_a_killed_process_loses_nothing(trained, images, tmp_path):
 
 @pytest.mark.full
 def test_other_images_than_before_are_refused(trained, images, tmp_path):
-  import shutil
-
   source = shutil.copytree(images, tmp_path / 'set')
   call(tmp_path / 'w', [trained], source)
   # Finished: the same command says the same again.
@@ -256,8 +253,6 @@ def test_other_images_than_before_are_refused(trained, images, tmp_path):
 def test_images_that_came_since_are_scaled_as_the_first(
   trained, images, tmp_path, monkeypatch
 ):
-  import shutil
-
   source = shutil.copytree(images, tmp_path / 'set')
   call(tmp_path / 'w', [trained], source, predict__scale='auto')
   shutil.copy(source / 'slide 2/23.png', source / 'slide 2/99.png')
@@ -272,8 +267,6 @@ def test_images_that_came_since_are_scaled_as_the_first(
 def test_models_that_learnt_from_other_decoding_are_refused(
   trained, images, tmp_path
 ):
-  import shutil
-
   other = shutil.copytree(trained, tmp_path / 'other')
   config = json.loads((other / 'config.json').read_text())
   config['data']['white_level'] = 4095
