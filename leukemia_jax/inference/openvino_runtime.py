@@ -47,6 +47,9 @@ def compile_network(network: Network, *, dtype: str) -> Network:
       network can't be converted.
   """
   openvino = _openvino()
+  # Its bindings set themselves up at the first array, and where two threads
+  # come first each waits for the other, for ever.
+  _ = openvino.Tensor(np.zeros(1)).data
   core = openvino.Core()
   options = {
     'INFERENCE_PRECISION_HINT': _PRECISIONS[dtype],
