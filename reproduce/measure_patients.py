@@ -105,14 +105,16 @@ def main() -> None:
   # Shape (patients, ways, seeds, classes, classes).
   sums = np.stack([[run[patient] for run in matrices] for patient in patients])
   sums = sums.reshape(len(patients), len(_WAYS), len(_SEEDS), *sums.shape[2:])
-  strata = sums.sum((1, 2, 4)).argmax(-1)
+  by_class = sums.sum((1, 2, 4))
 
   def score(times: np.ndarray) -> dict[str, np.ndarray]:
     scored = balanced_accuracy(np.tensordot(times, sums, 1))
     own = dict(zip(_WAYS, scored.T, strict=True))
     return own | {'difference': scored[:, 1] - scored[:, 0]}
 
-  groups = bootstrap.Groups(np.arange(len(sums)), strata)
+  groups = bootstrap.Groups(
+    np.arange(len(sums)), by_class.argmax(-1), by_class > 0
+  )
   scores, ends = bootstrap.score_with_intervals(
     np.random.default_rng(0), groups, score, not_shares=['difference']
   )

@@ -6,13 +6,14 @@ inner validation part is scored.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from leukemia_jax import progress
+from leukemia_jax.audit import permutation
 from leukemia_jax.data import folds, grouping, protocols
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.protocols import Protocol
@@ -24,7 +25,6 @@ _FEW_IMAGES = 500
 _NEIGHBOURS = 3
 _INNER_FOLDS = 4
 _COMPONENTS = 6  # of a property, where all are joined
-_PERMUTATIONS = 2000
 _FOLDS = (5, 3, 2)
 # Distances in file numbers of the curve, and most images that it tests.
 GAPS = (0, 1, 2, 5, 10, 20, 37, 50, 100, 150)
@@ -318,13 +318,18 @@ def _over_groups(
   scores = score(counts.sum(0))
   spread = bootstrap.spreads(
     np.random.default_rng(seed),
-    grouped.strata,
+    grouped,
     lambda times: {'all': score(np.tensordot(times, counts, 1))},
     width=classifiers * num_classes**2,
   )['all']
-  ends = bootstrap.interval(scores, spread, grouped.strata)
-  p_values = _permuted(
-    np.random.default_rng(seed), grouped.strata, counts, score
+  ends = bootstrap.interval(scores, spread, grouped)
+  p_values = permutation.p_values(
+    np.random.default_rng(seed),
+    truth,
+    predicted,
+    grouped,
+    num_classes,
+    score,
   )
   known = np.isfinite(ends).all(0)
   return [
@@ -335,39 +340,6 @@ def _over_groups(
     )
     for i in range(classifiers)
   ]
-
-
-def _permuted(
-  rng: np.random.Generator,
-  strata: np.ndarray,
-  counts: np.ndarray,
-  score: Callable[[np.ndarray], np.ndarray],
-) -> np.ndarray:
-  """How often groups with permuted classes score as well: a p-value each.
-
-  Args:
-    rng: permutes.
-    strata: int, shape (groups,): the class that each group counts as.
-    counts: shape (groups, classifiers, classes, classes), by true and predicted
-      class.
-    score: maps sums, shape (..., classifiers, classes, classes), to scores.
-
-  Returns:
-    float, shape (classifiers,).
-  """
-  _, classifiers, classes, _ = counts.shape
-  of_class = np.eye(classes)[strata].T
-  by_predicted = counts.sum(2).reshape(len(counts), -1)
-
-  def scored(groups: np.ndarray) -> np.ndarray:
-    sums = of_class[:, groups] @ by_predicted
-    return score(sums.reshape(classes, classifiers, classes).swapaxes(0, 1))
-
-  own = scored(np.arange(len(counts)))
-  as_good = np.zeros(classifiers)
-  for _ in range(_PERMUTATIONS):
-    as_good += scored(rng.permutation(len(counts))) >= own - 1e-9
-  return (1 + as_good) / (1 + _PERMUTATIONS)
 
 
 class DistancePoint(NamedTuple):

@@ -30,20 +30,32 @@ class Groups(NamedTuple):
   Attributes:
     of_image: int, shape (images,): each image's group.
     strata: int, shape (groups,): the class of most of a group's images. As many
-      groups of each are drawn as there are, so that no sample lacks a class.
+      groups of each are drawn as there are.
+    holds: bool, shape (groups, classes): which classes a group has images of.
   """
 
   of_image: np.ndarray
   strata: np.ndarray
+  holds: np.ndarray
 
   @property
   def smallest(self) -> int:
-    """Number of groups of the stratum that has fewest."""
-    return int(np.unique(self.strata, return_counts=True)[1].min())
+    """Number of groups of the stratum, or with the class, that has fewest."""
+    by_class = self.holds.sum(0)
+    by_stratum = np.unique(self.strata, return_counts=True)[1]
+    return int(min(by_stratum.min(), by_class[by_class > 0].min()))
+
+  @property
+  def are_alone(self) -> np.ndarray:
+    """Which groups are the only ones with some class: bool, (groups,)."""
+    return (self.holds & (self.holds.sum(0) == 1)).any(1)
 
   def of_one_stratum(self) -> Self:
     """The same groups, whose classes don't matter."""
-    return self._replace(strata=np.zeros_like(self.strata))
+    return self._replace(
+      strata=np.zeros_like(self.strata),
+      holds=np.ones((len(self.strata), 1), bool),
+    )
 
   def confusions(
     self, truth: np.ndarray, predicted: np.ndarray, num_classes: int
@@ -89,7 +101,7 @@ def make_groups(names: np.ndarray, labels: np.ndarray) -> Groups:
   _, index = np.unique(names, return_inverse=True)
   counts = np.zeros((index.max() + 1, labels.max() + 1))
   np.add.at(counts, (index, labels), 1)
-  return Groups(index, counts.argmax(1))
+  return Groups(index, counts.argmax(1), counts > 0)
 
 
 # Maps how often each group counts, shape (samples, groups), to scores by name,
@@ -102,7 +114,7 @@ class Spread(NamedTuple):
 
   Attributes:
     variance: shape (strata, ...): by drawing that stratum's groups alone; nan
-      if the score depends on the only group of a stratum.
+      if the score depends on the only group of a stratum, or with a class.
     bias: shape (...): how much samples lie above the score, on average.
   """
 
@@ -112,7 +124,7 @@ class Spread(NamedTuple):
 
 def spreads(
   rng: np.random.Generator,
-  strata: np.ndarray,
+  groups: Groups,
   score: Score,
   *,
   draws: int = DRAWS,
@@ -122,7 +134,7 @@ def spreads(
 
   Args:
     rng: draws the groups.
-    strata: see `Groups`.
+    groups: that are drawn.
     score: of samples.
     draws: number of samples, of each stratum.
     width: how many numbers `score` holds at once for one sample.
@@ -130,33 +142,42 @@ def spreads(
   Returns:
     The spread of each score, by name.
   """
+  strata = groups.strata
   size = max(1, _CHUNK // max(width, len(strata)))
   estimates = score(np.ones((1, len(strata))))
   variances: dict[str, list[np.ndarray]] = {name: [] for name in estimates}
   biases = {name: np.zeros_like(own[0]) for name, own in estimates.items()}
   for own in (np.flatnonzero(strata == value) for value in np.unique(strata)):
-    count = draws if len(own) > 1 else 1
-    parts = []
-    for first in range(0, count, size):
-      times = np.ones((min(size, count - first), len(strata)))
-      # Nobody knows what another group would be like; without the only one a
-      # score that depends on it is another, or none.
-      times[:, own] = (
-        rng.multinomial(len(own), np.full(len(own), 1 / len(own)), len(times))
-        if len(own) > 1
-        else 0
-      )
+    parts, without = [], []
+    if len(own) > 1:
+      for first in range(0, draws, size):
+        times = np.ones((min(size, draws - first), len(strata)))
+        shares = np.full(len(own), 1 / len(own))
+        times[:, own] = rng.multinomial(len(own), shares, len(times))
+        with np.errstate(invalid='ignore', divide='ignore'):
+          parts.append(score(times))
+    # Nobody knows what another group in the place of an only one would be like.
+    for group in own if len(own) == 1 else own[groups.are_alone[own]]:
+      times = np.ones((1, len(strata)))
+      times[:, group] = 0
       with np.errstate(invalid='ignore', divide='ignore'):
-        parts.append(score(times))
+        without.append(score(times))
     for name, estimate in estimates.items():
-      samples = np.concatenate([part[name] for part in parts])
-      if len(own) > 1:
+      variance = np.zeros_like(estimate[0], float)
+      if parts:
+        samples = np.concatenate([part[name] for part in parts])
         variance, bias = _moments(samples, estimate[0])
-        variances[name].append(variance * len(own) / (len(own) - 1))
+        variance = variance * len(own) / (len(own) - 1)
         biases[name] = biases[name] + bias
-      else:
-        is_same = np.abs(samples[0] - estimate[0]) <= _ZERO
-        variances[name].append(np.where(is_same, 0.0, np.nan))
+      for others in without:
+        left = others[name][0]
+        # Without the only one of a stratum it is another, or none; without one
+        # that has images of several classes none.
+        depends = np.isnan(left)
+        if len(own) == 1:
+          depends = ~(np.abs(left - estimate[0]) <= _ZERO)
+        variance = np.where(depends, np.nan, variance)
+      variances[name].append(variance)
   return {
     name: Spread(np.stack(variances[name]), biases[name]) for name in estimates
   }
@@ -180,7 +201,7 @@ def _moments(
 def interval(
   estimate: np.ndarray,
   spread: Spread,
-  strata: np.ndarray,
+  groups: Groups,
   *,
   is_share: bool = True,
   confidence: float = CONFIDENCE,
@@ -195,18 +216,18 @@ def interval(
   Args:
     estimate: shape (...): of all groups.
     spread: from `spreads`.
-    strata: see `Groups`.
+    groups: that were drawn.
     is_share: whether the score is one from 0 to 1.
     confidence: how often the interval should hold the score of such groups.
 
   Returns:
     float, shape (2, ...): its ends; nan where they are unknown: the score
-    depends on a stratum of a single group, or does not vary although it is
-    neither 0 nor 1. A share of 0 or 1 has Wilson's, of as many successes as the
-    smallest stratum has groups.
+    depends on the only group of a stratum, or with a class, or does not vary
+    although it is neither 0 nor 1. A share of 0 or 1 has Wilson's, of as many
+    successes as the smallest has groups.
   """
   estimate = np.asarray(estimate, float)
-  sizes = np.unique(strata, return_counts=True)[1]
+  sizes = np.unique(groups.strata, return_counts=True)[1]
   total = spread.variance.sum(0)
   freedoms = np.maximum(sizes - 1, 1).reshape(-1, *[1] * estimate.ndim)
   with np.errstate(invalid='ignore', divide='ignore'):
@@ -220,9 +241,11 @@ def interval(
   ends = special.expit(
     special.logit(inner) + sides * half / (inner * (1 - inner))
   )
-  smallest = int(sizes.min())
+  smallest = groups.smallest
   low, high = statistics.wilson_interval(smallest, smallest, confidence)
-  perfect, hopeless = estimate >= 1 - 1e-9, estimate <= 1e-9
+  is_known = ~np.isnan(total)
+  perfect = (estimate >= 1 - 1e-9) & is_known
+  hopeless = (estimate <= 1e-9) & is_known
   flat = ends.reshape(2, -1)
   flat = np.where(perfect.ravel(), [[low], [high]], flat)
   flat = np.where(hopeless.ravel(), [[1 - high], [1 - low]], flat)
@@ -254,7 +277,7 @@ def score_with_intervals(
   estimates = score(np.ones((1, len(groups.strata))))
   ends = {}
   for name, spread in spreads(
-    rng, groups.strata, score, width=len(groups.of_image)
+    rng, groups, score, width=len(groups.of_image)
   ).items():
     value = estimates[name][0]
     if name in biased:
@@ -262,7 +285,7 @@ def score_with_intervals(
     own = interval(
       value,
       spread,
-      groups.strata,
+      groups,
       is_share=name not in not_shares and name not in biased,
     )
     ends[name] = np.maximum(own, 0) if name in biased else own

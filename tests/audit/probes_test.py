@@ -154,6 +154,23 @@ def test_the_curve_is_flat_where_neighbours_are_not_alike():
   assert max(scores) - min(scores) < 0.02
 
 
+def test_p_values_where_patients_have_images_of_several_classes():
+  rng = np.random.default_rng(0)
+  groups = np.repeat(np.arange(30), 10)
+  # No patient has more images of the second class.
+  truth = np.tile(np.arange(10) > 6, 30).astype(int)
+  tells = np.where(rng.random(300) < 0.8, truth, 1 - truth)
+  # What tells patients apart tells nothing of the class.
+  of_patients = rng.integers(0, 2, (3, 30))[:, groups]
+  noise = rng.integers(0, 2, (3, 300))
+  predicted = np.stack([tells, *of_patients, *noise])
+  values = [
+    p for *_, p in probes._over_groups(truth, predicted, groups, 2, seed=0)
+  ]
+  assert values[0] == pytest.approx(1 / 2001)
+  assert min(values[1:]) > 0.05
+
+
 @pytest.mark.full
 def test_p_values_of_nothing_are_even():
   """Properties of patients that say nothing of the class, in small sets."""

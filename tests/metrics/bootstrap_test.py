@@ -28,11 +28,17 @@ def recall_score(groups, truth, predicted):
   return score
 
 
+def of_one_class(strata):
+  """Groups of an image each."""
+  holds = np.eye(strata.max() + 1, dtype=bool)[strata]
+  return bootstrap.Groups(np.arange(len(strata)), strata, holds)
+
+
 def test_the_deviation_is_that_of_drawing_groups():
   truth, predicted, group = drawn()
   groups = bootstrap.make_groups(group, truth)
   score = recall_score(groups, truth, predicted)
-  spread = bootstrap.spreads(np.random.default_rng(0), groups.strata, score)
+  spread = bootstrap.spreads(np.random.default_rng(0), groups, score)
   # By brute force: draw groups of all classes, take their images, score.
   rng = np.random.default_rng(1)
   scores = []
@@ -50,7 +56,7 @@ def test_the_deviation_is_that_of_drawing_groups():
   assert abs(spread['balanced'].bias) < 0.01
   # In pieces, as many groups need, they are the same.
   pieces = bootstrap.spreads(
-    np.random.default_rng(0), groups.strata, score, width=1_000_000
+    np.random.default_rng(0), groups, score, width=1_000_000
   )['balanced']
   assert np.sqrt(pieces.variance.sum() * 9 / 10) == pytest.approx(got, rel=0.1)
 
@@ -75,7 +81,8 @@ def test_groups_widen_the_interval():
 def test_perfect_and_hopeless_scores_have_wilsons_interval():
   strata = np.array([0] * 12 + [1] * 5)
   flat = bootstrap.Spread(np.zeros((2, 3)), np.zeros(3))
-  ends = bootstrap.interval(np.array([1.0, 0.0, 0.5]), flat, strata)
+  groups = of_one_class(strata)
+  ends = bootstrap.interval(np.array([1.0, 0.0, 0.5]), flat, groups)
   # Of the smallest class: nobody knows its sixth group.
   low, high = statistics.wilson_interval(5, 5)
   assert ends[:, 0] == pytest.approx([low, high])
@@ -106,6 +113,30 @@ def test_what_depends_on_a_single_group_has_no_interval():
   )
   assert scores['second'] == pytest.approx(0.5)
   assert ends.keys() == {'second'}
+
+
+@pytest.mark.parametrize('is_correct', [0.8, 1.0])
+def test_a_class_that_a_single_mixed_group_holds(is_correct):
+  # 24 patients with 20 images of one class; in one of them a few of another.
+  rng = np.random.default_rng(0)
+  truth = np.concatenate([np.zeros(480, int), np.ones(6, int)])
+  group = np.concatenate([np.arange(480) // 20, np.full(6, 7)])
+  predicted = np.where(rng.random(486) <= is_correct, truth, 1 - truth)
+  groups = bootstrap.make_groups(group, truth)
+  assert groups.smallest == 1
+  confusions = groups.confusions(truth, predicted, 2)
+
+  def score(times):
+    drawn = np.tensordot(times, confusions, 1)
+    recalls = np.diagonal(drawn, axis1=1, axis2=2) / drawn.sum(2)
+    return {'balanced': recalls.mean(1), 'a': recalls[:, 0], 'b': recalls[:, 1]}
+
+  _, ends = bootstrap.score_with_intervals(
+    np.random.default_rng(0), groups, score
+  )
+  assert 'balanced' not in ends and 'b' not in ends
+  if is_correct < 1:
+    assert 'a' in ends
 
 
 def test_a_biased_score_is_moved_down():
@@ -146,9 +177,10 @@ def covered(sizes_of_classes, recall, concentration, sets=1000):
       recalls = (times * correct @ of_class) / (times * sizes @ of_class)
       return {'balanced': recalls.mean(1)}
 
-    spread = bootstrap.spreads(rng, strata, score, draws=200)['balanced']
+    groups = of_one_class(strata)
+    spread = bootstrap.spreads(rng, groups, score, draws=200)['balanced']
     estimate = score(np.ones((1, count)))['balanced'][0]
-    low, high = bootstrap.interval(estimate, spread, strata)
+    low, high = bootstrap.interval(estimate, spread, groups)
     hits += low <= recall <= high
   return hits / sets
 
