@@ -220,10 +220,11 @@ def _train() -> ml_collections.ConfigDict:
   # Train the head alone, on a backbone in inference mode.
   train.freeze_backbone = False
   # How the rate falls: by the 'plateau' rule below, the study's, or along half
-  # a 'cosine' to zero in the last epoch.
+  # a 'cosine', to zero after the last epoch.
   train.decay = 'plateau'
   # The rate is multiplied by `plateau_factor` after `plateau_patience` epochs
-  # without a lower validation loss; training ends after `stop_patience`.
+  # without a validation loss that is lower by 1e-4; training ends, however the
+  # rate falls, after `stop_patience`.
   train.plateau_factor = 0.2
   train.plateau_patience = 3
   train.stop_patience = 8

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
   from leukemia_jax.inference.model import Model
   from leukemia_jax.workdir.records import Result
 
-__version__ = '0.5.0'
+__version__ = '0.6.0.dev0'
 __all__ = ['load', 'train']
 
 # In a checkout `leukemia_jax.configs` is the folder beside the package.
@@ -69,10 +69,12 @@ def train(config: 'ConfigDict', workdir: str | pathlib.Path) -> 'Result':
   """
   from leukemia_jax import files
   from leukemia_jax.commands import train
-  from leukemia_jax.config_check import check_config
+  from leukemia_jax.config_check import check_config, check_mode, check_paths
   from leukemia_jax.workdir import result
 
-  check_config(config)
   folder = files.expand(workdir)
+  check_paths(config, folder)
+  check_config(config)
+  check_mode(config, 'train')
   train.run(config, folder)
   return result.read(folder)

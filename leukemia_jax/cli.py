@@ -28,6 +28,9 @@ _OF_MODES = {
   'strict': ('audit',),
   'compare': ('benchmark',),
   'num_processes': ('train',),
+  'shard': ('predict',),
+  'host': ('serve',),
+  'port': ('serve',),
 }
 # (mode, flag, what it is) of those that need each other.
 _NEEDS = (
@@ -138,7 +141,8 @@ def _dispatch() -> None:
       args = (overrides, runs, parsed.host, parsed.port, local)
   else:
     check_config(config)
-    check_mode(config, parsed.mode)
+    overrides = config_flags.get_override_values(parsed['config'])
+    check_mode(config, parsed.mode, overrides)
   if parsed.mode == 'audit':
     args = (config, workdir, parsed.strict)
   elif parsed.mode == 'benchmark':

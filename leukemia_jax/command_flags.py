@@ -45,7 +45,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from leukemia_jax import __version__
-from leukemia_jax.config_keys import nearest_keys
+from leukemia_jax.config_keys import flatten, no_such_key
 
 # Modules of `leukemia_jax.commands`, each imported when it is asked for.
 MODES = (
@@ -113,14 +113,6 @@ def _config_first(argv: Sequence[str]) -> list[str]:
   return [argv[0], *first, *others]
 
 
-def _flatten(config: ConfigDict, prefix: str = '') -> list[str]:
-  keys: list[str] = []
-  for key, value in config.items():
-    is_section = isinstance(value, ConfigDict)
-    keys += _flatten(value, f'{prefix}{key}.') if is_section else [prefix + key]
-  return keys
-
-
 def _last_line(error: BaseException) -> str:
   """An error's own words, where ml_collections adds a whole traceback."""
   text = str(error)
@@ -134,19 +126,13 @@ def _unknown_key(argv: Sequence[str]) -> str:
   assert spec is not None and spec.loader is not None
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  keys = _flatten(module.get_config())
+  keys = flatten(module.get_config())
   for argument in argv:
     name = argument.lstrip('-').removeprefix('no').partition('=')[0]
     key = name.removeprefix('config.')
     if not name.startswith('config.') or key in keys:
       continue
-    near = nearest_keys(key, keys)
-    hint = ', '.join(f'config.{k}' for k in near)
-    return (
-      f'there is no key config.{key}'
-      + (f'; did you mean {hint}?' if near else '')
-      + f' (all keys: {path})'
-    )
+    return f'{no_such_key(key, keys)} (all keys: {path})'
   return ''
 
 

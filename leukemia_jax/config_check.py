@@ -1,7 +1,7 @@
 """Whether a config can be run: each value, and values beside each other."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -14,8 +14,10 @@ from leukemia_jax.config_keys import (
   RANDOM,
   SECTION,
   TEXT,
+  flatten,
   keys,
   last_part,
+  no_such_key,
 )
 from leukemia_jax.data import listing
 from leukemia_jax.errors import InputError
@@ -26,6 +28,27 @@ _OF_MODES: dict[str, tuple[Any, tuple[str, ...]]] = {
   'data.scale': (1.0, ('evaluate', 'prepare', 'audit')),
   'mesh.devices': (1, ('train', 'prepare', 'audit')),
   'data.stream': (False, ('train', 'evaluate', 'prepare')),
+  'study.row': (-1, ('study',)),
+}
+# Keys of predictions that modes have no use for, since they read no folder or
+# write no page.
+_OF_FOLDERS = ('data.max_bytes', 'data.follow_links')
+_OF_PAGES = ('predict.sheet', 'report.include_images', 'train.batch_size')
+_WITHOUT = {
+  'serve': (*_OF_FOLDERS, *_OF_PAGES),
+  'export': (
+    *_OF_FOLDERS,
+    *_OF_PAGES,
+    *('data.max_pixels', 'data.turn_by_exif', 'data.white_level'),
+    'predict.scale',
+  ),
+}
+# What a study has of its own, and where.
+_OF_STUDIES = {
+  'model.name': 'study.models',
+  **{f'model.{name}': f'study.NAME.{name}' for name in SECTION},
+  'model.dropout_rate': 'study.dropout_rates',
+  'train.learning_rate': 'study.learning_rates',
 }
 
 
@@ -46,16 +69,21 @@ def override(
     InputError: a key is the model's own, or a value can't be.
   """
   field = 'evaluation' if mode == 'evaluate' else 'prediction'
-  allowed = [name for name, key in keys().items() if getattr(key, field)]
+  allowed = [
+    name
+    for name, key in keys().items()
+    if getattr(key, field) and name not in _WITHOUT.get(mode, ())
+  ]
   for key in overrides:
     if key not in allowed:
       raise InputError(
-        f"config.{key} is the trained model's own and cannot be given with "
-        f'--mode={mode}; these can: {", ".join(allowed)}'
+        f"config.{key} is the trained model's own, or of no use here, and "
+        f'cannot be given with --mode={mode}; these can: {", ".join(allowed)}'
       )
   config = ConfigDict(config.to_dict())
   config.update_from_flattened_dict(overrides)
   check_config(config)
+  check_size(config)
   return config
 
 
@@ -116,23 +144,87 @@ def check_weights(weights: str, prefix: str = 'config.model') -> None:
     )
 
 
-def check_mode(config: ConfigDict, mode: str) -> None:
+def check_mode(
+  config: ConfigDict, mode: str, named: Collection[str] = ()
+) -> None:
   """Refuses what a mode would leave aside in silence.
 
   Args:
     config: that `check_config` has passed.
     mode: of the command, one that takes a whole config.
+    named: keys that the user gave values to.
 
   Raises:
-    InputError: names the key, and the modes that it is for.
+    InputError: names the key, and the modes or models that it is for.
   """
   for key, (neutral, modes) in _OF_MODES.items():
-    section, _, name = key.partition('.')
-    value = config[section][name]
+    value = _value(config, key)
     if value != neutral and mode not in modes:
       raise InputError(
         f'config.{key}={value} goes together with --mode={", ".join(modes)}'
       )
+  for key, own in _OF_STUDIES.items():
+    if mode == 'study' and key in named:
+      raise InputError(
+        f'config.{key} is for --mode=train; a study has config.{own}'
+      )
+  if mode in ('train', 'benchmark'):
+    check_size(config)
+  if mode == 'train':
+    _check_training(config)
+
+
+def _check_training(config: ConfigDict) -> None:
+  """Refuses what a model's training would leave aside, or can't use."""
+  from leukemia_jax import models
+
+  model, train = config.model, config.train
+  for key, neutral, names in (
+    ('train.loss', 'cross_entropy', models.BACKBONES),
+    ('train.mask_loss', 'bce', models.UNETS),
+    ('data.drop_empty_masks', False, models.UNETS),
+  ):
+    value = _value(config, key)
+    if value != neutral and model.name not in names:
+      raise InputError(
+        f'config.{key}={value} is for {", ".join(names)}, not for {model.name}'
+      )
+  if config.data.hide_corners and model.name in models.UNETS:
+    raise InputError(
+      'config.data.hide_corners=True hides cells that '
+      f'{model.name} is to find: it is for classifiers'
+    )
+  if train.freeze_backbone and model.weights == RANDOM:
+    raise InputError(
+      'config.train.freeze_backbone=True needs config.model.weights: a deep '
+      'backbone of random weights tells images hardly apart'
+    )
+
+
+def check_size(config: ConfigDict) -> None:
+  """Refuses images that are too small for the model.
+
+  Args:
+    config: that `check_config` has passed.
+
+  Raises:
+    InputError: names the smallest size.
+  """
+  from leukemia_jax import models
+
+  data, name = config.data, config.model.name
+  minimum = models.minimum_size(name)
+  if round(data.image_size * data.scale) < minimum:
+    scale = f' * config.data.scale={data.scale}' if data.scale != 1 else ''
+    raise InputError(
+      f'config.data.image_size={data.image_size}{scale} must be {minimum} or '
+      f'more for {name}'
+    )
+
+
+def _value(config: ConfigDict, key: str) -> Any:
+  section, _, name = key.partition('.')
+  return config[section][name]
 
 
 def check_config(config: ConfigDict, prefix: str = 'config.model') -> None:
@@ -144,7 +236,8 @@ def check_config(config: ConfigDict, prefix: str = 'config.model') -> None:
       section for each backbone.
 
   Raises:
-    InputError: names each key that can't be, its value and what it may be.
+    InputError: names each key that can't be, or isn't known, its value and what
+      it may be.
   """
   problems = list(_misfits(config, prefix)) or list(_mismatches(config, prefix))
   if problems:
@@ -152,7 +245,14 @@ def check_config(config: ConfigDict, prefix: str = 'config.model') -> None:
 
 
 def _misfits(config: ConfigDict, prefix: str) -> Iterator[str]:
-  """Values that no config may have."""
+  """Keys and values that no config may have."""
+  from leukemia_jax import models
+
+  known = list(keys())
+  study = {f'study.{n}.{k}' for n in models.BACKBONES for k in SECTION}
+  for key in flatten(config):
+    if key not in known and key not in study:
+      yield no_such_key(key, known)
   for key, (rule, *_) in keys().items():
     name = f'config.{key}'
     if key.startswith('model.') and last_part(key) in SECTION:
@@ -179,13 +279,6 @@ def _mismatches(config: ConfigDict, prefix: str) -> Iterator[str]:
   model, data, train = config.model, config.data, config.train
   fields = (data[field] for field in protocols.Protocol._fields[1:])
   yield from protocols.problems(protocols.Protocol(data.protocol, *fields))
-  minimum = models.minimum_size(model.name)
-  if round(data.image_size * data.scale) < minimum:
-    scale = f' * config.data.scale={data.scale}' if data.scale != 1 else ''
-    yield (
-      f'config.data.image_size={data.image_size}{scale} must be {minimum} or '
-      f'more for {model.name}'
-    )
   if data.grey and config.augment.stain:
     yield (
       f'config.augment.stain={config.augment.stain} changes colours, and '

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
+
 # Values of `config.model.weights` that are no path.
 RANDOM, IMAGENET = 'none', 'imagenet'
 # And those of an exported model on the Hugging Face hub.
@@ -91,7 +93,7 @@ def _are_texts(value: Any) -> bool:
 def _is_pattern(value: Any) -> bool:
   try:
     return bool(re.compile(value)) and isinstance(value, str)
-  except (re.error, RecursionError):
+  except (re.error, RecursionError, OverflowError):
     return False
 
 
@@ -203,8 +205,8 @@ def _use_keys() -> dict[str, Key]:
       Rule("'auto', or above 0, at most 8", _is_scale), prediction=True
     ),
     'predict.sheet': Key(_whole(0, 10**4), prediction=True, identifies=False),
-    'predict.false_alarms': Key(_SHARE, evaluation=True, prediction=True),
-    'predict.coverage': Key(_SHARE, evaluation=True, prediction=True),
+    'predict.false_alarms': Key(_SHARE, prediction=True),
+    'predict.coverage': Key(_SHARE, prediction=True),
   }
 
 
@@ -283,6 +285,23 @@ def keys() -> dict[str, Key]:
 def last_part(key: str) -> str:
   """A key without its sections."""
   return key.rpartition('.')[2]
+
+
+def flatten(config: ConfigDict, prefix: str = '') -> list[str]:
+  """The keys of a config, such as 'train.epochs'."""
+  names: list[str] = []
+  for key, value in config.items():
+    is_section = isinstance(value, ConfigDict)
+    names += flatten(value, f'{prefix}{key}.') if is_section else [prefix + key]
+  return names
+
+
+def no_such_key(key: str, known: list[str]) -> str:
+  """The error for a key that is not known; see `nearest_keys`."""
+  near = ', '.join(f'config.{k}' for k in nearest_keys(key, known))
+  return f'there is no key config.{key}' + (
+    f'; did you mean {near}?' if near else ''
+  )
 
 
 def nearest_keys(key: str, known: list[str]) -> list[str]:

@@ -3,8 +3,8 @@
 import pytest
 from leukemia_jax.configs import default, unet
 
-from leukemia_jax.config_check import check_config
-from leukemia_jax.config_keys import keys
+from leukemia_jax.config_check import check_config, check_mode, override
+from leukemia_jax.config_keys import flatten, keys
 from leukemia_jax.errors import InputError
 
 
@@ -23,7 +23,7 @@ from leukemia_jax.errors import InputError
     ('model.weights', 'imagenet', r'needs config\.model\.width=1\.0'),
     ('model.depth', 2, 'must be 0'),
     ('model.blocks', (), 'three numbers'),
-    ('data.image_size', 32, '75 or more'),
+    ('data.label', 'a{99999999999}', 'a regular expression'),
     ('seed', -1, 'from 0 to'),
     ('data.mask_rule', 'red>9', 'max_channel>60'),
     ('data.smallest_cell', 0.0, 'above 0'),
@@ -54,6 +54,77 @@ def test_values_that_do_not_fit_the_rest_are_named(config, key, value, words):
 
 
 @pytest.mark.parametrize(
+  ('section', 'key', 'words'),
+  [
+    (
+      'data',
+      'sorce',
+      'no key config.data.sorce; did you mean config.data.',
+    ),
+    ('augment', 'rotate', 'did you mean config.augment.rotation'),
+    ('study', 'resnet', 'no key config.study.resnet'),
+  ],
+)
+def test_keys_that_nobody_reads_are_named(section, key, words):
+  config = default.get_config()
+  config[section][key] = 1
+  with pytest.raises(InputError, match=words):
+    check_config(config)
+
+
+@pytest.mark.parametrize(
+  ('config', 'mode', 'key', 'value', 'words'),
+  [
+    (default, 'train', 'data.image_size', 32, '75 or more'),
+    (default, 'train', 'data.scale', 0.5, 'goes together with --mode=evaluate'),
+    (default, 'train', 'study.row', 3, 'goes together with --mode=study'),
+    (default, 'train', 'train.mask_loss', 'focal', 'is for unet, unet_fpn'),
+    (default, 'train', 'data.drop_empty_masks', True, 'is for unet'),
+    (default, 'train', 'train.freeze_backbone', True, 'needs config.model.wei'),
+    (unet, 'train', 'train.loss', 'keras_clipped', 'not for unet'),
+    (unet, 'train', 'data.hide_corners', True, 'it is for classifiers'),
+    (
+      default,
+      'study',
+      'model.weights',
+      'imagenet',
+      'study.NAME.weights',
+    ),
+    (default, 'study', 'train.learning_rate', 0.1, 'study.learning_rates'),
+  ],
+)
+def test_what_a_mode_would_leave_aside_is_named(
+  config, mode, key, value, words
+):
+  config = config.get_config()
+  config.update_from_flattened_dict({key: value})
+  with pytest.raises(InputError, match=words):
+    check_mode(config, mode, [key])
+
+
+@pytest.mark.parametrize('mode', ['prepare', 'audit', 'study'])
+def test_modes_that_train_no_such_network_take_any_size(mode):
+  config = default.get_config()
+  config.data.image_size = 64
+  check_config(config)
+  check_mode(config, mode)
+
+
+@pytest.mark.parametrize(
+  ('mode', 'key', 'value'),
+  [
+    ('evaluate', 'predict.coverage', 0.9),
+    ('export', 'predict.scale', 0.5),
+    ('serve', 'predict.sheet', 5),
+    ('predict', 'model.width', 0.5),
+  ],
+)
+def test_keys_that_a_command_has_no_use_for_are_refused(mode, key, value):
+  with pytest.raises(InputError, match=f'config.{key} .*--mode={mode}'):
+    override(default.get_config(), {key: value}, mode)
+
+
+@pytest.mark.parametrize(
   ('key', 'value', 'words'),
   [
     ('study.models', ('unet',), "each one of 'inception_resnet_v2'"),
@@ -73,20 +144,10 @@ def test_wrong_values_of_a_study_are_named(key, value, words):
 
 
 def test_the_table_holds_every_key_but_those_of_a_backbones_section():
-  def flat(config, prefix=''):
-    for key, value in config.items():
-      if hasattr(value, 'items'):
-        yield from flat(value, f'{prefix}{key}.')
-      else:
-        yield prefix + key
-
   config = default.get_config()
   sections = tuple(f'study.{name}.' for name in config.study if '_' in name)
-  named = {key for key in flat(config) if not key.startswith(sections)}
-  assert named == {
-    key for key in keys() if key.count('.') < 2 and key in set(flat(config))
-  }
-  assert set(keys()) <= set(flat(config))
+  named = {key for key in flatten(config) if not key.startswith(sections)}
+  assert named == set(keys())
 
 
 def test_a_prefix_names_the_section_that_the_user_wrote():

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from leukemia_jax.config_check import check_config
+from leukemia_jax.config_check import check_config, check_size
 from leukemia_jax.training import initial_weights
 
 # The axes of the grid, in `config.study`.
@@ -57,4 +57,5 @@ def model_config(config: ConfigDict, name: str) -> ConfigDict:
   config = initial_weights.match_source_run(config)
   config = initial_weights.resolve_auto(config, prefix)
   check_config(config, prefix)
+  check_size(config)
   return config

@@ -2,6 +2,7 @@
 
 import csv
 
+import conftest
 import ml_collections
 import numpy as np
 import pytest
@@ -110,3 +111,14 @@ def test_train_gives_the_result(trained, cache):
   config.train.epochs = 0
   with pytest.raises(InputError, match='train.epochs'):
     leukemia_jax.train(config, trained)
+
+
+def test_train_refuses_what_the_command_line_does(tmp_path):
+  conftest.save_images(tmp_path / 'set', {'a': 4, 'b': 4})
+  config = default.get_config()
+  config.data.source = str(tmp_path / 'set')
+  with pytest.raises(InputError, match='lies in config.data.source'):
+    leukemia_jax.train(config, tmp_path / 'set/run')
+  config.data.scale = 0.5
+  with pytest.raises(InputError, match='goes together with --mode=evaluate'):
+    leukemia_jax.train(config, tmp_path / 'run')
