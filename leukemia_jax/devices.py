@@ -8,6 +8,7 @@ import os
 import pathlib
 import platform
 import re
+import stat
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,8 @@ def keep_compiled(folder: pathlib.Path) -> None:
   """Lets JAX store what it compiles, so that the next command need not.
 
   JAX_COMPILATION_CACHE_DIR counts for more; JAX_ENABLE_COMPILATION_CACHE=0
-  turns it off. Where nothing can be written, nothing is stored.
+  turns it off. Where nothing can be written, or others can write too, nothing
+  is stored.
 
   Args:
     folder: for everything compiled. Each kind of processor has a folder of its
@@ -80,8 +82,10 @@ def keep_compiled(folder: pathlib.Path) -> None:
   kind = hashlib.sha256(''.join(flags[:1]).encode()).hexdigest()[:16]
   own = folder / f'{platform.machine()}-{kind}'
   with contextlib.suppress(OSError):
-    # For the user alone: what lies there is run.
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # What lies there is run.
+    if not all(map(_is_own, (own, folder, folder.parent))):
+      return
     for entry in own.glob('*-cache'):
       # JAX writes the time of an entry's use last: this one was cut off.
       if not entry.with_name(entry.name[:-5] + 'atime').exists():
@@ -89,6 +93,14 @@ def keep_compiled(folder: pathlib.Path) -> None:
     jax.config.update('jax_compilation_cache_dir', str(own))
     jax.config.update('jax_compilation_cache_max_size', _MOST_COMPILED)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+
+
+def _is_own(folder: pathlib.Path) -> bool:
+  """Whether nobody but the user, and the user's group, can write a folder."""
+  if os.name == 'nt':
+    return True
+  status = folder.stat()
+  return status.st_uid == os.getuid() and not status.st_mode & stat.S_IWOTH
 
 
 @functools.cache

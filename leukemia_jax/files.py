@@ -12,14 +12,17 @@ def expand(path: str | pathlib.Path) -> pathlib.Path:
   """A path as a user gave it, `~` being the home folder.
 
   Raises:
-    InputError: `~` stands for nothing.
+    InputError: `~` stands for nothing, or the name can't be written down.
   """
   try:
+    os.fspath(path).encode()
     return pathlib.Path(path).expanduser()
+  except UnicodeEncodeError:
+    raise InputError(f'{path!r} is not UTF-8; rename it') from None
   except RuntimeError:
     raise InputError(
       f'{path}: there is no home folder (HOME is not set); give a whole path, '
-      'for records and weights as --config.data.cache_dir=/tmp/leukemia_jax'
+      'for records and weights as --config.data.cache_dir=/data/leukemia_jax'
     ) from None
 
 

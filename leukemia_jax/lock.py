@@ -58,6 +58,8 @@ def lock_run(workdir: pathlib.Path, part: str = '') -> Iterator[None]:
       'give another folder'
     ) from None
   finally:
-    if missing and not list(workdir.iterdir()):
-      for folder in missing:
-        folder.rmdir()
+    # What another process has begun in one of them stays.
+    with contextlib.suppress(OSError):
+      if missing and not list(workdir.iterdir()):
+        for folder in missing:
+          folder.rmdir()

@@ -94,6 +94,17 @@ def agree(*texts: str) -> None:
     )
 
 
+def from_first(tree: Any) -> Any:
+  """Gives all processes the arrays of the first one.
+
+  Files of the same name may differ from machine to machine, and random draws in
+  a bit from processor to processor.
+  """
+  if jax.process_count() == 1:
+    return tree
+  return multihost_utils.broadcast_one_to_all(tree)
+
+
 def leave() -> None:
   """Ends what `join` began: process 0 goes on alone."""
   if jax.process_count() > 1:

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 from leukemia_jax import devices
@@ -12,11 +13,19 @@ from leukemia_jax import devices
 _ASK = 'from leukemia_jax import devices; print(devices.has_matrix_units())'
 
 
+_CPUINFO = pathlib.Path('/proc/cpuinfo')
+_is_linux = pytest.mark.skipif(
+  not _CPUINFO.exists(), reason='what Linux says and refuses'
+)
+
+
+@_is_linux
 def test_matrix_units_are_those_of_the_processor():
-  about = pathlib.Path('/proc/cpuinfo').read_text()
+  about = _CPUINFO.read_text()
   assert devices.has_matrix_units() == ('amx_bf16' in about.split())
 
 
+@_is_linux
 def test_a_kernel_may_refuse_matrix_units():
   done = subprocess.run(
     [
@@ -29,8 +38,9 @@ def test_a_kernel_may_refuse_matrix_units():
   assert (done.returncode, done.stdout) == (0, 'False\n'), done.stderr
 
 
+@_is_linux
 def test_a_processor_is_named():
-  about = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+  about = _CPUINFO.read_text().splitlines()
   lines = [line.split(':') for line in about if line.startswith('model name')]
   # ARM's have none.
   assert devices.processor() == (lines[0][1].strip() if lines else 'cpu')
@@ -91,6 +101,15 @@ def test_the_environment_says_where_and_whether(tmp_path):
   assert not _compile(own, JAX_COMPILATION_CACHE_DIR=str(elsewhere))
   assert not own.exists()
   assert not _compile(own, JAX_ENABLE_COMPILATION_CACHE='0')
+
+
+def test_a_folder_that_others_can_write_is_not_used(tmp_path):
+  _compile(tmp_path / 'compiled')
+  (tmp_path / 'compiled').chmod(0o777)
+  stored = list((tmp_path / 'compiled').glob('*/*-cache'))
+  for entry in stored:
+    entry.unlink()
+  assert stored and not _compile(tmp_path / 'compiled')
 
 
 def test_a_folder_that_cannot_be_written_is_done_without(tmp_path):

@@ -36,6 +36,11 @@ def test_nothing_is_left_of_a_run_that_wrote_nothing(tmp_path):
   with pytest.raises(KeyError), lock.lock_run(tmp_path / 'a/b/c'):
     raise KeyError
   assert not list(tmp_path.iterdir())
+  # Another run may begin in a folder that this one made.
+  with pytest.raises(KeyError), lock.lock_run(tmp_path / 'a/b'):
+    (tmp_path / 'a/other').mkdir()
+    raise KeyError
+  assert [path.name for path in (tmp_path / 'a').iterdir()] == ['other']
   with lock.lock_run(tmp_path / 'a/b'):
     (tmp_path / 'a/b/x').touch()
   assert (tmp_path / 'a/b/x').exists()

@@ -21,6 +21,7 @@ from leukemia_jax.data import (
   splits,
 )
 from leukemia_jax.data.dataset import Catalogue, Dataset
+from leukemia_jax.data.masks import EMPTY_SHARE
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation import assessment
@@ -33,6 +34,7 @@ from leukemia_jax.transforms import colour
 from leukemia_jax.transforms.colour import Removal
 from leukemia_jax.workdir import RESULT, SPLIT, claim, result, saved
 from leukemia_jax.workdir.records import DataRecord, MaskRecord, SplitRecord
+from leukemia_jax.workdir.saved import SavedSplit
 
 # Training images that tell how large cells are.
 _MEASURED = 64
@@ -53,10 +55,16 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   claim.check(workdir, 'train', config)
   task = tasks.for_model(config.model.name)
   if (workdir / RESULT).exists():
+    finished = result.read(workdir)
+    if not claim.same_place(finished.data.source, config.data.source):
+      raise InputError(
+        f'--workdir={workdir} holds a finished run on {finished.data.source}: '
+        f'for config.data.source={config.data.source} give another --workdir'
+      )
     if not sharding.leads():
       return
     path = tasks.write_report(
-      task, workdir, result.read(workdir), build.shows_images(config)
+      task, workdir, finished, build.shows_images(config)
     )
     print(f'this run is finished: see {path}')
     return
@@ -93,13 +101,16 @@ def _train_folds(
     own.data.fold = fold
     folders.append(workdir / f'fold-{fold}')
     claim.check(folders[-1], 'train', own)
-    if (folders[-1] / RESULT).exists():
-      continue
-    print(f'fold {fold} of {config.data.folds}, from 0')
-    protocol = inputs.spec.protocol._replace(fold=fold)
-    own_inputs = inputs._replace(spec=inputs.spec._replace(protocol=protocol))
-    started = time.perf_counter()
-    _train(task, own, own_inputs, loaded, folders[-1], mesh, started)
+    # Another job may be at work on this fold alone.
+    with lock_run(folders[-1]):
+      if (folders[-1] / RESULT).exists():
+        _check_images(saved.read_split(folders[-1]), inputs, loaded[1])
+        continue
+      print(f'fold {fold} of {config.data.folds}, from 0')
+      protocol = inputs.spec.protocol._replace(fold=fold)
+      own_inputs = inputs._replace(spec=inputs.spec._replace(protocol=protocol))
+      started = time.perf_counter()
+      _train(task, own, own_inputs, loaded, folders[-1], mesh, started)
     # The first fold has shown that the input is good.
     claim.claim(workdir, 'train', config)
   claim.claim(workdir, 'train', config)
@@ -126,7 +137,9 @@ def _train(
   task.check_classes(config, names)
   num_outputs = task.num_outputs(len(names))
   network = tasks.make_network(task, config, num_outputs)
-  state = setup.first_state(config, network, inputs, names, workdir)
+  state = sharding.from_first(
+    setup.first_state(config, network, inputs, names, workdir)
+  )
   learnt = initial_weights.seen_images(config.model.weights, split, catalogue)
   _check_agreement(config, catalogue)
   if sharding.leads():
@@ -172,7 +185,7 @@ def _train(
     data,
     variables,
     scored,
-    epochs=len(outcome.history),
+    epochs=outcome.epochs,
     best_epoch=outcome.best_epoch,
     cost=result.cost(started, **_training_cost(prepared, mesh, outcome.cost)),
   )
@@ -207,12 +220,19 @@ def _resume_split(
   if not (workdir / SPLIT).exists():
     return input_pipeline.make_split(inputs.keys.split, catalogue, inputs.spec)
   begun = saved.read_split(workdir)
+  _check_images(begun, inputs, catalogue)
+  return begun.split
+
+
+def _check_images(
+  begun: SavedSplit, inputs: Inputs, catalogue: Catalogue
+) -> None:
+  """Refuses to go on with other images than a run began with."""
   if begun.fingerprint != catalogue.fingerprint:
     raise InputError(
       f'{inputs.spec.source.source} has changed since this run began; give a '
       'new --workdir'
     )
-  return begun.split
 
 
 def _mask_record(
@@ -224,8 +244,8 @@ def _mask_record(
     print(f'warning: {warning}')
   if masks is None or not inputs.spec.drop_empty_masks:
     return masks
-  used = np.unique(np.concatenate(split)[:, 0])
-  dropped = len(catalogue.ids) - len(used)
+  empty = np.flatnonzero(catalogue.coverage < EMPTY_SHARE)
+  dropped = len(np.setdiff1d(empty, np.concatenate(split)[:, 0]))
   print(f'{dropped} images with an empty mask left out of training')
   return dataclasses.replace(masks, dropped_empty=dropped)
 

@@ -87,12 +87,14 @@ class Outcome:
   Attributes:
     variables: of the best epoch.
     history: the epochs' lines.
+    epochs: that were trained; lines of a log that was lost are not there.
     best_epoch: that of the lowest validation loss, from 1.
     cost: what it took.
   """
 
   variables: dict[str, Any]
   history: list[dict[str, Any]]
+  epochs: int
   best_epoch: int
   cost: TrainingCost
 
@@ -402,8 +404,8 @@ def fit(
         bar.console.print(_one_line(line), soft_wrap=True, highlight=False)
     variables = session.checkpoints.best(state.variables())
   variables = sharding.bring_home(variables)
-  best_epoch = session.progress.best_epoch + 1
-  return Outcome(variables, session.writer.history, best_epoch, cost)
+  epochs, best_epoch = int(state.step) // steps, session.progress.best_epoch + 1
+  return Outcome(variables, session.writer.history, epochs, best_epoch, cost)
 
 
 def _validate(

@@ -7,6 +7,7 @@ from typing import Any
 import tensorboardX
 
 from leukemia_jax import files, sharding
+from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import METRICS
 
 
@@ -26,9 +27,18 @@ class MetricWriter:
       workdir: of the run.
       epochs: how many are done; later lines are of an epoch that is now
         trained again.
+
+    Raises:
+      InputError: the log is damaged.
     """
     self._path = workdir / METRICS
-    self.history = files.read_json_lines(self._path)[:epochs]
+    lines = files.read_json_lines(self._path)
+    if not all(isinstance(line.get('epoch'), int) for line in lines):
+      raise InputError(
+        f'{self._path} is damaged: lines have no epoch; remove it'
+      )
+    # By number: the log of earlier epochs may be lost.
+    self.history = [line for line in lines if line['epoch'] <= epochs]
     self._board = None
     if sharding.leads():
       self._board = tensorboardX.SummaryWriter(

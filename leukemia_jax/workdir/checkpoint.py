@@ -14,21 +14,23 @@ from leukemia_jax.workdir import BEST, LATEST
 
 
 def open_manager(
-  directory: pathlib.Path, keep: int = 1
+  directory: pathlib.Path, keep: int = 1, *, read_only: bool = False
 ) -> ocp.CheckpointManager:
   """Opens a folder of checkpoints, of which the newest `keep` are kept.
 
   A checkpoint is written under a temporary name and moved into place, so a
   kill at any moment leaves a whole one; what it cut off is removed here.
   Saving doesn't go on in the background, so that a full disk is an error of
-  the very call.
+  the very call. To read alone, nothing is made or removed.
   """
   return ocp.CheckpointManager(
     directory.absolute(),
     item_names=('arrays', 'notes'),
     options=ocp.CheckpointManagerOptions(
-      max_to_keep=keep,
-      cleanup_tmp_directories=True,
+      max_to_keep=None if read_only else keep,
+      create=not read_only,
+      cleanup_tmp_directories=not read_only,
+      read_only=read_only,
       enable_async_checkpointing=False,
     ),
   )

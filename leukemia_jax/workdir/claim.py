@@ -87,10 +87,10 @@ def check(
     for tree in (content, _content(mode, config, more))
   )
   free = {name for name, key in keys().items() if not key.identifies}
-  if mode == 'train' or _same_place(
+  if mode == 'train' or same_place(
     saved.get('data.source'), current.get('data.source')
   ):
-    # A run that is resumed compares the images themselves.
+    # A training that is resumed compares the images themselves.
     free.add('data.source')
   lines = [
     f'  {key}: {saved.get(key)!r} saved, {current.get(key)!r} now'
@@ -110,7 +110,7 @@ def check(
     )
 
 
-def _same_place(first: Any, second: Any) -> bool:
+def same_place(first: Any, second: Any) -> bool:
   """Whether two texts are paths of one folder or file."""
   if not (isinstance(first, str) and isinstance(second, str)):
     return False

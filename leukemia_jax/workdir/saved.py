@@ -165,9 +165,10 @@ def load_trained(workdir: pathlib.Path) -> Trained:
       jax.random.key(0), jnp.zeros((1, size, size, 3)), train=False
     )
   )
-  manager = checkpoint.open_manager(workdir / BEST)
+  if checkpoint.is_empty(workdir / BEST):
+    raise InputError(f'{workdir / BEST} holds no checkpoint')
+  manager = checkpoint.open_manager(workdir / BEST, read_only=True)
   restored = checkpoint.restore(manager, abstract)
   manager.close()
-  if restored is None:
-    raise InputError(f'{workdir / BEST} holds no checkpoint')
+  assert restored is not None
   return Trained(config, finished, restored[0])

@@ -10,6 +10,8 @@ import pytest
 from command import SMALL, SMALL_UNET, check_kills, refused, result, run
 from PIL import Image
 
+from leukemia_jax.lock import lock_run
+
 
 def test_result_says_everything(trained):
   got = result(trained)
@@ -176,6 +178,19 @@ def test_folds_are_trained_and_scored_together(tmp_path, cache):
   after = result(tmp_path / 'cv')
   assert after['cross_validation'] == record
   assert json.loads(before)['test'] == after['test']
+  elsewhere = [f.replace('/w', '/cv') for f in flags]
+  elsewhere.append(f'--config.data.source={tmp_path}/set')
+  conftest.save_images(tmp_path / 'set', {'a': 9, 'b': 9})
+  assert 'a finished run on synthetic' in refused(run(*elsewhere))
+  (tmp_path / 'cv/result.json').unlink()
+  with lock_run(tmp_path / 'cv/fold-1'):
+    busy = run(*[f.replace('/w', '/cv') for f in flags])
+  assert 'fold-1: another run is at work here' in refused(busy)
+  split = tmp_path / 'cv/fold-1/split.json'
+  content = json.loads(split.read_text())
+  split.write_text(json.dumps(content | {'fingerprint': 'of other images'}))
+  changed = run(*[f.replace('/w', '/cv') for f in flags])
+  assert 'synthetic has changed since this run began' in refused(changed)
   scored = run(
     *('--mode=evaluate', f'--checkpoint={tmp_path}/cv', cache),
     f'--workdir={tmp_path}/e',

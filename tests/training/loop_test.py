@@ -9,6 +9,7 @@ import pytest
 from tiny import CLASSES, COUNT, KEY, data, data_on_disk, parts
 
 from leukemia_jax import files, sharding
+from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation import eval_step
 from leukemia_jax.training import loop
 from leukemia_jax.training.plateau_and_stopping import Rules
@@ -57,6 +58,19 @@ def without_times(history):
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
   return fit(tmp_path_factory.mktemp('whole'))
+
+
+def test_a_log_that_is_lost_is_not_counted_anew(tmp_path):
+  fit(tmp_path / 'w', epochs=2)
+  (tmp_path / 'w/metrics.jsonl').unlink()
+  resumed = fit(tmp_path / 'w', epochs=3)
+  assert resumed.epochs == 3
+  assert [line['epoch'] for line in resumed.history] == [3]
+  again = fit(tmp_path / 'w', epochs=3)
+  assert [line['epoch'] for line in again.history] == [3]
+  (tmp_path / 'w/metrics.jsonl').write_text('{"loss": 1}\n')
+  with pytest.raises(InputError, match='lines have no epoch; remove it'):
+    fit(tmp_path / 'w', epochs=3)
 
 
 class Killed(Exception):

@@ -41,6 +41,18 @@ def test_a_folder_that_is_opened_but_not_saved_to_is_empty(manager):
   assert not checkpoint.is_empty(directory)
 
 
+def test_what_is_opened_to_read_is_left_as_it_is(manager):
+  directory = pathlib.Path(manager.directory)
+  checkpoint.save(manager, 3, ARRAYS, {})
+  cut_off = directory / '4.orbax-checkpoint-tmp-0'
+  cut_off.mkdir()
+  reader = checkpoint.open_manager(directory, read_only=True)
+  arrays, _ = checkpoint.restore(reader, ARRAYS)
+  reader.close()
+  jax.tree.map(np.testing.assert_array_equal, arrays, ARRAYS)
+  assert cut_off.is_dir()
+
+
 def test_the_newest_is_kept_and_no_number_is_written_twice(manager):
   for number in (1, 5):
     checkpoint.save(manager, number, {'a': jnp.full(2, number)}, {})
