@@ -123,6 +123,7 @@ class Outcomes(NamedTuple):
 
   Attributes:
     truth: int, shape (n,).
+    predicted: int, shape (n,).
     probabilities: float, shape (n, classes).
     losses: float, shape (n,), nats.
     temperature: None if unknown.
@@ -132,6 +133,7 @@ class Outcomes(NamedTuple):
   """
 
   truth: np.ndarray
+  predicted: np.ndarray
   probabilities: np.ndarray
   losses: np.ndarray
   temperature: Temperatures | None = None
@@ -272,8 +274,7 @@ def _confusion_score(
   benign: int | None,
 ) -> Score:
   count, groups = len(class_names), over.groups
-  predicted = outcomes.probabilities.argmax(1)
-  confusions = groups.confusions(outcomes.truth, predicted, count)
+  confusions = groups.confusions(outcomes.truth, outcomes.predicted, count)
   losses = groups.sum(np.asarray(outcomes.losses, float))
   required = confusions.sum((0, 2)) > 0
 

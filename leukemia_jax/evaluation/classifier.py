@@ -110,7 +110,7 @@ def above_shortcut(
   Returns:
     The record.
   """
-  predicted = [own.probabilities.argmax(1), labels]
+  predicted = [own.predicted, labels]
   difference = comparison.compare_labels(
     *(own.truth, predicted, own.probabilities.shape[1]),
     *(over.groups, over.rng()),
@@ -130,7 +130,7 @@ def outcomes(
   assert isinstance(own, ClassPredictions)
   return Outcomes(
     np.asarray(subject.dataset.labels)[subject.parts['test']],
-    *(own.probabilities, own.losses),
+    *(own.labels, own.probabilities, own.losses),
     *(_temperature(subject, predictions) or ()),
   )
 

@@ -113,7 +113,7 @@ def compare_classes(
   """
   both = [predictions.outcomes(rows, class_names) for rows in (first, second)]
   truth = both[0].truth
-  predicted = [own.probabilities.argmax(1) for own in both]
+  predicted = [own.predicted for own in both]
   scores = compare_labels(truth, predicted, len(class_names), groups, rng)
   return scores, statistics.mcnemar(*(own == truth for own in predicted))
 

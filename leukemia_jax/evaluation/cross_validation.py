@@ -47,8 +47,9 @@ def classes(
     temperature=_temperatures(rows, runs)
   )
   number = {name: i for i, name in enumerate(names)}
-  predicted = np.array([number[row['predicted_class']] for row in rows])
-  confusion = classification.count(outcomes.truth, predicted, len(names))
+  confusion = classification.count(
+    outcomes.truth, outcomes.predicted, len(names)
+  )
   loss_sum = float(outcomes.losses.sum())
   shortcut = None
   if 'shortcut_class' in rows[0]:

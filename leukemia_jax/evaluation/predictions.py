@@ -139,6 +139,8 @@ def outcomes(rows: Sequence[Row], class_names: Sequence[str]) -> Outcomes:
   with _told():
     return Outcomes(
       np.array([number[row['true_class']] for row in rows]),
+      # Not the likeliest one: probabilities are rounded here, and may be alike.
+      np.array([number[row['predicted_class']] for row in rows]),
       np.array([[float(row[name]) for name in columns] for row in rows]),
       np.array([float(row['loss']) for row in rows]),
     )

@@ -27,7 +27,8 @@ def drawn(count=300, num_groups=30):
   losses = -np.log(probabilities[np.arange(count), truth])
   groups = bootstrap.make_groups(group, truth)
   over = IntervalGroups(groups, 'patient', jax.random.key(0))
-  return Outcomes(truth, probabilities, losses, 1.5, 40), over
+  predicted = probabilities.argmax(1)
+  return Outcomes(truth, predicted, probabilities, losses, 1.5, 40), over
 
 
 def test_every_score_of_classes_has_an_interval_that_holds_it():
@@ -37,7 +38,7 @@ def test_every_score_of_classes_has_an_interval_that_holds_it():
   limits = assessment.LimitOutcomes(Rates(0.05, 0.95), *flags)
   outcomes = outcomes._replace(limits=limits)
   got = assessment.of_classes(outcomes, over, NAMES, 'Benign')
-  truth, predicted = outcomes.truth, outcomes.probabilities.argmax(1)
+  truth, predicted = outcomes.truth, outcomes.predicted
   scores = classification.scores(
     metrics.confusion_matrix(truth, predicted),
     outcomes.losses.sum(),
@@ -113,8 +114,8 @@ def test_a_class_that_the_test_part_lacks():
   outcomes, over = drawn()
   kept = outcomes.truth < 2
   outcomes = Outcomes(
-    *(outcomes.truth[kept], outcomes.probabilities[kept]),
-    *(outcomes.losses[kept], 1.5, 40),
+    *(outcomes.truth[kept], outcomes.predicted[kept]),
+    *(outcomes.probabilities[kept], outcomes.losses[kept], 1.5, 40),
   )
   groups = bootstrap.make_groups(over.groups.of_image[kept], outcomes.truth)
   got = assessment.of_classes(
@@ -135,11 +136,12 @@ def test_scores_over_classes_need_each_of_them():
   is_right = np.concatenate(
     [np.arange(40) < 32, *(np.arange(10) < count for count in rights)]
   )
-  probabilities = np.eye(3)[np.where(is_right, truth, (truth + 1) % 3)]
+  predicted = np.where(is_right, truth, (truth + 1) % 3)
+  probabilities = np.eye(3)[predicted]
   groups = bootstrap.make_groups(group, truth)
   over = IntervalGroups(groups, 'patient', jax.random.key(0))
   got = assessment.of_classes(
-    Outcomes(truth, probabilities, 1.0 - is_right), over, NAMES, ''
+    Outcomes(truth, predicted, probabilities, 1.0 - is_right), over, NAMES, ''
   )
   ends = got.intervals.ends
   for name in ('balanced_accuracy', 'worst_class_recall', 'macro_f1'):

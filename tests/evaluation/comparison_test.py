@@ -12,7 +12,11 @@ NAMES = ('a', 'b', 'c')
 
 def rows(truth, probabilities):
   return [
-    {'true_class': NAMES[t], 'loss': '0'}
+    {
+      'true_class': NAMES[t],
+      'predicted_class': NAMES[own.argmax()],
+      'loss': '0',
+    }
     | {f'p_{name}': str(p) for name, p in zip(NAMES, own, strict=True)}
     for t, own in zip(truth, probabilities, strict=True)
   ]
@@ -64,6 +68,18 @@ def test_classes():
   assert swapped['balanced_accuracy'].interval_95 == pytest.approx(
     [-high, -low]
   )
+
+
+def test_probabilities_that_rounding_made_alike():
+  truth, _, groups, _ = drawn()
+  tied = rows(truth, np.full((len(truth), 3), 0.333333))
+  told = [row | {'predicted_class': row['true_class']} for row in tied]
+  scores, paired = comparison.compare_classes(
+    told, tied, NAMES, groups, np.random.default_rng(0)
+  )
+  assert scores['accuracy'].first == 1
+  assert scores['accuracy'].second == pytest.approx((truth == 0).mean())
+  assert paired.first_only == (truth != 0).sum()
 
 
 def test_masks():

@@ -18,7 +18,8 @@ def drawn(count=600, too_sure=4.0, num_groups=600):
   groups = bootstrap.make_groups(np.arange(count) % num_groups, truth)
   over = IntervalGroups(groups, 'patient', jax.random.key(0))
   said = special.softmax(logits * too_sure, 1)
-  return Outcomes(truth, said, np.zeros(count), 1.2, 50), over
+  predicted, losses = said.argmax(1), np.zeros(count)
+  return Outcomes(truth, predicted, said, losses, 1.2, 50), over
 
 
 def test_a_few_images_mend_what_a_far_temperature_does_not():
