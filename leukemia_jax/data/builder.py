@@ -125,6 +125,13 @@ class _Looks:
       )
 
 
+class _LocalInfo(tfds.core.DatasetInfo):
+  """What TFDS knows of a set, all of it from here."""
+
+  def initialize_from_bucket(self) -> None:
+    """Fetches nothing; TFDS would leave an empty temporary folder each time."""
+
+
 class Smears(tfds.core.GeneratorBasedBuilder):
   """Smear images with label, id, patient, part and, where known, a mask."""
 
@@ -155,7 +162,8 @@ class Smears(tfds.core.GeneratorBasedBuilder):
     super().__init__(data_dir=data_dir, file_format=_FORMAT)
 
   def _info(self) -> tfds.core.DatasetInfo:
-    return self.dataset_info_from_configs(
+    return _LocalInfo(
+      builder=self,
       features=tfds.features.FeaturesDict(
         {
           'image': tfds.features.Image(),

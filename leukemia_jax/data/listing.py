@@ -140,6 +140,10 @@ def _check_name(where: pathlib.Path, name: str) -> None:
     raise InputError(
       f'{where}: the file name {name!r} is not UTF-8; rename it'
     ) from None
+  if '\r' in name:
+    raise InputError(
+      f'{where}: the file name {name!r} would end a line of a table; rename it'
+    )
   if len(name) > _LONGEST_NAME:
     raise InputError(
       f'{where}: the file name {name[:60]!r}... has {len(name)} signs; shorten '

@@ -1,6 +1,8 @@
 """Which folders are trees of masks, and of the images that these belong to."""
 
-from collections.abc import Iterable, Sequence
+import collections
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from leukemia_jax.data import names
@@ -50,20 +52,27 @@ def find(paths: Sequence[str], suffix: str) -> Trees:
   trees = Trees({}, {}, set())
   for parent, below in children.items():
     wanted = {n for n in below if suffix and names.fold(n).endswith(suffix)}
-    candidates = [n for n in below if names.is_mask(n) or n in wanted]
+    candidates = dict.fromkeys(
+      n for n in below if names.is_mask(n) or n in wanted
+    )
     others = [name for name in below if name not in candidates]
     named_so = [n for n in others if _is_image_name(n)]
+    by_words = _by_words(others)
+    only = _only_ones(below, others, len(parent) + 1) if candidates else []
+    unpaired = []
     for name in candidates:
       said = ' '.join(names.rest(name))
-      partners = _alike(name, others)
+      partners = by_words.get(names.rest(name), [])
       if not partners:
         said = ''
-        partners = _matching(parent, below, name, others)
+        partners = _matching(name, _keys(below[name], len(parent) + 1), only)
       if partners:
         trees.masks[*parent, name] = said
         trees.images.update({(*parent, p): said for p in partners})
-      elif _repeats(parent, below, name, loose.get(parent, [])):
-        trees.masks[*parent, name] = ''
+      else:
+        unpaired.append(name)
+    for name in _repeating(parent, below, unpaired, loose.get(parent, [])):
+      trees.masks[*parent, name] = ''
     if any((*parent, n) in trees.images for n in named_so):
       trees.outside.update(
         (*parent, n)
@@ -103,30 +112,50 @@ def _check_copies(
     )
 
 
-def _alike(name: str, others: list[str]) -> list[str]:
-  """The trees of images whose names say the same as that of a tree of masks."""
+def _by_words(others: list[str]) -> dict[tuple[str, ...], list[str]]:
+  """Trees of images by what their names say; a tree of masks says the same."""
+  trees: dict[tuple[str, ...], list[str]] = {}
+  for name in others:
+    if names.rest(name) or _is_image_name(name):
+      trees.setdefault(names.rest(name), []).append(name)
+  return trees
+
+
+class _Only(NamedTuple):
+  """A folder that is the only one, or the only one called images.
+
+  Attributes:
+    name: of the folder.
+    keys: of what lies in it.
+    named_so: whether its name says images.
+  """
+
+  name: str
+  keys: set[str]
+  named_so: bool
+
+
+def _only_ones(
+  below: dict[str, list[str]], others: list[str], depth: int
+) -> list[_Only]:
+  """What a tree of masks can belong to, whatever its own name."""
+  by_name = [n for n in others if names.IMAGE_WORDS & set(names.words(n))]
   return [
-    sibling
-    for sibling in others
-    if names.rest(sibling) == names.rest(name)
-    and (names.rest(sibling) or _is_image_name(sibling))
+    _Only(choice[0], _keys(below[choice[0]], depth), choice is by_name)
+    for choice in (others, by_name)
+    if len(choice) == 1
   ]
 
 
-def _matching(
-  parent: Folders, below: dict[str, list[str]], name: str, others: list[str]
-) -> list[str]:
+def _matching(name: str, keys: set[str], only: list[_Only]) -> list[str]:
   """The only folder beside a tree of masks, or the only one called images."""
   if _CELL_WORDS & set(names.words(name)):
     return []
-  depth = len(parent) + 1
-  by_name = [n for n in others if names.IMAGE_WORDS & set(names.words(n))]
-  for choice in (others, by_name):
-    if len(choice) == 1 and (
-      _match(below[name], below[choice[0]], (depth, depth))
-      or (_is_sure(name) and choice is by_name)
+  for choice in only:
+    if 2 * len(keys & choice.keys) >= len(keys) or (
+      _is_sure(name) and choice.named_so
     ):
-      return choice
+      return [choice.name]
   return []
 
 
@@ -148,22 +177,24 @@ def _keys(paths: Iterable[str], depth: int) -> set[str]:
   return keys
 
 
-def _match(
-  masks: list[str], images: list[str], depths: tuple[int, int]
-) -> bool:
-  """Whether half of the masks have images of their names."""
-  wanted = _keys(masks, depths[0])
-  return 2 * len(wanted & _keys(images, depths[1])) >= len(wanted)
-
-
-def _repeats(
-  parent: Folders, below: dict[str, list[str]], name: str, loose: list[str]
-) -> bool:
-  """Whether a tree of masks repeats what lies beside it."""
-  if _CELL_WORDS & set(names.words(name)):
-    return False
-  beside = loose + [
-    p for sibling in below if sibling != name for p in below[sibling]
-  ]
+def _repeating(
+  parent: Folders,
+  below: dict[str, list[str]],
+  candidates: list[str],
+  loose: list[str],
+) -> Iterator[str]:
+  """The trees of masks that repeat what lies beside them."""
+  if not candidates:
+    return
   depth = len(parent)
-  return bool(beside) and _match(below[name], beside, (depth + 1, depth))
+  own = {name: _keys(paths, depth) for name, paths in below.items()}
+  times = collections.Counter(
+    itertools.chain(_keys(loose, depth), *own.values())
+  )
+  for name in candidates:
+    if _CELL_WORDS & set(names.words(name)):
+      continue
+    wanted = _keys(below[name], depth + 1)
+    matched = sum(times[key] > (key in own[name]) for key in wanted)
+    if (loose or len(below) > 1) and 2 * matched >= len(wanted):
+      yield name

@@ -11,7 +11,7 @@ from PIL import Image
 from leukemia_jax import build, models
 from leukemia_jax.data import decode
 from leukemia_jax.errors import InputError
-from leukemia_jax.metrics import objects
+from leukemia_jax.metrics import magnification, objects
 from leukemia_jax.transforms import colour
 from leukemia_jax.transforms.preprocess import preprocess
 from leukemia_jax.workdir.saved import Trained
@@ -220,8 +220,7 @@ def measure(image: Image.Image, instances: np.ndarray) -> list[Cell]:
   if not instances.any():
     return []
   pixels = np.asarray(image)
-  light = np.percentile(pixels, 90, (0, 1))
-  density = np.log10((light + 1) / (pixels.astype(float) + 1)).sum(-1)
+  density = magnification.density(pixels)
   inside = density[instances > 0]
   level = filters.threshold_otsu(inside) if np.ptp(inside) > 0 else np.inf
   cells = []

@@ -26,6 +26,20 @@ _PIXELS = 1.0
 _SAME, _SAME_OF_ONE = 0.015, 0.03
 
 
+def density(pixels: np.ndarray) -> np.ndarray:
+  """The optical density of an image, that of its colours added up.
+
+  Args:
+    pixels: uint8, shape (height, width, 3).
+
+  Returns:
+    float64, shape (height, width), by Beer and Lambert: 0 where a pixel is as
+    bright as the 90th percentile of each channel.
+  """
+  light = np.percentile(pixels, 90, (0, 1))
+  return np.log10((light + 1) / (pixels.astype(float) + 1)).sum(-1)
+
+
 def spectrum(pixels: np.ndarray) -> np.ndarray:
   """How strongly an image answers at each of `WIDTHS`.
 
@@ -36,9 +50,7 @@ def spectrum(pixels: np.ndarray) -> np.ndarray:
     float64, shape (widths,): natural logarithms of the mean squared response of
     the optical density, mirrored at the borders.
   """
-  light = np.percentile(pixels, 90, (0, 1))
-  density = np.log10((light + 1) / (pixels.astype(float) + 1)).sum(-1)
-  power = fft.dctn(density, norm='ortho') ** 2
+  power = fft.dctn(density(pixels), norm='ortho') ** 2
   vertical, horizontal = (np.pi * np.arange(n) / n for n in power.shape)
   squared = vertical[:, None] ** 2 + horizontal[None] ** 2
   energies = []

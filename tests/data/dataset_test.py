@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import tempfile
 
 import conftest
 import jax
@@ -46,6 +47,14 @@ def folder(tmp_path) -> pathlib.Path:
   path = tmp_path / 'set'
   conftest.save_images(path, {'a': 4, 'b': 3}, size=32)
   return path
+
+
+def test_preparing_leaves_no_temporary_folder(tmp_path, folder, monkeypatch):
+  temporary = tmp_path / 'temporary'
+  temporary.mkdir()
+  monkeypatch.setattr(tempfile, 'tempdir', str(temporary))
+  load(tmp_path, folder)
+  assert not list(temporary.iterdir())
 
 
 def test_what_goes_in_comes_out(tmp_path, folder):
