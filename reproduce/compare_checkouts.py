@@ -15,6 +15,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 _RUNS: dict[str, tuple[str, ...]] = {
@@ -54,6 +55,7 @@ def run(checkout: pathlib.Path, folder: pathlib.Path) -> None:
 
 def _numbers(content: Any, path: str = '') -> dict[str, Any]:
   """All numbers of a JSON tree by their place, times aside."""
+  members: Iterable[tuple[Any, Any]]
   if isinstance(content, dict):
     members = content.items()
   elif isinstance(content, list):
@@ -69,7 +71,7 @@ def _numbers(content: Any, path: str = '') -> dict[str, Any]:
 
 
 def differences(before: pathlib.Path, after: pathlib.Path) -> list[str]:
-  """What differs between two runs; keys that only one of them has do not."""
+  """What differs between two runs; what only the later one has does not."""
   pair = [folder / 'result.json' for folder in (before, after)]
   if not pair[0].exists():
     tables = []
@@ -87,9 +89,8 @@ def differences(before: pathlib.Path, after: pathlib.Path) -> list[str]:
   if logs[0] != logs[1]:
     different.append('metrics.jsonl')
   old, new = map(_numbers, results)
-  return different + [
-    key for key in old.keys() & new.keys() if old[key] != new[key]
-  ]
+  # A score that is gone is no longer the same.
+  return different + [key for key in old if old[key] != new.get(key)]
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def _until_first_step(began: float, flags: list[str]) -> None:
     os._exit(0)
 
   jax.monitoring.register_event_duration_secs_listener(note)
-  loop.InflightSteps.add = stop  # type: ignore[method-assign]
+  loop.InflightSteps.add = stop
   sys.argv = ['main.py', *flags]
   __main__.main()
 

@@ -104,10 +104,13 @@ def _compiled(function: Any, *args: Any) -> dict[str, Any]:
   lowered = jax.jit(function).lower(*args)
   traced = time.perf_counter()
   compiled = lowered.compile()
+  seconds = time.perf_counter() - traced
+  memory = compiled.memory_analysis()
+  assert memory is not None
   return {
     'trace_seconds': round(traced - started, 1),
-    'compile_seconds': round(time.perf_counter() - traced, 1),
-    'temporary_bytes': compiled.memory_analysis().temp_size_in_bytes,
+    'compile_seconds': round(seconds, 1),
+    'temporary_bytes': memory.temp_size_in_bytes,
   }
 
 
@@ -146,16 +149,20 @@ def scan(scanned: bool, batch: int = 8) -> dict[str, Any]:
   )
   filters = model.penultimate_filters // 24
   norm = functools.partial(BatchNorm, train=False, use_scale=True)
+  join = functools.partial(layers.concatenate, dtype=jnp.float32, train=False)
 
   def apply(cell: Any, factor: float, weights: Any, last: Any, before: Any):
-    module = nasnet.NASNetCell(cell, int(filters * factor), norm, jnp.float32)
+    module = nasnet.NASNetCell(
+      cell, int(filters * factor), norm, join, jnp.float32
+    )
     names = ('params', 'batch_stats')
     return module.apply(dict(zip(names, weights, strict=True)), last, before)
 
   def loss(params: Any, images: jax.Array) -> jax.Array:
     stem = layers.Conv(model.stem_filters, (3, 3), strides=2, padding='VALID')
     last = stem.apply({'params': params['stem_conv']}, images)
-    before, todo = None, nasnet.cells(model.blocks)
+    before: Any = None
+    todo = nasnet.cells(model.blocks)
     while todo:
       name, cell, factor = todo.pop(0)
       # From the third on, the cells of a stage have the same shapes.

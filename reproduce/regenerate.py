@@ -1,11 +1,11 @@
-"""Makes the tables and pictures of README.md and docs/ again.
+"""Makes the tables of README.md and docs/ again, and their figures of runs.
 
     python -m reproduce.regenerate --data=path/to/leukemia.zip
 
 runs main.py for each row of the results tables and for the studies (an hour and
 a half or more on two cores), keeps each result.json here, with the command that
 made it, in results/, and renders them into the pages between their markers.
---only=NAME ... runs some of them, --render none; the measure_*.py beside it
+--only NAME ... runs some of them, --render none; the measure_*.py beside it
 make what is said of speed and memory. No image is stored but the synthetic
 pictures.
 """

@@ -176,17 +176,17 @@ def million() -> dict[str, str]:
   return numbers
 
 
-def runtimes(page: pathlib.Path) -> str:
+def runtimes(page: pathlib.Path, file: str = 'runtimes') -> str:
   """Networks in JAX, and as ONNX in others, images/s."""
   cells = []
-  for name, measured in read('runtimes').items():
+  for name, measured in read(file).items():
     if 'images_per_second' in measured:
       rates = measured['images_per_second']
       network, _, version = name.partition(', ')
       title = f'{models.TITLES[network]}, {version}'
       cells.append(
         [
-          link('runtimes.json', title, page),
+          link(f'{file}.json', title, page),
           *(f'{rates[which]:.1f}' for which in _RUNTIMES),
         ]
       )
@@ -229,6 +229,7 @@ _ELSEWHERE: dict[str, Callable[..., str]] = {
   'runs': runs,
   'without matrix units': without_matrix_units,
   'first step': first_step,
+  'runtimes': runtimes,
 }
 TABLES: dict[str, Callable[[pathlib.Path], str]] = {
   **_ELSEWHERE,
@@ -239,5 +240,4 @@ TABLES: dict[str, Callable[[pathlib.Path], str]] = {
     for name, table in _ELSEWHERE.items()
   },
   'growth': growth,
-  'runtimes': runtimes,
 }

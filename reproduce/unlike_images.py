@@ -82,7 +82,7 @@ def half_scale(
   """Four fields of one view, whose cells are half as wide in the image."""
   mixed = rng.permutation(len(fields))[: len(fields) // 4 * 4].reshape(-1, 4)
   return [
-    np.vstack([np.hstack(fields[own[:2]]), np.hstack(fields[own[2:]])])
+    np.vstack([np.hstack([*fields[own[:2]]]), np.hstack([*fields[own[2:]]])])
     for own in mixed
   ]
 
