@@ -12,6 +12,13 @@ T = TypeVar('T')
 _CONSOLE = console.Console(stderr=True)
 
 
+def printable(text: str) -> str:
+  """A text in which names can't command a terminal."""
+  return ''.join(
+    sign if sign.isprintable() else repr(sign)[1:-1] for sign in text
+  )
+
+
 def bar(*fields: str) -> progress.Progress:
   """A bar with time left; `fields` are further columns, task fields' names."""
   return progress.Progress(

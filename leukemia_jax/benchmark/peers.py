@@ -9,8 +9,9 @@ import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from leukemia_jax import progress
 from leukemia_jax.errors import InputError
@@ -48,10 +49,12 @@ class Peer(NamedTuple):
 
   Attributes:
     process: of the script.
+    errors: what it says of errors.
     versions: of its libraries, by name.
   """
 
   process: subprocess.Popen[str]
+  errors: IO[str]
   versions: dict[str, str]
 
   def turn(self, what: str) -> float:
@@ -68,20 +71,24 @@ class Peer(NamedTuple):
       # What is left of it would be written, and fail, when all ends.
       with contextlib.suppress(BrokenPipeError):
         self.process.stdin.close()
-    rate: float = _answer(self.process)['images_per_second']
+    rate: float = _answer(self.process, self.errors)['images_per_second']
     return rate
 
 
-def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+def _answer(process: subprocess.Popen[str], errors: IO[str]) -> dict[str, Any]:
   """The next line of JSON; libraries may print others before it."""
   assert process.stdout is not None
   for line in process.stdout:
     if line.startswith('{'):
       answer: dict[str, Any] = json.loads(line)
       return answer
+  status = process.wait()
+  errors.seek(0)
+  said = errors.read().strip().splitlines()
   raise Ended(
-    f'its process ended with status {process.wait()} (-9: perhaps as memory '
-    'ran out)'
+    f'its process ended with status {status}'
+    + (' (perhaps as memory ran out)' if status == -9 else '')
+    + (f': {said[-1]}' if said else '')
   )
 
 
@@ -129,6 +136,9 @@ def running(
   with contextlib.ExitStack() as stack:
     for name in names(compare):
       script, argument = SCRIPTS[name]
+      errors = stack.enter_context(
+        tempfile.TemporaryFile('w+', encoding='utf-8', errors='replace')
+      )
       process = subprocess.Popen(
         [
           *(sys.executable, '-m', f'{_FOLDER.name}.{script}', argument),
@@ -137,19 +147,19 @@ def running(
         cwd=_FOLDER.parent,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=errors,
         text=True,
       )
       stack.enter_context(process)
       stack.callback(process.kill)
       try:
-        ready = _answer(process)
+        ready = _answer(process, errors)
       except Ended as error:
         ready = {'missing': str(error)}
       if 'missing' in ready:
         missing[name] = ready['missing']
       else:
-        peers[name] = Peer(process, ready['versions'])
+        peers[name] = Peer(process, errors, ready['versions'])
     yield peers, missing
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from leukemia_jax import build
+from leukemia_jax import build, progress
 from leukemia_jax.audit import (
   duplicates,
   file_properties,
@@ -115,9 +115,10 @@ def run(
   audited.write(workdir, audit, pairs, catalogue)
   page_images = images if build.shows_images(config) else None
   path = audit_page.write(workdir, audit, pairs, catalogue, page_images)
-  print(audit.verdict)
+  print(progress.printable(audit.verdict))
   for finding in audit.findings:
-    print(f'{"serious" if finding.serious else "note"}: {finding.text}')
+    kind = 'serious' if finding.serious else 'note'
+    print(progress.printable(f'{kind}: {finding.text}'))
   print(f'see {path}')
   if strict and audit.serious:
     raise InputError(f'--strict: serious findings: {audit.serious}; see {path}')

@@ -1,6 +1,7 @@
 """--mode=compare: two runs on the images that both were tested on."""
 
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from leukemia_jax.workdir import claim, result
 from leukemia_jax.workdir.records import Result
 
 _SEED = 0
+# How the paths of augmented copies end.
+_COPY = re.compile(r'#copy\d+$')
 
 
 def run(workdir: pathlib.Path, folders: Sequence[pathlib.Path]) -> None:
@@ -77,7 +80,7 @@ def _common(folders: Sequence[pathlib.Path]) -> list[list[Row]]:
       {
         row['path']: row
         for row in predictions.tested(rows)
-        if '#copy' not in row['path']
+        if not _COPY.search(row['path'])
       }
     )
   paths = sorted(by_path[0].keys() & by_path[1].keys())

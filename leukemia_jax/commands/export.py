@@ -97,10 +97,11 @@ def _programs(portable: Portable) -> dict[str, tuple[bytes, Check]]:
   try:
     content = exported.to_onnx(portable)
     stored = exported.run_onnx(content)
-    programs[ONNX] = content, exported.check(stored, portable, ONNX)
   except Exception as error:
     # The converter raises many kinds on what it doesn't know.
     print(f'warning: {ONNX} cannot be made: {type(error).__name__}: {error}')
+    return programs
+  programs[ONNX] = content, exported.check(stored, portable, ONNX)
   return programs
 
 

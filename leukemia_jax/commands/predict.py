@@ -30,6 +30,7 @@ from leukemia_jax.lock import lock_folder, lock_run
 from leukemia_jax.reporting import predictions_page
 from leukemia_jax.workdir import claim, outputs, saved
 from leukemia_jax.workdir.outputs import Outputs, Progress
+from leukemia_jax.workdir.saved import Trained
 
 # Images between two commits of what was written.
 _COMMIT = 256
@@ -68,6 +69,7 @@ def run(
   path = inputs.check(source)
   _check_place(workdir, path)
   trained = [saved.load_trained(folder) for folder in run_folders]
+  _check_explains(explains, trained)
   config = override(trained[0].config, overrides, 'predict')
   named = {
     'models': [own.result.parameters_sha256 for own in trained],
@@ -114,6 +116,12 @@ def _check_place(workdir: pathlib.Path, path: pathlib.Path) -> None:
       f'--workdir={workdir} lies in --input={path}; give a folder outside the '
       'images'
     )
+
+
+def _check_explains(explains: bool, trained: Sequence[Trained]) -> None:
+  tasks = [own.result.task for own in trained]
+  if explains and 'classification' not in tasks:
+    raise InputError('--explain needs a classifier among --checkpoint')
 
 
 def _named_runtime(runtime: str) -> dict[str, str]:
@@ -263,6 +271,7 @@ def _write_page(
     predictions_page.Tables(
       job.workdir / tables.classes if tables.classes else None,
       job.workdir / tables.counts if tables.counts else None,
+      job.workdir / tables.cells if tables.cells else None,
     ),
     picture if shows_images else None,
   )
@@ -293,7 +302,7 @@ def _write(
   state = files.progress
   for own in predicted:
     if own.flaw:
-      print(f'{own.path}: {own.flaw}', file=sys.stderr)
+      print(progress.printable(f'{own.path}: {own.flaw}'), file=sys.stderr)
       files.append(tables.flaws, [[own.path, own.flaw]])
     if own.answers:
       row = _answer_row(own.answers, class_names)

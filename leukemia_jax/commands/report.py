@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import build, files, tasks
 from leukemia_jax.errors import InputError
-from leukemia_jax.lock import lock_run
+from leukemia_jax.lock import lock_folder, lock_run
 from leukemia_jax.reporting import study_page
 from leukemia_jax.workdir import CONFIG, RESULT, ROWS, claim, result
 
@@ -24,7 +24,8 @@ def run(workdir: pathlib.Path) -> None:
   path = workdir / CONFIG
   content = files.read_json(path)
   claim.check_format(content, path)
-  with lock_run(workdir):
+  # A study that is at work writes its page under the other one.
+  with lock_run(workdir), lock_folder(workdir):
     if content.get('mode') == 'study' and any((workdir / ROWS).glob('*.json')):
       named = content['study']['segmentation']
       page, _ = study_page.write(workdir, study_page.read_segmenters(named))

@@ -89,13 +89,14 @@ def grad_cam(
   )
   heat = (gradient * features).astype(jnp.float32).sum(-1)
   # Each pixel of the feature map where it looks: its borders see less.
-  stride, centre = FIRST_STAGE_STRIDE, model.backbone.first_centre
+  stride = FIRST_STAGE_STRIDE
+  centres = [model.backbone.first_centre(side) for side in images.shape[1:3]]
   heat = jax.image.scale_and_translate(
     jax.nn.relu(heat),
     images.shape[:3],
     (1, 2),
     scale=jnp.full(2, float(stride)),
-    translation=jnp.full(2, centre + 0.5 - stride / 2),
+    translation=jnp.array(centres) + 0.5 - stride / 2,
     method='linear',
   )
   return _to_unit(heat)

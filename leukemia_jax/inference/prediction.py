@@ -148,8 +148,13 @@ def _predict_batch(
     if models.explains and folder:
       drawn = _draw_heat(models.classifiers, pixels, answers, size)
       for place, picture in zip(readable, drawn, strict=True):
-        target = folder / EXPLANATIONS / f'{predicted[place].path}.png'
-        files.write(target, checked.to_png(picture))
+        own = predicted[place]
+        target = folder / EXPLANATIONS / f'{own.path}.png'
+        try:
+          files.write(target, checked.to_png(picture))
+        except OSError as error:
+          flaw = f'its explanation cannot be written: {error.strerror}'
+          predicted[place] = own._replace(flaw=flaw)
     for i, place in enumerate(readable):
       own_answers = Answers(*(column[i : i + 1] for column in answers))
       predicted[place] = predicted[place]._replace(answers=own_answers)

@@ -85,7 +85,7 @@ def make_class_objective(loss: str) -> Objective:
 
 
 def soft_dice(logits: jax.Array, masks: jax.Array) -> jax.Array:
-  """Dice of probabilities, with 1 added above and below (V-Net's smoothed).
+  """Dice of probabilities, with 1 added above and below.
 
   Args:
     logits: float32, shape (batch, height, width, 1).

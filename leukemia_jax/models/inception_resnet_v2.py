@@ -96,8 +96,12 @@ class InceptionResNetV2(nn.Module):
 
   # Below this side the last stages have no pixel left.
   minimum_size = 75
-  # Where the first pixel of the first stage looks, px: its stem pads nothing.
-  first_centre = 13.0
+
+  @staticmethod
+  def first_centre(side: int) -> float:
+    """Where the first pixel of the first stage looks in an image, px."""
+    del side  # the stem pads nothing
+    return 13.0
 
   def filters(self, features: int) -> int:
     """The number of filters after `width`, at least 1."""

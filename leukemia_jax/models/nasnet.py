@@ -224,8 +224,17 @@ class NASNet(nn.Module):
 
   # Keras' own limit.
   minimum_size = 32
-  # Where the first pixel of the first stage looks, px.
-  first_centre = 3.5
+
+  @staticmethod
+  def first_centre(side: int) -> float:
+    """Where the first pixel of the first stage looks in an image, px."""
+    # The stem's convolution, and two cells that halve maps of even sides off
+    # their middle.
+    centre, stride, size = 1.0, 2, (side - 1) // 2
+    for _ in range(2):
+      centre += stride * (1 - size % 2)
+      stride, size = 2 * stride, -(-size // 2)
+    return centre
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:

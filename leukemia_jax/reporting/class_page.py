@@ -318,7 +318,7 @@ def patient_names(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _patient_rows(rows: Sequence[Row]) -> list[list[str]]:
-  """The test part's patients, those with the most mistakes first."""
+  """The test part's patients, those with the lowest share correct first."""
   names = patient_names(rows)
   counts: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
   classes: dict[str, set[str]] = collections.defaultdict(set)

@@ -47,7 +47,7 @@ def duration(seconds: float | None) -> str:
 def size(count: float) -> str:
   """Bytes in the unit that a person would choose."""
   for unit in ('B', 'kB', 'MB'):
-    if count < 1000:
+    if count < 999.5:
       return f'{count:.3g} {unit}'
     count /= 1000
   return f'{count:.1f} GB'

@@ -45,10 +45,17 @@ class Summary(NamedTuple):
 
 
 class Tables(NamedTuple):
-  """Files that a command wrote; None for what it did not."""
+  """Files that a command wrote; None for what it did not.
+
+  Attributes:
+    classes: a line an image.
+    counts: likewise.
+    cells: a line a cell.
+  """
 
   classes: pathlib.Path | None
   counts: pathlib.Path | None
+  cells: pathlib.Path | None
 
 
 def write(
@@ -84,11 +91,11 @@ def write(
     'summary': summary,
     'classes': classes,
     'flags': flags,
-    'tables': [path.name for path in tables if path],
+    'tables': [path.name for path in tables[:2] if path],
     'header': header,
     'rows': rows,
     'listed': len(chosen),
-    'has_cells': tables.counts is not None,
+    'cells': tables.cells and tables.cells.name,
   }
   return pages.write(workdir, 'predictions.md', context, drawn, name=name)
 
@@ -112,7 +119,8 @@ def _count(
 
 def _joined(tables: Tables) -> Iterator[Row]:
   """What all tables say of each image: they name the same ones."""
-  for lines in zip(*(_read(path) for path in tables if path), strict=True):
+  by_image = tables[:2]
+  for lines in zip(*(_read(path) for path in by_image if path), strict=True):
     row: Row = {}
     for line in lines:
       row |= line

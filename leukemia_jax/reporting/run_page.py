@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from leukemia_jax import files, models
+from leukemia_jax.data import protocols
 from leukemia_jax.evaluation import predictions
 from leukemia_jax.evaluation.eval_step import ClassPredictions
 from leukemia_jax.evaluation.predictions import Row
@@ -164,6 +165,8 @@ def write(
   values = context(result, rows) | {
     'result': result,
     'model_title': model_title(result.model),
+    'keeps_groups': result.data.split
+    and result.data.split.protocol in protocols.BY_GROUPS,
     'part_rows': class_page.parts_table(result, rows),
     'coverage': coverage,
     'has_intervals': bool(record and _HEADLINES & record.ends.keys()),

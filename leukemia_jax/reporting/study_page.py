@@ -9,6 +9,7 @@ import numpy as np
 from leukemia_jax import files, models
 from leukemia_jax.errors import InputError
 from leukemia_jax.metrics import objects, segmentation
+from leukemia_jax.metrics.segmentation import MaskScores
 from leukemia_jax.reporting import charts, mask_page, pages
 from leukemia_jax.reporting.run_page import model_title
 from leukemia_jax.study import published, rows, summary
@@ -141,7 +142,11 @@ def _winners_table(
   cells = []
   for i in chosen:
     test, line = records[i].repeats[0].test, lines[i]
-    worst = min(test.by_class.values(), key=lambda scores: scores.recall)
+    # A source's own test part may lack a class.
+    worst = min(
+      (scores for scores in test.by_class.values() if scores.images),
+      key=lambda scores: scores.recall,
+    )
     cells.append(
       [
         line['model'],
@@ -272,8 +277,7 @@ def _seen_images(records: list[RowRecord]) -> list[str]:
     for part, count in (record.held_out_seen_by_weights or {}).items():
       if count:
         title = f'{models.TITLES[record.model]}, option {record.option}: {part}'
-        total = sum(record.data.counts[part].values())
-        counts[title] = f'{title}, {count} of {total}'
+        counts[title] = f'{title}, {count}'
   return list(counts.values())
 
 
@@ -305,6 +309,15 @@ def read_segmenters(workdirs: Sequence[str]) -> list[Result]:
   return results
 
 
+def _worst_dice(scores: MaskScores) -> str:
+  """The class that is segmented worst; folds are not scored by class."""
+  by_class = scores.by_class
+  if not by_class:
+    return '-'
+  worst = min(by_class, key=lambda name: by_class[name].dice)
+  return f'{by_class[worst].dice:.3f} ({pages.literal(worst)})'
+
+
 def _segmentation_table(results: list[Result]) -> str:
   """What segmentation runs reach, beside their baselines."""
   cells = []
@@ -316,10 +329,8 @@ def _segmentation_table(results: list[Result]) -> str:
     by_title = {model_title(finished.model): finished.mask_scores('test')}
     by_title |= mask_page.baselines(finished.baselines)
     for title, scores in by_title.items():
-      by_class = scores.by_class or {}
-      worst = min(by_class, key=lambda name: by_class[name].dice)
       own = [pages.number(getattr(scores, column), 3) for column in _JOINED]
-      own.append(f'{by_class[worst].dice:.3f} ({pages.literal(worst)})')
+      own.append(_worst_dice(scores))
       more = ['-', '-', '-']
       if scores.soft:
         soft = [scores.soft.dice, scores.soft.iou]

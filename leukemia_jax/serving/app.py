@@ -68,7 +68,8 @@ def make(
   Returns:
     An ASGI application.
   """
-  server = _Server(models, _page(models, runs, len(examples)), examples)
+  page = _page(models, runs, len(examples), is_local='*' not in hosts)
+  server = _Server(models, page, examples)
   middleware = [
     Middleware(_WithHeaders),
     Middleware(
@@ -144,7 +145,9 @@ class _Server:
     return JSONResponse(said)
 
 
-def _page(models: Models, runs: Sequence[str], num_examples: int) -> str:
+def _page(
+  models: Models, runs: Sequence[str], num_examples: int, *, is_local: bool
+) -> str:
   """The page, which says what it is served for."""
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('leukemia_jax.serving', 'page'),
@@ -161,6 +164,7 @@ def _page(models: Models, runs: Sequence[str], num_examples: int) -> str:
   }
   return environment.get_template('index.html').render(
     runs=runs,
+    is_local=is_local,
     facts=facts,
     has_segmenter=segmenter is not None,
     scales=sorted({*edits.SCALES, models.scale}),

@@ -54,8 +54,15 @@ def load(config: ConfigDict) -> StudySet:
   inputs = build.inputs(config, 'classes')
   originals, catalogue = input_pipeline.load(inputs.spec)
   build.check_benign_class(config, catalogue.class_names)
-  by_option = {}
-  for option in config.study.options:
+  by_option, options = {}, config.study.options
+  takes_parts = protocols.takes_source_parts(catalogue, inputs.spec.protocol)
+  if takes_parts and len(options) > 1:
+    raise InputError(
+      f'config.study.options={options}: the source has parts of its own, which '
+      f'are the split of each; give config.study.options=({options[0]},), or '
+      'config.data.split=random'
+    )
+  for option in options:
     protocol = inputs.spec.protocol._replace(option=option)
     spec = inputs.spec._replace(protocol=protocol)
     by_option[option] = input_pipeline.make_split(

@@ -76,7 +76,7 @@ def summarise(row: RowRecord) -> Line:
     'repeats': len(row.repeats),
     **deviations,
     'diverged': sum(repeat.diverged for repeat in row.repeats),
-    # Heads that never predict some class of the test part.
+    # Heads that predict no image of some class of the test part correctly.
     'class_lost': sum(
       repeat.test.worst_class_recall == 0 for repeat in row.repeats
     ),

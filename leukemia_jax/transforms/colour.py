@@ -71,7 +71,10 @@ def background_colour(image: jax.Array) -> jax.Array:
   brightness = luma(image)
   # Sorting every pixel would take longer than all else.
   step = max(1, image.shape[0] // _SORTED_SIDE)
-  level = jnp.quantile(brightness[::step, ::step], _BACKGROUND)
+  # Interpolated between equal values it may be the next larger one.
+  level = jnp.minimum(
+    jnp.quantile(brightness[::step, ::step], _BACKGROUND), brightness.max()
+  )
   return mean_over(brightness >= level, image)
 
 

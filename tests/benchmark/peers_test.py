@@ -1,5 +1,6 @@
 """Other libraries' models, in processes of their own."""
 
+import io
 import subprocess
 import sys
 
@@ -47,7 +48,7 @@ def test_one_that_ends_is_left_out():
     stdout=subprocess.PIPE,
     text=True,
   ) as process:
-    peer = Peer(process, {})
+    peer = Peer(process, io.StringIO(), {})
     calls = {
       Turn('inference'): lambda: 5.0,
       Turn('inference', 'it'): lambda: peer.turn('inference'),
@@ -66,8 +67,9 @@ def test_one_that_ended_between_turns_ends_no_other():
     text=True,
   ) as process:
     process.wait()
-    with pytest.raises(peers.Ended, match='status 0'):
-      Peer(process, {}).turn('inference')
+    errors = io.StringIO('Traceback:\nImportError: no timm\n')
+    with pytest.raises(peers.Ended, match='status 0: ImportError: no timm'):
+      Peer(process, errors, {}).turn('inference')
 
 
 def test_libraries_and_their_forms_have_names():

@@ -10,8 +10,11 @@ from command import SMALL, result, run
 from conftest import ROOT
 
 
-def interrupt(seconds: float, *flags: str) -> None:
-  """Starts main.py, sends SIGINT, and looks at how it ends."""
+def interrupt(seconds: float, *flags: str) -> bool:
+  """Starts main.py, sends SIGINT, and looks at how it ends.
+
+  Says whether it was interrupted; else it had ended by itself.
+  """
   process = subprocess.Popen(
     [sys.executable, '-u', str(ROOT / 'main.py'), *flags],
     cwd=ROOT,
@@ -20,15 +23,15 @@ def interrupt(seconds: float, *flags: str) -> None:
     text=True,
   )
   time.sleep(seconds)
-  if process.poll() is not None:
-    return
-  process.send_signal(signal.SIGINT)
+  if process.poll() is None:
+    process.send_signal(signal.SIGINT)
   _, errors = process.communicate(timeout=60)
-  if process.returncode == 0:  # it had just ended
-    return
+  if process.returncode == 0:  # it has ended before, or just then
+    return False
   assert process.returncode == 130, errors
   assert errors.count('stopped; the same command goes on') == 1
   assert 'Traceback' not in errors and 'KeyboardInterrupt' not in errors
+  return True
 
 
 def without_times(got: dict) -> dict:
@@ -37,7 +40,7 @@ def without_times(got: dict) -> dict:
 
 def test_while_it_starts(cache, tmp_path):
   for seconds in (0.15, 0.5, 2):
-    interrupt(seconds, f'--workdir={tmp_path}/w', cache, *SMALL)
+    assert interrupt(seconds, f'--workdir={tmp_path}/w', cache, *SMALL)
 
 
 _ENDING = """
@@ -79,8 +82,8 @@ def test_interrupted_again_and_again(trained, cache, tmp_path):
 def test_ten_moments(cache, tmp_path):
   flags = [f'--workdir={tmp_path}/w', cache, *SMALL]
   flags.append('--config.train.epochs=20')
-  for moment in range(10):
-    interrupt(0.1 * 1.8**moment, *flags)
+  times = sum(interrupt(0.1 * 1.8**moment, *flags) for moment in range(10))
+  assert times > 4
 
 
 @pytest.mark.full
@@ -95,5 +98,5 @@ def test_inside_a_compilation_of_a_large_network(
   flags = [f'--workdir={tmp_path}/w', cache, f'--config={config}']
   flags += ['--config.synthetic.scale=0.03', '--config.train.epochs=1']
   flags += ['--config.model.weights=none', '--config.data.image_size=96']
-  interrupt(seconds, *flags, '--config.train.freeze_backbone=False')
+  assert interrupt(seconds, *flags, '--config.train.freeze_backbone=False')
   assert not (tmp_path / 'w/metrics.jsonl').exists()

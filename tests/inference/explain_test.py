@@ -1,5 +1,6 @@
 """Explanations: what must add up, what must be at the ends, where heat lies."""
 
+import conftest
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from leukemia_jax import models
 from leukemia_jax.inference import explain
-from leukemia_jax.models.layers import FIRST_STAGE
+from leukemia_jax.models.layers import FIRST_STAGE, FIRST_STAGE_STRIDE
 
 SIZE = 16
 
@@ -110,6 +111,30 @@ def test_backbones_have_a_first_stage(name):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize('side', [75, 96, 112])
+@pytest.mark.parametrize('name', ['inception_resnet_v2', 'nasnet_mobile'])
+def test_a_pixel_of_the_first_stage_looks_where_it_is_said(name, side):
+  model = models.create(
+    name, num_classes=0, width=0.1, blocks=(1, 1, 1)
+  ).backbone
+  images = jnp.zeros((1, side, side, 3))
+  # All weights are positive, so that nothing cancels out.
+  variables = conftest.drawn(model, images)
+
+  def middle(x):
+    _, taps = model.apply(variables, x, train=False, mutable=['intermediates'])
+    (features,) = taps['intermediates'][FIRST_STAGE]
+    place = features.shape[1] // 2
+    return features[:, place, place].sum(), place
+
+  gradient, place = jax.grad(middle, has_aux=True)(images + 1)
+  seen = np.abs(gradient[0]).sum((1, 2))
+  centre = (seen * np.arange(side)).sum() / seen.sum()
+  # NASNet's cells look at the one before the last too, a pixel away.
+  expected = model.first_centre(side) + FIRST_STAGE_STRIDE * place
+  assert -0.3 < centre - expected < 1
+
+
 def test_heat_is_the_gradient_at_the_first_stage():
   model = models.create(
     'inception_resnet_v2', num_classes=3, blocks=(1, 1, 1), width=0.05

@@ -235,14 +235,15 @@ function cells() {
   return csv(rows);
 }
 
-async function report() {
-  const style = await (await fetch('page.css')).text();
+function report() {
+  // Of the page that is open: the server may have been stopped.
+  const rules = [...document.styleSheets].flatMap((own) => [...own.cssRules]);
   const page = document.implementation.createHTMLDocument(document.title);
   page.documentElement.lang = 'en';
   const meta = page.createElement('meta');
   meta.setAttribute('charset', 'utf-8');
   const sheet = page.createElement('style');
-  sheet.textContent = style;
+  sheet.textContent = rules.map((rule) => rule.cssText).join('\n');
   page.head.prepend(meta);
   page.head.append(sheet);
   const main = page.createElement('main');
@@ -290,7 +291,7 @@ function connect() {
     tell();
   });
   element('download-csv').addEventListener('click', () => save('predictions.csv', table(), 'text/csv'));
-  element('download-report').addEventListener('click', async () => save('report.html', await report(), 'text/html'));
+  element('download-report').addEventListener('click', () => save('report.html', report(), 'text/html'));
   if (facts.cell_fields.length) {
     element('download-cells').addEventListener('click', () => save('cells.csv', cells(), 'text/csv'));
     element('download-masks').addEventListener('click', () => {
