@@ -87,10 +87,11 @@ def _split() -> ml_collections.ConfigDict:
   # 1 splits class by class (700/150/150 of 1,000), 2 all images at once.
   split.option = 1
   # 'split_then_balance' splits originals by group, repeats what is rare and
-  # augments while training. 'balance_then_split' is the study's: augmented
-  # copies first, so copies of one image land in training and in test. 'split'
-  # repeats and copies nothing. 'disjoint_from_study_tests' trains on what no
-  # test part of the first two holds: for a backbone that a study then uses.
+  # augments while training; a study, whose features are fixed, repeats alone.
+  # 'balance_then_split' is the study's: augmented copies first, so copies of
+  # one image land in training and in test. 'split' repeats and copies nothing.
+  # 'disjoint_from_study_tests' trains on what no test part of the first two
+  # holds: for a backbone that a study then uses.
   split.protocol = 'split_then_balance'
   # What must not be torn apart: 'record' (a patient where known, else equal
   # images), 'blocks' (runs of consecutive files, a proxy for patients),

@@ -60,7 +60,7 @@ def _check_flags() -> None:
     )
   for name, modes in _OF_MODES.items():
     flag = parsed[name]
-    if flag.value and flag.value != flag.default and parsed.mode not in modes:
+    if flag.value != flag.default and parsed.mode not in modes:
       raise InputError(f'--{name} goes together with --mode={", ".join(modes)}')
   if parsed.mode in ('evaluate', 'export') and len(parsed.checkpoint) > 1:
     raise InputError(

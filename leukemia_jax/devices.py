@@ -84,7 +84,7 @@ def keep_compiled(folder: pathlib.Path) -> None:
   with contextlib.suppress(OSError):
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
     # What lies there is run.
-    if not all(map(_is_own, (own, folder, folder.parent))):
+    if not all(map(_is_the_users, (own, folder, folder.parent))):
       return
     for entry in own.glob('*-cache'):
       # JAX writes the time of an entry's use last: this one was cut off.
@@ -95,12 +95,13 @@ def keep_compiled(folder: pathlib.Path) -> None:
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
-def _is_own(folder: pathlib.Path) -> bool:
-  """Whether nobody but the user, and the user's group, can write a folder."""
+def _is_the_users(folder: pathlib.Path) -> bool:
+  """Whether a folder is the user's or root's, and not everybody's to write."""
   if os.name == 'nt':
     return True
   status = folder.stat()
-  return status.st_uid == os.getuid() and not status.st_mode & stat.S_IWOTH
+  is_own = status.st_uid in (0, os.getuid())
+  return is_own and not status.st_mode & stat.S_IWOTH
 
 
 @functools.cache

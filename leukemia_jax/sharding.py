@@ -94,7 +94,7 @@ def agree(*texts: str) -> None:
     )
 
 
-def from_first(tree: Any) -> Any:
+def broadcast(tree: Any) -> Any:
   """Gives all processes the arrays of the first one.
 
   Files of the same name may differ from machine to machine, and random draws in

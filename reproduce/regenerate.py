@@ -1,4 +1,4 @@
-"""Makes the tables of README.md and docs/ again, and their figures of runs.
+"""Makes the tables of README.md and docs/ again, and pictures but a report's.
 
     python -m reproduce.regenerate --data=path/to/leukemia.zip
 

@@ -1,10 +1,9 @@
 """How often chance would score as well: p-values by permuted classes.
 
 Images of a group are alike, so whole groups change classes with each other.
-Where some class is in no group the most frequent one, groups of one class are
-rare, and images change classes within their group instead. Either leaves alone
-what a classifier that tells nothing knows (Good, Permutation, Parametric and
-Bootstrap Tests, 2005).
+Where some groups have images of several classes, images change classes within
+their group too, and the smaller p-value counts twice (Bonferroni): either test
+leaves alone what tells groups apart, and misses what the other one sees.
 """
 
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from leukemia_jax.metrics.bootstrap import Groups
 _PERMUTATIONS = 2000
 
 # Maps counts by true and predicted class, shape (classifiers, classes,
-# classes), to scores of shape (classifiers,).
+# classes), to scores of shape (classifiers,), by the classes that are there.
 Score = Callable[[np.ndarray], np.ndarray]
 
 
@@ -28,7 +27,7 @@ def p_values(
   num_classes: int,
   score: Score,
 ) -> np.ndarray:
-  """How often images or groups of permuted classes score as well.
+  """How often groups or images of permuted classes score as well.
 
   Args:
     rng: permutes.
@@ -41,17 +40,21 @@ def p_values(
   Returns:
     float, shape (classifiers,): above 0, at most 1.
   """
-  if np.isin(truth, groups.strata).all():
-    counts = np.stack(
-      [groups.confusions(truth, own, num_classes) for own in predicted], 1
-    )
-    scored = _by_groups(rng, groups.strata, counts.sum(2), score)
-  else:
-    scored = _within_groups(rng, truth, predicted, groups, num_classes, score)
-  own = scored(False)
-  as_good = np.zeros(len(predicted))
+  counts = np.stack(
+    [groups.confusions(truth, own, num_classes) for own in predicted], 1
+  )
+  by_groups = _by_groups(rng, groups.strata, counts.sum(2), score)
+  if (groups.holds.sum(1) == 1).all():
+    return by_groups
+  within = _within_groups(rng, truth, predicted, groups, num_classes, score)
+  return np.minimum(1, 2 * np.minimum(by_groups, within))
+
+
+def _as_good(own: np.ndarray, draw: Callable[[], np.ndarray]) -> np.ndarray:
+  """The share of permutations that score as well, the own one among them."""
+  as_good = np.zeros(len(own))
   for _ in range(_PERMUTATIONS):
-    as_good += scored(True) >= own - 1e-9
+    as_good += draw() >= own - 1e-9
   return (1 + as_good) / (1 + _PERMUTATIONS)
 
 
@@ -60,21 +63,29 @@ def _by_groups(
   strata: np.ndarray,
   by_predicted: np.ndarray,
   score: Score,
-) -> Callable[[bool], np.ndarray]:
-  """Scores groups by the class that each counts as, permuted or not.
+) -> np.ndarray:
+  """Groups change the classes that they count as with each other.
 
-  `by_predicted` counts predictions, shape (groups, classifiers, classes).
+  Args:
+    rng: permutes.
+    strata: int, shape (groups,).
+    by_predicted: counts, shape (groups, classifiers, classes).
+    score: see `p_values`.
+
+  Returns:
+    See `p_values`.
   """
   count, classifiers, classes = by_predicted.shape
   of_class = np.eye(classes)[strata].T
   flat = by_predicted.reshape(count, -1)
 
-  def scored(permuted: bool) -> np.ndarray:
-    places = rng.permutation(count) if permuted else np.arange(count)
+  def scored(places: np.ndarray) -> np.ndarray:
     sums = of_class[:, places] @ flat
     return score(sums.reshape(classes, classifiers, classes).swapaxes(0, 1))
 
-  return scored
+  return _as_good(
+    scored(np.arange(count)), lambda: scored(rng.permutation(count))
+  )
 
 
 def _within_groups(
@@ -84,19 +95,19 @@ def _within_groups(
   groups: Groups,
   num_classes: int,
   score: Score,
-) -> Callable[[bool], np.ndarray]:
-  """Scores images by their classes, permuted within their groups or not."""
+) -> np.ndarray:
+  """Images change classes within their group; see `p_values`."""
   by_group = np.argsort(groups.of_image, kind='stable')
   labels, places = truth[by_group], groups.of_image[by_group]
   size = len(predicted) * num_classes**2
   first_cells = np.arange(0, size, num_classes**2)[:, None]
   cells = first_cells + predicted[:, by_group]
 
-  def scored(permuted: bool) -> np.ndarray:
-    own = labels
-    if permuted:
-      own = labels[np.lexsort((rng.random(len(labels)), places))]
-    counts = np.bincount((cells + num_classes * own).ravel(), minlength=size)
+  def scored(labels: np.ndarray) -> np.ndarray:
+    counts = np.bincount((cells + num_classes * labels).ravel(), minlength=size)
     return score(counts.reshape(-1, num_classes, num_classes))
 
-  return scored
+  def draw() -> np.ndarray:
+    return scored(labels[np.lexsort((rng.random(len(labels)), places))])
+
+  return _as_good(scored(labels), draw)

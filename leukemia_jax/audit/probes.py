@@ -111,8 +111,8 @@ class ProbeScore:
   Attributes:
     balanced_accuracy: over all folds.
     interval: its 95 % interval over groups; None where a class has one group.
-    p_value: how often groups with permuted classes score as well. Holm's method
-      corrects it for the number of probes.
+    p_value: how often permuted classes score as well, see `permutation`;
+      Holm's method corrects it for the number of probes.
     forests: number of folds in which the random forest was the better model.
   """
 
@@ -310,16 +310,16 @@ def _over_groups(
 
   required = counts.sum((0, 1, 3)) > 0
 
-  def score(sums: np.ndarray) -> np.ndarray:
+  def score(sums: np.ndarray, required: np.ndarray | None = None) -> np.ndarray:
     flat = sums.reshape(-1, num_classes, num_classes)
     scored = classification.of_confusions(flat, required=required)
     return scored['balanced_accuracy'].reshape(sums.shape[:-2])
 
-  scores = score(counts.sum(0))
+  scores = score(counts.sum(0), required)
   spread = bootstrap.spreads(
     np.random.default_rng(seed),
     grouped,
-    lambda times: {'all': score(np.tensordot(times, counts, 1))},
+    lambda times: {'all': score(np.tensordot(times, counts, 1), required)},
     width=classifiers * num_classes**2,
   )['all']
   ends = bootstrap.interval(scores, spread, grouped)

@@ -24,11 +24,13 @@ def run(workdir: pathlib.Path) -> None:
   path = workdir / CONFIG
   content = files.read_json(path)
   claim.check_format(content, path)
-  # A study that is at work writes its page under the other one.
-  with lock_run(workdir), lock_folder(workdir):
+  with lock_run(workdir):
     if content.get('mode') == 'study' and any((workdir / ROWS).glob('*.json')):
       named = content['study']['segmentation']
-      page, _ = study_page.write(workdir, study_page.read_segmenters(named))
+      segmenters = study_page.read_segmenters(named)
+      # A study that is at work writes it too.
+      with lock_folder(workdir):
+        page, _ = study_page.write(workdir, segmenters)
     elif (workdir / RESULT).exists():
       finished = result.read(workdir)
       task = tasks.for_model(finished.model.name)

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from leukemia_jax import __version__, build, sharding, tasks
+from leukemia_jax import __version__, build, files, sharding, tasks
 from leukemia_jax.build import Inputs
 from leukemia_jax.data import (
   input_pipeline,
@@ -32,7 +32,7 @@ from leukemia_jax.tasks import Task
 from leukemia_jax.training import initial_weights, loop, setup
 from leukemia_jax.transforms import colour
 from leukemia_jax.transforms.colour import Removal
-from leukemia_jax.workdir import RESULT, SPLIT, claim, result, saved
+from leukemia_jax.workdir import CONFIG, RESULT, SPLIT, claim, result, saved
 from leukemia_jax.workdir.records import DataRecord, MaskRecord, SplitRecord
 from leukemia_jax.workdir.saved import SavedSplit
 
@@ -55,16 +55,16 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   claim.check(workdir, 'train', config)
   task = tasks.for_model(config.model.name)
   if (workdir / RESULT).exists():
-    finished = result.read(workdir)
-    if not claim.same_place(finished.data.source, config.data.source):
+    source = files.read_json(workdir / CONFIG)['data']['source']
+    if not claim.same_place(source, config.data.source):
       raise InputError(
-        f'--workdir={workdir} holds a finished run on {finished.data.source}: '
-        f'for config.data.source={config.data.source} give another --workdir'
+        f'--workdir={workdir} holds a finished run on {source}: for '
+        f'config.data.source={config.data.source} give another --workdir'
       )
     if not sharding.leads():
       return
     path = tasks.write_report(
-      task, workdir, finished, build.shows_images(config)
+      task, workdir, result.read(workdir), build.shows_images(config)
     )
     print(f'this run is finished: see {path}')
     return
@@ -137,11 +137,11 @@ def _train(
   task.check_classes(config, names)
   num_outputs = task.num_outputs(len(names))
   network = tasks.make_network(task, config, num_outputs)
-  state = sharding.from_first(
+  _check_agreement(config, catalogue)
+  state = sharding.broadcast(
     setup.first_state(config, network, inputs, names, workdir)
   )
   learnt = initial_weights.seen_images(config.model.weights, split, catalogue)
-  _check_agreement(config, catalogue)
   if sharding.leads():
     # Only now: a mistyped path must not keep the workdir from the right one.
     claim.claim(workdir, 'train', config)

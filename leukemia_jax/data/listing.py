@@ -212,7 +212,6 @@ def _list_zip(path: pathlib.Path, max_bytes: int) -> Listing:
         f'{path}: entry {name!r} is packed by an unusual method; pack the '
         'archive again with plain zip'
       )
-    _check_name(path, name)
     total += info.file_size
     if total > max_bytes:
       raise InputError(
@@ -222,6 +221,7 @@ def _list_zip(path: pathlib.Path, max_bytes: int) -> Listing:
     if names.is_system(name.rstrip('/')):
       of_system.append(name)
       continue
+    _check_name(path, name)
     if info.is_dir():
       folders.append(name.rstrip('/'))
       continue

@@ -129,6 +129,8 @@ def _in_folder(
         yield from _in_folder(path, f'{own}/', root, above | {real}, options)
     elif _is_image(name):
       readable = own.encode('utf-8', 'backslashreplace').decode()
+      # It would end a line of a table.
+      readable = readable.replace('\r', '\\r')
       yield Image(readable, _reader(path, root, options))
 
 

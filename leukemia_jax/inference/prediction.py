@@ -154,8 +154,10 @@ def _predict_batch(
           files.write(target, checked.to_png(picture))
         except OSError as error:
           flaw = f'its explanation cannot be written: {error.strerror}'
-          predicted[place] = own._replace(flaw=flaw)
+          predicted[place] = Predicted(own.path, flaw)
     for i, place in enumerate(readable):
+      if predicted[place].flaw:
+        continue
       own_answers = Answers(*(column[i : i + 1] for column in answers))
       predicted[place] = predicted[place]._replace(answers=own_answers)
   return predicted

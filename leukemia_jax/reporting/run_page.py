@@ -15,7 +15,7 @@ from leukemia_jax.evaluation.scored import Scored, Subject
 from leukemia_jax.metrics import bootstrap, segmentation
 from leukemia_jax.reporting import charts, class_page, figures, pages
 from leukemia_jax.workdir import METRICS
-from leukemia_jax.workdir.records import ModelRecord, Result
+from leukemia_jax.workdir.records import ModelRecord, Result, SplitRecord
 
 # Drawn right after scoring, from arrays that are not stored.
 _MISTAKES, _ERRORS, _THRESHOLDS = 'mistakes.png', 'errors.png', 'thresholds.svg'
@@ -123,6 +123,16 @@ def next_command(result: Result, workdir: pathlib.Path) -> tuple[str, str]:
   )
 
 
+def _keeps_groups(split: SplitRecord | None) -> bool:
+  """Whether no group is in two parts; a source's own parts keep patients."""
+  return (
+    split is not None
+    and split.protocol in protocols.BY_GROUPS
+    and split.grouping != 'none'
+    and split.split != 'source'
+  )
+
+
 def write(
   workdir: pathlib.Path,
   result: Result,
@@ -165,8 +175,7 @@ def write(
   values = context(result, rows) | {
     'result': result,
     'model_title': model_title(result.model),
-    'keeps_groups': result.data.split
-    and result.data.split.protocol in protocols.BY_GROUPS,
+    'keeps_groups': _keeps_groups(result.data.split),
     'part_rows': class_page.parts_table(result, rows),
     'coverage': coverage,
     'has_intervals': bool(record and _HEADLINES & record.ends.keys()),

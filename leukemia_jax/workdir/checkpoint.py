@@ -27,10 +27,10 @@ def open_manager(
     directory.absolute(),
     item_names=('arrays', 'notes'),
     options=ocp.CheckpointManagerOptions(
-      max_to_keep=None if read_only else keep,
+      max_to_keep=keep,
+      # Orbax' own read_only warns of itself.
       create=not read_only,
       cleanup_tmp_directories=not read_only,
-      read_only=read_only,
       enable_async_checkpointing=False,
     ),
   )

@@ -40,7 +40,7 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
     raise InputError(
       f'{workdir} is a study: it stores scores of heads, not their weights. '
       'Give the workdir of a training run: with config.train.freeze_backbone='
-      'True and the rate and dropout of a row it trains the same head'
+      'True and the weights, rate and dropout of a row it trains the same head'
     )
   if mode != 'train':
     raise InputError(f'{path} is not that of a training run')

@@ -167,8 +167,18 @@ def test_p_values_where_patients_have_images_of_several_classes():
   values = [
     p for *_, p in probes._over_groups(truth, predicted, groups, 2, seed=0)
   ]
-  assert values[0] == pytest.approx(1 / 2001)
+  assert values[0] == pytest.approx(2 / 2001)
   assert min(values[1:]) > 0.05
+
+
+def test_p_values_where_few_patients_have_images_of_several_classes():
+  groups = np.repeat(np.arange(42), 10)
+  truth = np.where(groups < 22, 0, 2)
+  # Two of them have images of a third class, which no patient has most of.
+  truth[:3], truth[10:13] = 1, 1
+  tells = np.where(truth == 2, 2, 0)
+  ((*_, p_value),) = probes._over_groups(truth, tells[None], groups, 3, seed=0)
+  assert p_value == pytest.approx(2 / 2001)
 
 
 @pytest.mark.full

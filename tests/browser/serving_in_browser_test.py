@@ -186,6 +186,7 @@ def test_a_report_stands_alone(browser, address, smear_files, tmp_path):
   text = download(browser, tmp_path, 'download-report', 'report.html')
   assert 'not a medical device' in text and 'smear-2.png' in text
   assert '<script' not in text and '<button' not in text
+  assert '.statement {' in text
   requests(browser)
   browser.get((tmp_path / 'report.html').as_uri())
   asked = {url for url in requests(browser) if not url.startswith('data:')}

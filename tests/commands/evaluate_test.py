@@ -42,6 +42,9 @@ def test_evaluation_on_other_data(trained, cache, tmp_path):
   assert counts.sum(1).tolist() == [4, 0, 5, 0]
   report = (tmp_path / 'out/report.md').read_text()
   assert 'Scores of the run `trained` on set' in report
+  (tmp_path / 'out/report.md').unlink()
+  assert run('--mode=report', f'--workdir={tmp_path}/out').returncode == 0
+  assert (tmp_path / 'out/report.md').read_text() == report
   conftest.save_images(tmp_path / 'other', {'Pre': 2, 'AML': 2}, size=90)
   source = f'--config.data.source={tmp_path}/other'
   error = refused(run(f'--workdir={tmp_path}/out2', *flags, source))

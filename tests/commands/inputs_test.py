@@ -312,8 +312,8 @@ def test_no_permission(cache, tmp_path, drawn):
   locked = tmp_path / 'set/Benign/more'
   locked.mkdir(mode=0)
   try:
-    if os.access(locked, os.R_OK):  # as root
-      return
+    if os.access(locked, os.R_OK):
+      pytest.skip('the superuser may read all')
     assert str(locked) in refused(tmp_path / 'set', cache)
   finally:
     locked.chmod(0o700)

@@ -328,5 +328,9 @@ def test_what_is_refused(trained, images, tmp_path):
 
 @pytest.mark.full
 def test_several_segmenters_are_refused(segmenter, images, tmp_path):
+  with pytest.raises(InputError, match='--explain needs a classifier'):
+    predict.run(
+      {}, tmp_path / 'w', [segmenter], str(images), (0, 1), explains=True
+    )
   with pytest.raises(InputError, match='several segmenters'):
     call(tmp_path / 'w', [segmenter, segmenter], images)

@@ -108,6 +108,24 @@ def test_controls_without_cells_are_scored(segmenter, cache, tmp_path):
 
 
 @pytest.mark.full
+def test_files_under_an_embargo_are_no_empty_masks(cache, tmp_path):
+  source = save_pairs(tmp_path / 'set', count=12)
+  flags = [*SMALL_UNET, cache, f'--config.data.source={source}']
+  flags += ['--config.data.mask_rule=grey>0', '--config.train.epochs=1']
+  flags += ['--config.data.grouping=contiguous', '--config.data.embargo=1']
+  flags += ['--config.data.folds=3', '--config.data.fold=1']
+  done = run(
+    *flags, '--config.data.drop_empty_masks=True', f'--workdir={tmp_path}/w'
+  )
+  assert done.returncode == 0, done.stderr
+  assert result(tmp_path / 'w')['data']['masks']['dropped_empty'] == 0
+  again = run(
+    *flags, '--config.data.drop_empty_masks=True', f'--workdir={tmp_path}/w'
+  )
+  assert again.returncode == 0 and 'this run is finished' in again.stdout
+
+
+@pytest.mark.full
 def test_balanced_first_with_one_empty_mask_dropped(cache, tmp_path):
   source = save_pairs(tmp_path / 'set', count=12)
   for i in range(6):

@@ -5,13 +5,14 @@ import io
 import pathlib
 import shutil
 
+import conftest
 import ml_collections
 import numpy as np
 import pytest
 from conftest import ROOT
 
 from leukemia_jax import files
-from leukemia_jax.commands import study
+from leukemia_jax.commands import report, study
 from leukemia_jax.errors import InputError
 from leukemia_jax.reporting import study_page
 from leukemia_jax.study import published
@@ -45,6 +46,17 @@ def test_a_study_that_cannot_be_is_refused(
   with pytest.raises(InputError, match=words):
     study.run(config, tmp_path / 'w')
   assert not (tmp_path / 'w/config.json').exists()
+
+
+def test_a_split_of_the_source_has_no_options(study_config, tmp_path):
+  for seed, part in enumerate(('train', 'validation', 'test')):
+    folder = tmp_path / 'set' / part
+    conftest.save_images(folder, {'a': 4, 'b': 4}, seed=seed)
+  config = ml_collections.ConfigDict(study_config.to_dict())
+  config.data.source = str(tmp_path / 'set')
+  config.data.protocol = 'split_then_balance'
+  with pytest.raises(InputError, match=r'config\.study\.options=\(1,\)'):
+    study.run(config, tmp_path / 'w')
 
 
 @pytest.mark.full
@@ -102,7 +114,7 @@ def test_finished_rows_are_left_and_damaged_ones_named(
 
 
 @pytest.mark.full
-def test_tables_hold_what_the_rows_do(finished_study):
+def test_tables_hold_what_the_rows_do(finished_study, tmp_path):
   lines = list(
     csv.DictReader(io.StringIO((finished_study / 'results.csv').read_text()))
   )
@@ -148,6 +160,10 @@ def test_tables_hold_what_the_rows_do(finished_study):
   assert 'alt="Incorrect test images' in page and '](rates.svg)' in text
   assert 'src="data:image/svg+xml' in page
   assert (finished_study / 'rates.svg').read_text().startswith('<?xml')
+  again = shutil.copytree(finished_study, tmp_path / 'w')
+  (again / 'report.md').unlink()
+  report.run(again)
+  assert (again / 'report.md').read_text() == text
   # The winner is what the page says first.
   assert text.splitlines()[2].startswith('**Best by validation: ')
 
@@ -170,6 +186,11 @@ def test_segmentation_runs_are_joined(finished_study, tmp_path):
     rule = saved['baselines']['colour_rule']
     assert f'| colour rule | {rule["images"]} | {rule["dice"]:.3f} |' in text
   assert 'masks by grey\\>128): unet Dice 0.918' in text
+  # Folds are not scored by class.
+  saved['test']['by_class'] = None
+  files.write_json(runs[1] / 'result.json', saved)
+  study_page.write(workdir, study_page.read_segmenters(map(str, runs)))
+  assert f'{worst:.3f} (Pro)' not in (workdir / 'report.md').read_text()
   # A run of another kind is refused.
   shutil.copy(ROOT / 'results/synthetic.json', runs[0] / 'result.json')
   with pytest.raises(InputError, match='no run that makes masks'):
@@ -182,7 +203,7 @@ def test_segmentation_runs_are_joined(finished_study, tmp_path):
 
 
 def lost(workdir: pathlib.Path) -> int:
-  """How many heads predict some class of the test part for no image."""
+  """How many heads predict no image of some class correctly."""
   rows = [files.read_json(path) for path in (workdir / 'rows').iterdir()]
   return sum(
     repeat['test']['worst_class_recall'] == 0
@@ -203,13 +224,17 @@ def test_a_report_of_what_is_not_known_or_went_wrong(finished_study, tmp_path):
         row['repeats'][1][part]['loss'] = float('nan')
         row['repeats'][0][part]['worst_class_recall'] = 1.0
         row['repeats'][1][part]['worst_class_recall'] = 0.0
+    # A source's own test part may lack a class.
+    for repeat in row['repeats']:
+      absent = next(iter(repeat['test']['by_class'].values()))
+      absent |= {'images': 0, 'recall': 0.0}
     files.write_json(path, row)
   path, winner = study_page.write(workdir, [])
   text = path.read_text()
   # A head that diverged does not win, whatever its scores.
   lines = [ln for ln in text.splitlines() if ln.startswith('| 0.01 | 0.2 |')]
   assert lines and '| 1 |' in lines[0] and '**' not in lines[0]
-  assert f'{lost(workdir)} of 16 heads never predict some class' in text
+  assert f'{lost(workdir)} of 16 heads predict no image of some class' in text
   assert winner in text
 
 

@@ -169,7 +169,12 @@ def test_folds_are_trained_and_scored_together(tmp_path, cache):
     for name in got['data']['classes']
   ]
   assert np.mean(recalls) == pytest.approx(shortcut['balanced_accuracy'])
-  assert '(fold-2/report.md)' in (tmp_path / 'cv/report.md').read_text()
+  page = tmp_path / 'cv/report.md'
+  text = page.read_text()
+  assert '(fold-2/report.md)' in text
+  page.unlink()
+  assert run('--mode=report', f'--workdir={tmp_path}/cv').returncode == 0
+  assert page.read_text() == text
   before = (tmp_path / 'cv/result.json').read_bytes()
   shutil.rmtree(tmp_path / 'cv/fold-2')
   (tmp_path / 'cv/result.json').unlink()

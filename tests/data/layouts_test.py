@@ -119,6 +119,23 @@ def test_a_tree_is_read_right_or_refused(tree, order):
     assert entry.masks == ((tree.masks[path],) if path in tree.masks else ())
 
 
+def test_most_trees_are_read():
+  are_read = []
+
+  @hypothesis.given(trees())
+  @hypothesis.settings(max_examples=150, deadline=None)
+  def look(tree):
+    try:
+      layouts.read(tree.paths)
+    except InputError:
+      are_read.append(False)
+    else:
+      are_read.append(True)
+
+  look()
+  assert sum(are_read) / len(are_read) > 0.9
+
+
 @hypothesis.given(trees())
 @hypothesis.settings(max_examples=60, deadline=None)
 def test_patients_that_are_named_so_are_found(tree):

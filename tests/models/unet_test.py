@@ -67,6 +67,15 @@ def test_remat_changes_memory_alone(batch_norm):
   )
 
 
+def moments(x):
+  x = np.asarray(x, np.float64)
+  return x.mean((0, 1, 2)), x.var((0, 1, 2))
+
+
+def close(got, expected):
+  np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_batch_norm_normalises_by_the_batch_and_keeps_count():
   model = models.create(
     'unet', num_classes=1, width=0.125, depth=1, batch_norm=True, momentum=0.5
@@ -75,10 +84,23 @@ def test_batch_norm_normalises_by_the_batch_and_keeps_count():
   variables = drawn(model, images)
   _, updated = jax.jit(
     lambda variables: model.apply(
-      variables, images, train=True, mutable=['batch_stats']
+      variables,
+      images,
+      train=True,
+      mutable=['batch_stats', 'intermediates'],
+      capture_intermediates=True,
     )
   )(variables)
   assert len(variables['batch_stats']) == 6
+  maps, variables, updated = jax.tree.map(
+    np.asarray, (updated['intermediates'], variables, updated)
+  )
   for name, before in variables['batch_stats'].items():
+    (x,) = maps[name.replace('norm', 'conv')]['__call__']
+    (normalised,) = maps[name]['__call__']
+    own, mean, variance = variables['params'][name], *moments(x)
+    expected = (x - mean) / np.sqrt(variance + 1e-3) * own['scale']
+    close(normalised, expected + own['bias'])
     after = updated['batch_stats'][name]
-    assert not np.array_equal(after['mean'], before['mean']), name
+    close(after['mean'], 0.5 * before['mean'] + 0.5 * mean)
+    close(after['var'], 0.5 * before['var'] + 0.5 * variance)

@@ -50,6 +50,11 @@ def test_the_page_loads_nothing_from_elsewhere(page):
     assert b'http' not in answer.content or path == '/examples/0.png'
   text = page.get('/').text
   assert 'a run' in text and 'not a medical device' in text
+  assert 'They stay on this machine' in text
+  others = client(hosts=['*'], password='of others').get(
+    '/', auth=('anyone', 'of others')
+  )
+  assert 'They are sent to the machine that serves this page' in others.text
   assert page.get('/examples/0.png').content == PNG
 
 

@@ -182,8 +182,9 @@ def test_processes_train_as_one_and_resume_when_one_is_lost(tmp_path):
 
 
 @full
-def test_processes_that_differ_are_refused(tmp_path):
-  first, second = start(tmp_path / 'run', 2, differ='--config.mesh.devices=0')
+@pytest.mark.parametrize('differ', ['mesh.devices=0', 'model.width=0.06'])
+def test_processes_that_differ_are_refused(tmp_path, differ):
+  first, second = start(tmp_path / 'run', 2, differ=f'--config.{differ}')
   for process in (first, second):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
