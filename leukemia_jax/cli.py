@@ -21,7 +21,7 @@ from leukemia_jax.workdir import CONFIG, RESULT
 # Those that use a trained model.
 _OF_A_RUN = ('evaluate', 'predict', 'export', 'serve')
 # Flags of some modes alone.
-_OF_MODES = {
+_FLAGS_OF_MODES = {
   'calibration': _OF_A_RUN,
   'explain': ('predict',),
   'runtime': ('predict',),
@@ -58,7 +58,7 @@ def _check_flags() -> None:
     raise InputError(
       f'--mode={mode} and --checkpoint=<workdir of a training run> go together'
     )
-  for name, modes in _OF_MODES.items():
+  for name, modes in _FLAGS_OF_MODES.items():
     flag = parsed[name]
     if flag.value != flag.default and parsed.mode not in modes:
       raise InputError(f'--{name} goes together with --mode={", ".join(modes)}')

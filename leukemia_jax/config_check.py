@@ -23,7 +23,7 @@ from leukemia_jax.data import listing
 from leukemia_jax.errors import InputError
 
 # Keys of some modes: what every other may have, and those modes.
-_OF_MODES: dict[str, tuple[Any, tuple[str, ...]]] = {
+_KEYS_OF_MODES: dict[str, tuple[Any, tuple[str, ...]]] = {
   'evaluate.recalibrate': (0, ('evaluate',)),
   'data.scale': (1.0, ('evaluate', 'prepare', 'audit')),
   'mesh.devices': (1, ('train', 'prepare', 'audit')),
@@ -157,7 +157,7 @@ def check_mode(
   Raises:
     InputError: names the key, and the modes or models that it is for.
   """
-  for key, (neutral, modes) in _OF_MODES.items():
+  for key, (neutral, modes) in _KEYS_OF_MODES.items():
     value = _value(config, key)
     if value != neutral and mode not in modes:
       raise InputError(

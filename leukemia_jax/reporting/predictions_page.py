@@ -57,6 +57,11 @@ class Tables(NamedTuple):
   counts: pathlib.Path | None
   cells: pathlib.Path | None
 
+  @property
+  def by_image(self) -> list[pathlib.Path]:
+    """Those that name the same images, line by line."""
+    return [path for path in (self.classes, self.counts) if path]
+
 
 def write(
   workdir: pathlib.Path,
@@ -91,7 +96,7 @@ def write(
     'summary': summary,
     'classes': classes,
     'flags': flags,
-    'tables': [path.name for path in tables[:2] if path],
+    'tables': [path.name for path in tables.by_image],
     'header': header,
     'rows': rows,
     'listed': len(chosen),
@@ -119,8 +124,7 @@ def _count(
 
 def _joined(tables: Tables) -> Iterator[Row]:
   """What all tables say of each image: they name the same ones."""
-  by_image = tables[:2]
-  for lines in zip(*(_read(path) for path in by_image if path), strict=True):
+  for lines in zip(*map(_read, tables.by_image), strict=True):
     row: Row = {}
     for line in lines:
       row |= line
