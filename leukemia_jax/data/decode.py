@@ -3,10 +3,12 @@
 import io
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from leukemia_jax.data import tiff
+from leukemia_jax.transforms import colour
 
 # Formats with a plain bitmap inside; no PostScript, PDF or vector readers.
 FORMATS = ('JPEG', 'PNG', 'BMP', 'GIF', 'WEBP', 'PPM', 'JPEG2000')
@@ -224,13 +226,17 @@ def to_size(image: Image.Image, size: int) -> np.ndarray:
   return np.asarray(image)
 
 
-def to_scale(image: Image.Image, size: int, scale: float) -> np.ndarray:
+def to_scale(
+  image: Image.Image, size: int, scale: float, *, hides_corners: bool = False
+) -> np.ndarray:
   """`to_size` for an image whose cells have another size than a model's.
 
   Args:
     image: a Pillow image in mode RGB.
     size: side of the images that the model was trained on, px.
     scale: factor on that, such as 0.5 where cells are twice as large.
+    hides_corners: whether the corners of an image that is smaller than `size`
+      are hidden before it is mirrored: later they lie within.
 
   Returns:
     uint8, shape (side, side, 3), of the scaled size; or, where that is smaller
@@ -239,6 +245,8 @@ def to_scale(image: Image.Image, size: int, scale: float) -> np.ndarray:
   inner = max(1, round(size * scale))
   pixels = to_size(image, inner)
   room = max(0, size - inner)
+  if room and hides_corners:
+    pixels = np.asarray(colour.hide_corners(jnp.asarray(pixels)))
   around = (room // 2, room - room // 2)
   return np.pad(pixels, (around, around, (0, 0)), 'symmetric')
 

@@ -39,6 +39,7 @@ class Classifier(NamedTuple):
     farthest: distance above which an image is unlike them.
     least: probability from which on a class is possible.
     cpu_batch: most images of a step on a CPU.
+    hides_corners: whether it was trained with `config.data.hide_corners`.
   """
 
   class_names: tuple[str, ...]
@@ -51,6 +52,12 @@ class Classifier(NamedTuple):
   farthest: float
   least: float
   cpu_batch: int = 2
+  hides_corners: bool = False
+
+  @property
+  def view(self) -> tuple[int, bool]:
+    """What decides how an image is scaled for it."""
+    return self.image_size, self.hides_corners
 
 
 class Answers(NamedTuple):
@@ -127,6 +134,7 @@ def make(
     conformal.upper_quantile(held_out.distances, 1 - rates.false_alarms),
     conformal.least_probability(known, held_out.labels, rates.coverage),
     devices.cpu_batch(config.model.dtype),
+    config.data.hide_corners,
   )
 
 

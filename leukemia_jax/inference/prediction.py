@@ -23,6 +23,10 @@ MASKS, INSTANCES, OVERLAYS = 'masks', 'instances', 'overlays'
 EXPLANATIONS = 'explanations'
 
 
+# An image by `Classifier.view`.
+_Squares = dict[tuple[int, bool], np.ndarray]
+
+
 class Models(NamedTuple):
   """What images are given to.
 
@@ -165,7 +169,7 @@ def _predict_batch(
 
 def _predict_one(
   models: Models, image: Image, folder: pathlib.Path | None
-) -> tuple[Predicted, dict[int, np.ndarray]]:
+) -> tuple[Predicted, _Squares]:
   """What needs an image as it is: its cells; and it at classifiers' sizes."""
   if way_out := names.foreign_format(image.path):
     raise decode.BadImageError(way_out)
@@ -201,10 +205,14 @@ def _find_cells(
   )
 
 
-def _squares(models: Models, whole: PIL.Image.Image) -> dict[int, np.ndarray]:
-  """An image at each size that classifiers take."""
-  sizes = {own.image_size for own in models.classifiers}
-  return {size: decode.to_scale(whole, size, models.scale) for size in sizes}
+def _squares(models: Models, whole: PIL.Image.Image) -> _Squares:
+  """An image in each view that classifiers take."""
+  return {
+    (size, hides): decode.to_scale(
+      whole, size, models.scale, hides_corners=hides
+    )
+    for size, hides in {own.view for own in models.classifiers}
+  }
 
 
 def predict_decoded(
@@ -258,16 +266,16 @@ def _write_pictures(
 
 
 def _batch_for(
-  own: Classifier, pixels: Sequence[dict[int, np.ndarray]], size: int
+  own: Classifier, pixels: Sequence[_Squares], size: int
 ) -> np.ndarray:
   """Images at a classifier's size, filled up to one shape for all batches."""
-  batch = np.stack([image[own.image_size] for image in pixels])
+  batch = np.stack([image[own.view] for image in pixels])
   return np.resize(batch, (size, *batch.shape[1:]))
 
 
 def _answer(
   classifiers: Sequence[Classifier],
-  pixels: Sequence[dict[int, np.ndarray]],
+  pixels: Sequence[_Squares],
   size: int,
 ) -> Answers:
   """What classifiers say of some images."""
@@ -283,7 +291,7 @@ def _answer(
 
 def _draw_heat(
   classifiers: Sequence[Classifier],
-  pixels: Sequence[dict[int, np.ndarray]],
+  pixels: Sequence[_Squares],
   answers: Answers,
   size: int,
 ) -> Iterator[np.ndarray]:
@@ -294,7 +302,7 @@ def _draw_heat(
     batch = _batch_for(own, pixels, size)
     heats.append(np.asarray(own.heat(own.variables, batch, labels)))
   for i, squares in enumerate(pixels):
-    image = squares[classifiers[0].image_size]
+    image = squares[classifiers[0].view]
     own_heats = [
       np.asarray(PIL.Image.fromarray(heat[i]).resize(image.shape[1::-1]))
       for heat in heats

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from leukemia_jax.data import decode
+from leukemia_jax.transforms import colour
 
 LIMIT = 10**6
 
@@ -202,3 +203,18 @@ def test_to_size_keeps_the_shape_of_cells():
   same = np.asarray(Image.new('RGB', (30, 30), 'red'))
   out = decode.to_size(Image.fromarray(same), 30)
   np.testing.assert_array_equal(out, same)
+
+
+def test_corners_are_hidden_before_an_image_is_mirrored():
+  image = Image.fromarray(np.full((90, 90, 3), 7, np.uint8))
+  shown, hidden = (
+    decode.to_scale(image, 90, 0.5, hides_corners=hides)
+    for hides in (False, True)
+  )
+  assert (shown == 7).all() and hidden.shape == (90, 90, 3)
+  # The image lies from 22 to 67.
+  inside = colour.hide_corners(np.full((45, 45, 3), 7, np.uint8))
+  np.testing.assert_array_equal(hidden[22:67, 22:67], inside)
+  assert (hidden[[22, 21], 22] == 240).all()
+  whole = decode.to_scale(image, 90, 1.0, hides_corners=True)
+  assert (whole == 7).all()
