@@ -279,11 +279,12 @@ def _write_page(
 
 def _left(state: Progress, job: _Job) -> Iterator[Image]:
   """The images that are not done."""
-  images, last = job.images(), ''
+  images, last, names = job.images(), '', ''
   for _ in range(state.items):
     image = next(images, None)
     last = image.path if image else ''
-  if last != state.last:
+    names = outputs.with_name(names, last)
+  if last != state.last or (state.names and names != state.names):
     raise InputError(
       f'--input={job.path} holds other images than when this began; give '
       'another --workdir'
@@ -314,7 +315,11 @@ def _write(
       row = [str(len(own.cells)), *_short(counted)]
       files.append(tables.counts, [[own.path, *row]])
     flawed = state.flawed + bool(own.flaw)
-    state = Progress(state.items + 1, own.path, flawed, scale)
+    # An older journal has none, and none is begun halfway.
+    names = ''
+    if state.names or not state.items:
+      names = outputs.with_name(state.names, own.path)
+    state = Progress(state.items + 1, own.path, flawed, scale, names)
     if state.items % _COMMIT == 0:
       files.commit(state)
   files.commit(state)

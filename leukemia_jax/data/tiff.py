@@ -83,16 +83,17 @@ def decode(
   try:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
       pages = _full_pages(file)
-      for page in pages[:3]:
-        _check(page, len(data), max_pixels)
       first = pages[0]
+      _check(first, len(data), max_pixels)
       joined = [first]
       if _are_channels(pages) and not _is_stack(file):
         joined = pages
+        for page in pages[1:]:
+          _check(page, len(data), max_pixels)
       planes = [_read(page, data) for page in joined]
       values = planes[0] if len(planes) == 1 else np.stack(planes, -1)
       bits = int(first.bitspersample)
-      peak = int(values.max()) if bits > 8 else 0
+      peak = int(_colours(values, first).max()) if bits > 8 else 0
       pixels = _to_8_bits(values, first, bits, white_level, is_mask)
       tag = first.tags.get(274)
       orientation = int(tag.value) if tag else 1
@@ -261,6 +262,21 @@ def _check_deflate(page: tifffile.TiffPage, data: bytes) -> None:
       raise UnreadableError('damaged: it unpacks to more than it declares')
 
 
+def _without_alpha_in_colours(pixels: np.ndarray) -> np.ndarray:
+  """Pixels whose colours were multiplied by their alpha, as plain ones."""
+  alpha = np.maximum(pixels[..., -1:], 1).astype(float)
+  colours = np.round(pixels[..., :-1] * (255 / alpha)).clip(0, 255)
+  return np.concatenate([colours.astype(np.uint8), pixels[..., -1:]], -1)
+
+
+def _colours(values: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
+  """A page's samples without alpha."""
+  has_alpha = page.samplesperpixel in (2, 4)
+  if has_alpha and page.photometric != PHOTOMETRIC.SEPARATED:
+    return values[..., :-1]
+  return values
+
+
 def _to_8_bits(
   values: np.ndarray,
   page: tifffile.TiffPage,
@@ -275,7 +291,7 @@ def _to_8_bits(
     # Shape (3, colours), 16 bits; some writers fill the lower 8 alone.
     if colours.max() > 255:
       colours = colours >> 8
-    return colours.T[values].astype(np.uint8)
+    return colours.T[values.astype(np.intp)].astype(np.uint8)
   if page.photometric == PHOTOMETRIC.MINISWHITE:
     grey = values if values.ndim == 2 else values[..., :1]
     inverted = ~grey if bits == 1 else top - grey
@@ -289,10 +305,15 @@ def _to_8_bits(
     scaled = values.astype(np.uint8) * np.uint8(255)
   elif bits == 8:
     scaled = values
-  elif is_mask:
+  elif is_mask and bits > 8:
     scaled = np.minimum(values, 255).astype(np.uint8)
   else:
-    scaled = np.round(values * (255.0 / white)).clip(0, 255).astype(np.uint8)
+    # White is of colours, never of alpha.
+    level = np.full(values.shape[2:], float(top))
+    _colours(level, page)[...] = white
+    scaled = np.round(values * (255.0 / level)).clip(0, 255).astype(np.uint8)
+  if len(page.extrasamples) > 0 and int(page.extrasamples[0]) == 1:
+    scaled = _without_alpha_in_colours(scaled)
   if page.photometric == PHOTOMETRIC.SEPARATED:
     return np.asarray(Image.fromarray(scaled, 'CMYK').convert('RGB'))
   return scaled

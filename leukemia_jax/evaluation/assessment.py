@@ -369,7 +369,9 @@ def of_masks(
           scored[name] = drawn[name] / drawn['images']
       if images is not None:
         scored['hausdorff_95'] = drawn['hausdorff_95'] / drawn['known']
-        scored['cell_f1'] = drawn['true_positives'] / drawn['cells']
+        scored['cell_f1'] = segmentation.share(
+          drawn['true_positives'], drawn['cells']
+        )
     return scored
 
   _, ends = bootstrap.score_with_intervals(

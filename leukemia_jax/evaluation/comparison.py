@@ -29,7 +29,7 @@ class Difference:
     second: of the second one.
     difference: first minus second.
     interval_95: of the difference over groups, drawn for both at once; None
-      where a class has a single group.
+      where a class has a single group, or the difference does not vary.
   """
 
   first: float

@@ -159,7 +159,7 @@ def _to_image(index: int, image: Source) -> Image:
   if not isinstance(image, np.ndarray):
     path = files.expand(image)
     return Image(str(image), path.read_bytes)
-  if image.dtype != np.uint8 or image.ndim not in (2, 3):
+  if image.dtype != np.uint8 or image.ndim != 2 and image.shape[2:] != (3,):
     raise InputError(
       f'image {index}: an array must be uint8, of shape (height, width, 3) or '
       f'(height, width), not {image.dtype} {image.shape}'

@@ -57,7 +57,8 @@ def least_probability(
     From 0 to 1.
   """
   own = probabilities[np.arange(len(labels)), labels]
-  return max(0.0, 1 - upper_quantile(1 - own, coverage))
+  # Not of 1 - own: its rounding would leave out what is just as probable.
+  return max(0.0, -upper_quantile(-own, coverage))
 
 
 def sets(probabilities: np.ndarray, least: float) -> np.ndarray:

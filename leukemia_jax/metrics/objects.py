@@ -5,6 +5,8 @@ from scipy import ndimage, optimize
 
 # Cells match from this intersection over union on.
 CELL_IOU = 0.5
+# Of distances, px; beyond them is rounding.
+_DIGITS = 6
 
 
 def _centres(
@@ -37,7 +39,26 @@ def _centres(
     exclude_border=False,
     labels=parts,
   )
-  return cells, smooth, centres
+  return cells, smooth, _one_each(smooth, parts, centres)
+
+
+def _one_each(
+  smooth: np.ndarray, parts: np.ndarray, centres: np.ndarray
+) -> np.ndarray:
+  """One centre for each maximum of a part: a flat ridge is given as many."""
+  from skimage.morphology import local_maxima
+
+  heights = np.round(smooth[tuple(centres.T)], _DIGITS)
+  if len(np.unique(heights)) == len(heights):
+    return centres
+  ridges, _ = ndimage.label(
+    local_maxima(np.round(smooth, _DIGITS)), np.ones((3, 3))
+  )
+  at = tuple(centres.T)
+  numbers = np.stack([ridges[at], parts[at]])
+  _, first = np.unique(numbers, axis=1, return_index=True)
+  is_first = np.isin(np.arange(len(centres)), first) | (numbers[0] == 0)
+  return centres[is_first]
 
 
 def separate_cells(mask: np.ndarray, *, smallest: float) -> np.ndarray:

@@ -44,7 +44,7 @@ def counts(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
   return np.stack([*positives, rest], -1)
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
   """Part / whole, and 1 where whole is 0: nothing was asked for."""
   part, whole = np.asarray(part, float), np.asarray(whole, float)
   return np.divide(part, whole, out=np.ones_like(whole), where=whole > 0)
@@ -63,11 +63,11 @@ def overlap(counted: np.ndarray) -> dict[str, np.ndarray]:
   """
   tp, fp, fn, tn = np.moveaxis(np.asarray(counted, float), -1, 0)
   return {
-    'accuracy': _share(tp + tn, tp + fp + fn + tn),
-    'precision': _share(tp, tp + fp),
-    'recall': _share(tp, tp + fn),
-    'iou': _share(tp, tp + fp + fn),
-    'dice': _share(2 * tp, 2 * tp + fp + fn),
+    'accuracy': share(tp + tn, tp + fp + fn + tn),
+    'precision': share(tp, tp + fp),
+    'recall': share(tp, tp + fn),
+    'iou': share(tp, tp + fp + fn),
+    'dice': share(2 * tp, 2 * tp + fp + fn),
   }
 
 
@@ -292,7 +292,7 @@ def summary(counted: np.ndarray, images: list[ImageScores]) -> MaskScores:
     one_mask_empty=int(((tp + fn > 0) != (tp + fp > 0)).sum()),
     cells=int((true_positives + false_negatives).sum()),
     cell_f1=float(
-      _share(2 * true_positives.sum(), 2 * true_positives.sum() + errors)
+      share(2 * true_positives.sum(), 2 * true_positives.sum() + errors)
     ),
     cell_count_error=float(np.abs(false_positives - false_negatives).mean()),
   )

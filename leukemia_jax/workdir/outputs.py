@@ -6,6 +6,7 @@ a kill left behind that is cut off.
 
 import contextlib
 import csv
+import hashlib
 import io
 import os
 import pathlib
@@ -25,12 +26,19 @@ class Progress(NamedTuple):
     last: name of the last one.
     flawed: number that could not be done.
     scale: factor on the size of all images; None if none is done.
+    names: of all that are done, by `with_name`; '' in older journals.
   """
 
   items: int = 0
   last: str = ''
   flawed: int = 0
   scale: float | None = None
+  names: str = ''
+
+
+def with_name(names: str, name: str) -> str:
+  """What says which items are done, in which order, with one more of them."""
+  return hashlib.sha256(f'{names}{name}'.encode()).hexdigest()
 
 
 class Outputs:
@@ -57,11 +65,16 @@ class Outputs:
       InputError: the journal is damaged, or a file is shorter than it says.
     """
     self._journal = folder / journal
+    begun = self._journal.exists()
     self.progress, sizes = _read(self._journal)
+    if begun and (
+      sizes.keys() != headers.keys() or min(sizes.values(), default=0) < 0
+    ):
+      raise InputError(f'{self._journal} is damaged: sizes={sizes}')
     self._streams: dict[str, BinaryIO] = {}
     for name, header in headers.items():
       path = folder / name
-      if not sizes:
+      if not begun:
         path.write_bytes(_lines([header]))
       elif not path.exists() or path.stat().st_size < sizes[name]:
         raise InputError(
@@ -128,7 +141,9 @@ def _read(journal: pathlib.Path) -> tuple[Progress, dict[str, int]]:
     # Older journals have no scale.
     scale = content.get('scale')
     scale = scale if scale is None else float(scale)
-    progress = Progress(items, last, flawed, scale)
+    progress = Progress(
+      items, last, flawed, scale, str(content.get('names', ''))
+    )
     return progress, {str(k): int(v) for k, v in content['sizes'].items()}
   except (AttributeError, LookupError, TypeError, ValueError) as error:
     raise InputError(f'{journal} is damaged: {error!r}') from None

@@ -244,6 +244,11 @@ def test_other_images_than_before_are_refused(trained, images, tmp_path):
   call(tmp_path / 'w', [trained], source)
   # Finished: the same command says the same again.
   assert call(tmp_path / 'w', [trained], source) == 1
+  # As many, of which the last is the same.
+  (source / 'slide 0/00.png').rename(source / 'slide 0/01.png')
+  with pytest.raises(InputError, match='other images than when this began'):
+    call(tmp_path / 'w', [trained], source)
+  (source / 'slide 0/01.png').rename(source / 'slide 0/00.png')
   (source / 'slide 2/23.png').unlink()
   with pytest.raises(InputError, match='other images than when this began'):
     call(tmp_path / 'w', [trained], source)

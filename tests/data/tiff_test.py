@@ -3,6 +3,7 @@
 import io
 import itertools
 import pickle
+import struct
 import subprocess
 import sys
 import zlib
@@ -233,6 +234,80 @@ def test_white_level():
     stream.getvalue(), max_pixels=99, white_level=0, is_mask=True
   )
   assert labels.pixels.tolist() == [[0, 255, 255, 255, 255]]
+
+
+def stored(values, **options) -> bytes:
+  stream = io.BytesIO()
+  tifffile.imwrite(stream, values, **options)
+  return stream.getvalue()
+
+
+def test_a_page_that_is_not_read_may_be_anything():
+  stream = io.BytesIO()
+  with tifffile.TiffWriter(stream) as file:
+    file.write(np.full((5, 6, 3), 9, np.uint8), photometric='rgb')
+    file.write(np.zeros((5, 6), np.float32))
+  decoded = decode.decode(stream.getvalue())
+  assert (np.asarray(decoded.image) == 9).all() and decoded.is_multipage
+
+
+def test_a_mask_of_few_bits_is_no_label():
+  values = np.array([[0, 15, 15, 0]], np.uint8)
+  data = stored(values, photometric='minisblack', bitspersample=4)
+  for is_mask in (False, True):
+    read = tiff.decode(data, max_pixels=99, white_level=0, is_mask=is_mask)
+    assert read.pixels.tolist() == [[0, 255, 255, 0]]
+
+
+def test_white_is_of_colours_alone():
+  values = np.zeros((1, 2, 4), np.uint16)
+  values[..., :3], values[..., 3] = 2048, (65535, 32768)
+  data = stored(values, photometric='rgb', extrasamples=['unassalpha'])
+  read = tiff.decode(data, max_pixels=99, white_level=4095, is_mask=False)
+  assert read.peak == 2048
+  assert read.pixels[0].tolist() == [[128] * 3 + [255], [128] * 3 + [128]]
+
+
+def test_colours_that_were_multiplied_by_alpha():
+  values = np.array([[[100, 50, 0, 128], [0, 0, 0, 0]]], np.uint8)
+  data = stored(values, photometric='rgb', extrasamples=['assocalpha'])
+  read = tiff.decode(data, max_pixels=99, white_level=0, is_mask=False)
+  assert read.pixels[0].tolist() == [[199, 100, 0, 128], [0, 0, 0, 0]]
+
+
+def test_a_palette_of_two_colours(tmp_path):
+  image = Image.new('P', (16, 3))
+  image.putpalette([10, 20, 30, 200, 100, 50])
+  image.putdata([0, 1] * 24)
+  expected = np.asarray(image.convert('RGB'))
+  # Pillow writes eight bits; two entries and a bit each by hand.
+  bits = np.packbits(np.array(image, bool), axis=1)
+  colours = np.zeros((3, 2), np.uint16)
+  colours[:, 0], colours[:, 1] = (10, 20, 30), (200, 100, 50)
+  data = by_hand(bits.tobytes(), 16, 3, (colours * 257).ravel().tolist())
+  np.testing.assert_array_equal(np.asarray(decode.decode(data).image), expected)
+
+
+def by_hand(strip: bytes, width: int, height: int, colours: list[int]) -> bytes:
+  """A little-endian TIFF of a bit a pixel with a palette."""
+  entries = [
+    (256, 4, 1, width),
+    (257, 4, 1, height),
+    (258, 3, 1, 1),
+    (259, 3, 1, 1),
+    (262, 3, 1, 3),
+    (273, 4, 1, 8),
+    (277, 3, 1, 1),
+    (278, 4, 1, height),
+    (279, 4, 1, len(strip)),
+    (320, 3, len(colours), 8 + len(strip)),
+  ]
+  palette = struct.pack(f'<{len(colours)}H', *colours)
+  first = 8 + len(strip) + len(palette)
+  table = struct.pack('<H', len(entries))
+  table += b''.join(struct.pack('<HHII', *entry) for entry in entries)
+  header = b'II*\0' + struct.pack('<I', first)
+  return header + strip + palette + table + bytes(4)
 
 
 @pytest.mark.parametrize('number', range(1, 9))

@@ -83,6 +83,8 @@ def test_what_is_refused(trained, segmenter, both, smear, tmp_path):
     both.predict([smear, tmp_path / 'bad.png'])
   with pytest.raises(InputError, match='cannot be read'):
     both.predict([tmp_path / 'gone.png'])
+  with pytest.raises(InputError, match='image 0: an array must be uint8'):
+    both.predict([np.zeros((9, 9, 4), np.uint8)])
   with pytest.raises(InputError, match='need a segmenter'):
     leukemia_jax.load(trained).instances([smear])
   with pytest.raises(InputError, match='needs a classifier'):

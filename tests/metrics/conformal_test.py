@@ -31,6 +31,14 @@ def test_too_few_scores_say_nothing():
   assert conformal.sets(np.eye(3), least).all()
 
 
+@pytest.mark.parametrize('rarest', [0.15, 0.16, 0.17, 0.2])
+def test_equal_probabilities_belong_together(rarest):
+  said = np.tile([0.8 - rarest, 0.2, rarest], (60, 1))
+  labels = np.arange(60) % 3
+  least = conformal.least_probability(said, labels, 0.95)
+  assert conformal.sets(said, least).all()
+
+
 @pytest.mark.parametrize('coverage', [0.7, 0.9, 0.95])
 def test_sets_hold_the_true_class_at_the_rate(coverage):
   rng = np.random.default_rng(1)

@@ -23,6 +23,20 @@ def test_touching_cells_are_parted():
   assert found[40, 47] == found[40, 40] and found[40, 50] == found[40, 56]
 
 
+@pytest.mark.parametrize('height', [10, 16, 17, 64])
+@pytest.mark.parametrize('smallest', [2.3, 8.06])
+def test_a_flat_ridge_is_one_cell(height, smallest):
+  mask = np.zeros((90, 90), bool)
+  mask[10 : 10 + height, 20:70] = True
+  assert count_cells(mask, smallest=smallest) == 1
+  assert count_cells(mask.T, smallest=smallest) == 1
+  # At the border, as of an image that is covered to the half.
+  assert count_cells(mask[:, 25:], smallest=smallest) == 1
+  both = mask.copy()
+  both[80:88, 20:70] = True
+  assert count_cells(both, smallest=smallest) == 2
+
+
 @pytest.mark.parametrize('mask', [*(p[0] for p in PAIRS), EMPTY])
 def test_cells_are_numbered_without_gaps_and_cover_the_mask(mask):
   found = separate_cells(mask, smallest=1)

@@ -1,5 +1,7 @@
 """Files that grow: what a kill leaves is cut off, what was said stays."""
 
+import json
+
 import pytest
 
 from leukemia_jax.errors import InputError
@@ -39,7 +41,9 @@ def test_what_nobody_committed_begins_anew(tmp_path):
   assert (tmp_path / 'a.csv').read_text() == 'x,y\n'
 
 
-@pytest.mark.parametrize('damage', ['missing', 'cut', 'journal', 'list'])
+@pytest.mark.parametrize(
+  'damage', ['missing', 'cut', 'journal', 'list', 'other files', 'negative']
+)
 def test_damage_is_said(tmp_path, damage):
   with opened(tmp_path) as files:
     files.append('a.csv', [[1, 2]])
@@ -49,9 +53,15 @@ def test_damage_is_said(tmp_path, damage):
     path.unlink()
   elif damage == 'cut':
     path.write_bytes(path.read_bytes()[:-2])
-  else:
+  elif damage in ('journal', 'list'):
     content = '{"format": 5}' if damage == 'journal' else '[]'
     (tmp_path / 'progress.json').write_text(content)
+  else:
+    journal = tmp_path / 'progress.json'
+    content = json.loads(journal.read_text())
+    content['sizes'] = {} if damage == 'other files' else {'a.csv': -1}
+    content['sizes'] |= {'b.csv': 3}
+    journal.write_text(json.dumps(content))
   with pytest.raises(InputError, match=r'a\.csv|progress\.json'):
     with opened(tmp_path):
       pass
