@@ -24,7 +24,7 @@ def p_values(
   truth: np.ndarray,
   predicted: np.ndarray,
   groups: Groups,
-  num_classes: int,
+  counts: np.ndarray,
   score: Score,
 ) -> np.ndarray:
   """How often groups or images of permuted classes score as well.
@@ -34,19 +34,20 @@ def p_values(
     truth: int, shape (n,).
     predicted: int, shape (classifiers, n).
     groups: of the images.
-    num_classes: number of classes.
+    counts: shape (groups, classifiers, classes, classes), by true and predicted
+      class.
     score: of counts.
 
   Returns:
     float, shape (classifiers,): above 0, at most 1.
   """
-  counts = np.stack(
-    [groups.confusions(truth, own, num_classes) for own in predicted], 1
-  )
   by_groups = _by_groups(rng, groups.strata, counts.sum(2), score)
   if (groups.holds.sum(1) == 1).all():
     return by_groups
-  within = _within_groups(rng, truth, predicted, groups, num_classes, score)
+  num_classes = counts.shape[-1]
+  within = _within_groups(
+    rng, truth, predicted, groups.of_image, num_classes, score
+  )
   return np.minimum(1, 2 * np.minimum(by_groups, within))
 
 
@@ -92,13 +93,13 @@ def _within_groups(
   rng: np.random.Generator,
   truth: np.ndarray,
   predicted: np.ndarray,
-  groups: Groups,
+  of_image: np.ndarray,
   num_classes: int,
   score: Score,
 ) -> np.ndarray:
   """Images change classes within their group; see `p_values`."""
-  by_group = np.argsort(groups.of_image, kind='stable')
-  labels, places = truth[by_group], groups.of_image[by_group]
+  by_group = np.argsort(of_image, kind='stable')
+  labels, places = truth[by_group], of_image[by_group]
   size = len(predicted) * num_classes**2
   first_cells = np.arange(0, size, num_classes**2)[:, None]
   cells = first_cells + predicted[:, by_group]

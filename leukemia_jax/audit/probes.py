@@ -307,19 +307,18 @@ def _over_groups(
   counts = np.stack(
     [grouped.confusions(truth, own, num_classes) for own in predicted], 1
   )
-
-  required = counts.sum((0, 1, 3)) > 0
+  present = counts.sum((0, 1, 3)) > 0
 
   def score(sums: np.ndarray, required: np.ndarray | None = None) -> np.ndarray:
     flat = sums.reshape(-1, num_classes, num_classes)
     scored = classification.of_confusions(flat, required=required)
     return scored['balanced_accuracy'].reshape(sums.shape[:-2])
 
-  scores = score(counts.sum(0), required)
+  scores = score(counts.sum(0), present)
   spread = bootstrap.spreads(
     np.random.default_rng(seed),
     grouped,
-    lambda times: {'all': score(np.tensordot(times, counts, 1), required)},
+    lambda times: {'all': score(np.tensordot(times, counts, 1), present)},
     width=classifiers * num_classes**2,
   )['all']
   ends = bootstrap.interval(scores, spread, grouped)
@@ -328,7 +327,7 @@ def _over_groups(
     truth,
     predicted,
     grouped,
-    num_classes,
+    counts,
     score,
   )
   known = np.isfinite(ends).all(0)
