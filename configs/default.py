@@ -82,7 +82,8 @@ def _split() -> ml_collections.ConfigDict:
   """How a set is split; keys of config.data too."""
   split = ml_collections.ConfigDict()
   # 'source' takes the source's own parts (train, validation, test), 'random'
-  # splits anew, 'auto' takes the source's where they are whole.
+  # splits anew, 'auto' takes the source's where they are whole; with folds, or
+  # in the study's protocols, it splits anew too.
   split.split = 'auto'
   # 1 splits class by class (700/150/150 of 1,000), 2 all images at once.
   split.option = 1
@@ -154,7 +155,7 @@ def _model() -> ml_collections.ConfigDict:
   # ImageNet's weights expect; 'auto' is what the weights were made with (a
   # Keras file can't tell).
   model.preprocess = 'auto'
-  # Before a classifier's last layer; a U-Net has none.
+  # Before each layer of a classifier's head; a U-Net has none.
   model.dropout_rate = 0.2
   # Factor on the number of filters, and residual blocks (NASNet: normal cells)
   # of the three stages; 1.0 and (10, 20, 10) are the published network.
@@ -225,7 +226,7 @@ def _train() -> ml_collections.ConfigDict:
   train.decay = 'plateau'
   # The rate is multiplied by `plateau_factor` after `plateau_patience` epochs
   # without a validation loss that is lower by 1e-4; training ends, however the
-  # rate falls, after `stop_patience`.
+  # rate falls, after `stop_patience` without a lower one, by however little.
   train.plateau_factor = 0.2
   train.plateau_patience = 3
   train.stop_patience = 8

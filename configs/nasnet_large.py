@@ -3,8 +3,9 @@
     python main.py --config=configs/nasnet_large.py --workdir=W
       --config.data.source=path/to/leukemia.zip
 
-With --config.model.weights=imagenet --config.train.freeze_backbone=True it is
-the study's: a head on ImageNet's features.
+With --config.model.weights=imagenet --config.train.freeze_backbone=True it
+trains a head on ImageNet's features, as the study did; configs/study.py has the
+study's protocol.
 """
 
 import ml_collections

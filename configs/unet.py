@@ -7,7 +7,8 @@ gets a Dice above 0.9 on the patients of the test part.
 
     python main.py --config=configs/unet.py:study --workdir=runs/unet_study
 
-is the study's: 34.5 million parameters, 224 px, 35 epochs; it wants a GPU.
+is the study's size: 34.5 million parameters, 224 px, 35 epochs; it wants a GPU.
+The study read masks by --config.data.mask_rule='grey>128'.
 """
 
 import ml_collections

@@ -13,6 +13,7 @@ import stat
 import jax
 import jax.numpy as jnp
 
+from leukemia_jax import parallel
 from leukemia_jax.errors import InputError
 
 # Of a CPU's steps; each stores its own feature maps.
@@ -47,7 +48,7 @@ def describe() -> str:
       + ". Unset JAX_PLATFORMS, or for a GPU: pip install 'leukemia_jax[cuda]'"
     ) from None
   kind = processor() if device.platform == 'cpu' else device.device_kind
-  return f'{kind}, {os.cpu_count()} cores, {platform.machine()}'
+  return f'{kind}, {parallel.cores()} cores, {platform.machine()}'
 
 
 def _about_processors() -> str:
@@ -131,7 +132,7 @@ def steps_at_once() -> int:
   between them. On a GPU a second one is prepared while the first is computed.
   """
   if jax.default_backend() == 'cpu':
-    return min(os.cpu_count() or 1, _MOST_AT_ONCE)
+    return min(parallel.cores(), _MOST_AT_ONCE)
   return 2
 
 

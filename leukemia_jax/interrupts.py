@@ -9,6 +9,7 @@ came after the last checkpoint.
 import atexit
 import os
 import signal
+import socket
 import threading
 
 # What a shell gives to a command that SIGINT ended.
@@ -27,17 +28,18 @@ def _stop() -> None:
 
 def install() -> None:
   """Makes Ctrl-C end this process; call it early, in the main thread."""
-  read, write = os.pipe()
-  os.set_blocking(write, False)
+  # A pipe can't be told not to block in Windows before Python 3.12.
+  read, write = socket.socketpair()
+  write.setblocking(False)
   signal.signal(signal.SIGINT, lambda *_: None)
   # Python's C handler writes the signal's number, even while C code runs.
-  signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+  signal.set_wakeup_fd(write.detach(), warn_on_full_buffer=False)
   # A command that has ended keeps its status: Python takes handlers away before
   # it exits, and the signal would then kill it. Registered first, done last.
   atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
   def wait() -> None:
-    while os.read(read, 1) != bytes([signal.SIGINT]):
+    while read.recv(1) != bytes([signal.SIGINT]):
       pass
     _stop()
 

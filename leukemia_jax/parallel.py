@@ -1,11 +1,19 @@
-"""Jobs on several threads, whose results come in order."""
+"""Jobs on several threads, whose results come in order; and for how many."""
 
 import collections
 import concurrent.futures
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar('T')
+
+
+def cores() -> int:
+  """Cores that this process may use: a job may have few of a machine's."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 def in_order(

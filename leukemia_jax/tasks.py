@@ -266,7 +266,9 @@ def finish_folds(
     benign_class: the healthy class, or ''.
   """
   runs = [result.read(folder) for folder in folders]
-  header, rows = predictions.join([f / predictions.NAME for f in folders])
+  header, rows = predictions.join(
+    [f / predictions.NAME for f in folders], runs[0].data.classes
+  )
   number = {name: i for i, name in enumerate(catalogue.ids)}
   sources = np.array([number[row['path']] for row in rows])
   if len(np.unique(sources)) < len(sources):

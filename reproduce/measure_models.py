@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from leukemia_jax import models
+from leukemia_jax import models, parallel
 from leukemia_jax.build import Network
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.metrics import classification, losses
@@ -253,7 +253,7 @@ def main() -> None:
 
   result = {
     'command': 'python -m reproduce.measure_models',
-    'device': f'{jax.devices()[0].device_kind}, {os.cpu_count()} cores',
+    'device': f'{jax.devices()[0].device_kind}, {parallel.cores()} cores',
     'inference': part('inference'),
   }
   with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,6 @@ results/predict.json; a quarter of an hour on two cores.
 
 import concurrent.futures
 import io
-import os
 import pathlib
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from leukemia_jax import devices, memory
+from leukemia_jax import devices, memory, parallel
 from leukemia_jax.data import decode, synthetic, synthetic_cells
 from leukemia_jax.inference import inputs, prediction
 from leukemia_jax.inference.prediction import Models
@@ -70,7 +69,7 @@ def _whole() -> dict[str, Any]:
   for _ in range(_TURNS):
     began = time.perf_counter()
     # As many batches at once as `predict` has under way.
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(parallel.cores()) as pool:
       list(pool.map(alone, batches))
     speeds['network'].append(_IMAGES / (time.perf_counter() - began))
     began = time.perf_counter()
@@ -120,7 +119,7 @@ def _many(run: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
   seconds = time.perf_counter() - began
   size = saved.read_config(run).data.image_size
   began = time.perf_counter()
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+  with concurrent.futures.ThreadPoolExecutor(parallel.cores()) as pool:
     list(pool.map(lambda x: decode.read(x, size), files * 10))
   decoding = (time.perf_counter() - began) / (10 * _DIFFERENT)
   half = [own for done, own in memory.items() if done < _FILES / 2]

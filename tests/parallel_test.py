@@ -1,9 +1,13 @@
 """Jobs in threads: their order, and how far they run ahead."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
+from conftest import ROOT
 
 from leukemia_jax import parallel
 
@@ -61,3 +65,19 @@ def test_what_waits_is_not_done_once_nobody_takes_it():
   threading.Timer(0.2, ends.set).start()
   results.close()
   assert not done
+
+
+@pytest.mark.skipif(
+  not hasattr(os, 'sched_setaffinity'), reason='jobs get cores on Linux'
+)
+def test_a_job_has_the_cores_that_it_got():
+  everything = os.sched_getaffinity(0)
+  assert parallel.cores() == len(everything)
+  ask = (
+    'import os; from leukemia_jax import parallel; '
+    f'os.sched_setaffinity(0, {{{min(everything)}}}); print(parallel.cores())'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', ask], capture_output=True, check=True, cwd=ROOT
+  )
+  assert int(done.stdout) == 1

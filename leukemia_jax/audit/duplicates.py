@@ -8,14 +8,13 @@ images, which two smears never share.
 
 import concurrent.futures
 import itertools
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import fft, ndimage, stats
 
-from leukemia_jax import progress
+from leukemia_jax import parallel, progress
 from leukemia_jax.transforms import colour
 
 _BATCH, _BLOCK = 64, 512
@@ -306,7 +305,7 @@ def _near_pairs(
     if first != second and thumbnails.best_form(first, second)[1] < _SUGGESTED
   ]
   jobs = [*strangers, *suggested]
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+  with concurrent.futures.ThreadPoolExecutor(parallel.cores()) as pool:
     compared = pool.map(compare, jobs)
     values = np.array(
       list(progress.track(compared, 'Aligning pairs', len(jobs)))

@@ -38,7 +38,7 @@ def run(workdir: pathlib.Path, folders: Sequence[pathlib.Path]) -> None:
   claim.check(workdir, 'compare', ConfigDict(), **named)
   results = [result.read(folder) for folder in folders]
   _check(folders, results)
-  first, second = _common(folders)
+  first, second = _common(folders, results[0].data.classes)
   with lock_run(workdir):
     claim.claim(workdir, 'compare', ConfigDict(), **named)
     record = _compare(folders, results[0], first, second)
@@ -70,11 +70,13 @@ def _check(folders: Sequence[pathlib.Path], results: Sequence[Result]) -> None:
       )
 
 
-def _common(folders: Sequence[pathlib.Path]) -> list[list[Row]]:
+def _common(
+  folders: Sequence[pathlib.Path], class_names: Sequence[str]
+) -> list[list[Row]]:
   """The rows of the images that both runs were tested on, in one order."""
   by_path = []
   for folder in folders:
-    _, rows = predictions.read(folder / predictions.NAME)
+    _, rows = predictions.read(folder / predictions.NAME, class_names)
     # Copies of one name are augmented otherwise by another seed.
     by_path.append(
       {

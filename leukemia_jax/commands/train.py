@@ -76,6 +76,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   with lock_run(workdir) if sharding.leads() else contextlib.nullcontext():
     inputs = build.inputs(config, task.targets)
     loaded = input_pipeline.load(inputs.spec)
+    input_pipeline.warn_of_parts(inputs.spec, loaded[1])
     if config.data.folds == 1 or config.data.fold >= 0:
       _train(task, config, inputs, loaded, workdir, mesh, started)
     elif jax.process_count() > 1:

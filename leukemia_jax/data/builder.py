@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import importlib.util
 import io
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -192,7 +191,7 @@ class Smears(tfds.core.GeneratorBasedBuilder):
     looks = _Looks(self._white_level)
     twins: dict[str, list[_Place]] = collections.defaultdict(list)
     count = 0
-    workers = os.cpu_count() or 1
+    workers = parallel.cores()
     results = progress.track(
       parallel.in_order(self._jobs, workers, 4 * workers),
       'Preparing images',

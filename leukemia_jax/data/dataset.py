@@ -8,7 +8,6 @@ step is given its batch.
 import concurrent.futures
 import dataclasses
 import functools
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
 
-from leukemia_jax import progress
+from leukemia_jax import parallel, progress
 from leukemia_jax.data import builder, checked, records
 from leukemia_jax.data.records import OnDisk, Reading, Record
 from leukemia_jax.data.source import UNLABELLED, Notes
@@ -281,7 +280,7 @@ def read_files(directory: pathlib.Path, read: Callable[[bytes], T]) -> list[T]:
 
 
 def _in_threads(read: Callable[[int], T], count: int) -> list[T]:
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+  with concurrent.futures.ThreadPoolExecutor(parallel.cores()) as pool:
     done = pool.map(read, range(count))
     return list(progress.track(done, 'Loading images', count))
 

@@ -1,6 +1,7 @@
 """Image files of any kind to uint8 RGB, refusing what is not safe to open."""
 
 import io
+import re
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -64,16 +65,23 @@ class Decoded(NamedTuple):
   is_multipage: bool
 
 
-def _to_8_bits(
-  image: Image.Image, white_level: int, is_mask: bool
-) -> Image.Image:
-  """A grey image of more bits; values from 0 on."""
-  values = np.asarray(image).astype(np.float64)
+def _deep_grey(
+  image: Image.Image, data: bytes, white_level: int, is_mask: bool
+) -> tuple[Image.Image, int, int]:
+  """Grey of more than 8 bits in 8, its bits, and its largest value."""
+  values, largest = np.asarray(image).astype(np.float64), 65535
+  is_deep = image.mode != 'I' or values.max() > 255
+  if image.format == 'PPM':
+    # Pillow scales values by the largest that the header allows.
+    largest = int(re.sub(rb'#[^\n]*', b'', data[:4096]).split(maxsplit=4)[3])
+    values, is_deep = np.round(values * (largest / 65535)), True
+  peak = int(values.max())
   # Some versions of Pillow open 16-bit files in 32-bit mode, which also holds
   # plain 8-bit values.
-  if not is_mask and (image.mode != 'I' or values.max() > 255):
-    values = np.round(values * (255.0 / (white_level or 65535)))
-  return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+  if not is_mask and is_deep:
+    values = np.round(values * (255.0 / (white_level or largest)))
+  grey = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+  return grey, largest.bit_length(), peak
 
 
 def _to_rgb(image: Image.Image, is_mask: bool) -> Image.Image:
@@ -150,9 +158,8 @@ def _decode_by_pillow(data: bytes, options: Options, is_mask: bool) -> Decoded:
       return Decoded(image, orientation, 16, peak, is_multipage)
     if not image.mode.startswith('I'):
       return Decoded(image, orientation, 8, 0, is_multipage)
-    grey = _to_8_bits(image, options.white_level, is_mask)
-    peak = int(np.asarray(image).max())
-    return Decoded(grey, orientation, 16, peak, is_multipage)
+    grey, bits, peak = _deep_grey(image, data, options.white_level, is_mask)
+    return Decoded(grey, orientation, bits, peak, is_multipage)
 
 
 def decode(

@@ -179,6 +179,27 @@ def warnings_of(catalogue: Catalogue) -> list[str]:
   return texts
 
 
+def warn_of_parts(spec: InputSpec, catalogue: Catalogue) -> None:
+  """Says that a source's own parts are not the split, if nobody asked for it.
+
+  Args:
+    spec: how the set is split.
+    catalogue: of the set.
+
+  Raises:
+    InputError: see `protocols.takes_source_parts`.
+  """
+  protocol, parts = spec.protocol, sorted(set(catalogue.parts) - {''})
+  if protocol.split != 'auto' or not parts:
+    return
+  if not protocols.takes_source_parts(catalogue, protocol):
+    print(
+      f"warning: the source's own parts ({', '.join(parts)}) are left aside, "
+      'and all images split anew: config.data.split=random means this, source '
+      'takes the parts'
+    )
+
+
 def _usable(
   spec: InputSpec, catalogue: Catalogue, min_classes: int
 ) -> np.ndarray:

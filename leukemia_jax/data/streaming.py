@@ -2,7 +2,6 @@
 
 import importlib.util
 import math
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from leukemia_jax import sharding
+from leukemia_jax import parallel, sharding
 from leukemia_jax.data.dataset import Dataset
 from leukemia_jax.errors import InputError
 
@@ -49,7 +48,7 @@ def batches(
     return
   import grain
 
-  cores = os.cpu_count() or 1
+  cores = parallel.cores()
   size = indices.shape[-1] * math.prod(dataset.images.shape[1:])
   ahead = max(1, min(2 * cores, _AHEAD // size))
   read = grain.MapDataset.source(list(indices)).map(dataset.take)

@@ -1,6 +1,5 @@
 """predictions.csv: each image by name, with what was said of it."""
 
-import contextlib
 import csv
 import io
 import pathlib
@@ -16,6 +15,8 @@ from leukemia_jax.evaluation.scored import MaskPredictions, Scored, Subject
 
 NAME = 'predictions.csv'
 Row = dict[str, str]
+# Columns of any model.
+_FIRST = ('path', 'part', 'patient', 'group', 'true_class')
 _PIXELS = (
   'true_positives',
   'false_positives',
@@ -42,7 +43,7 @@ def to_csv(subject: Subject, scored: Scored) -> str:
   writer = csv.writer(stream, lineterminator='\n')
   first = next(iter(scored.predictions.values()))
   by_shortcut = scored.shortcut_labels
-  header = ['path', 'part', 'patient', 'group', 'true_class']
+  header = [*_FIRST]
   if isinstance(first, ClassPredictions):
     shares = [f'p_{name}' for name in subject.class_names]
     header += ['predicted_class', *shares, 'loss']
@@ -60,14 +61,18 @@ def to_csv(subject: Subject, scored: Scored) -> str:
   return stream.getvalue()
 
 
-def read(path: pathlib.Path) -> tuple[list[str], list[Row]]:
+def read(
+  path: pathlib.Path, class_names: Sequence[str]
+) -> tuple[list[str], list[Row]]:
   """Reads predictions.csv.
 
   Args:
     path: of the file.
+    class_names: of the model.
 
   Returns:
-    The columns, and the rows of all parts.
+    The columns, and the rows of all parts, of which `outcomes` or
+    `pixel_counts` can be made.
 
   Raises:
     InputError: it is missing or damaged.
@@ -79,18 +84,38 @@ def read(path: pathlib.Path) -> tuple[list[str], list[Row]]:
       rows: list[Row] = list(reader)
   except (OSError, ValueError, csv.Error) as error:
     raise InputError(f'{path} cannot be read: {error}') from None
-  if not {'path', 'part', 'group', 'true_class'} <= set(header) or any(
+  says_classes = 'predicted_class' in header
+  numbers = [*_PIXELS, 'dice']
+  if says_classes:
+    numbers = [*(f'p_{name}' for name in class_names), 'loss']
+  if not {*_FIRST, *numbers} <= set(header) or any(
     None in row.values() or None in row for row in rows
   ):
     raise InputError(f'{path} is damaged: its columns are not those of a run')
+  for line, row in enumerate(rows, 2):
+    try:
+      for name in numbers:
+        (int if name in _PIXELS else float)(row[name])
+    except ValueError as error:
+      raise InputError(f'{path}, line {line}, is damaged: {error}') from None
+    if says_classes and not {
+      row['true_class'],
+      row['predicted_class'],
+    } <= set(class_names):
+      raise InputError(
+        f'{path}, line {line}, is damaged: no class of the model'
+      )
   return header, rows
 
 
-def join(paths: Sequence[pathlib.Path]) -> tuple[list[str], list[Row]]:
+def join(
+  paths: Sequence[pathlib.Path], class_names: Sequence[str]
+) -> tuple[list[str], list[Row]]:
   """The test parts of folds: each image once, by the model that never saw it.
 
   Args:
     paths: of the folds' files.
+    class_names: of their models.
 
   Returns:
     The columns, and the rows, whose part is fold_<number>.
@@ -101,7 +126,7 @@ def join(paths: Sequence[pathlib.Path]) -> tuple[list[str], list[Row]]:
   joined: list[Row] = []
   header: list[str] = []
   for fold, path in enumerate(paths):
-    header, rows = read(path)
+    header, rows = read(path, class_names)
     tested = [row for row in rows if row['part'] == 'test']
     joined += [row | {'part': f'fold_{fold}'} for row in tested]
   return header, joined
@@ -110,15 +135,6 @@ def join(paths: Sequence[pathlib.Path]) -> tuple[list[str], list[Row]]:
 def tested(rows: Sequence[Row]) -> list[Row]:
   """The rows of a test part, or of all folds'."""
   return [row for row in rows if row['part'] not in ('train', 'validation')]
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-  """Says which file holds a value that is none, or lacks a column."""
-  try:
-    yield
-  except (KeyError, ValueError) as error:
-    raise InputError(f'{NAME} is damaged: {error!r}') from None
 
 
 def outcomes(rows: Sequence[Row], class_names: Sequence[str]) -> Outcomes:
@@ -130,26 +146,21 @@ def outcomes(rows: Sequence[Row], class_names: Sequence[str]) -> Outcomes:
 
   Returns:
     Their arrays.
-
-  Raises:
-    InputError: a value is none.
   """
   number = {name: i for i, name in enumerate(class_names)}
   columns = [f'p_{name}' for name in class_names]
-  with _told():
-    return Outcomes(
-      np.array([number[row['true_class']] for row in rows]),
-      # Not the likeliest one: probabilities are rounded here, and may be alike.
-      np.array([number[row['predicted_class']] for row in rows]),
-      np.array([[float(row[name]) for name in columns] for row in rows]),
-      np.array([float(row['loss']) for row in rows]),
-    )
+  return Outcomes(
+    np.array([number[row['true_class']] for row in rows]),
+    # Not the likeliest one: probabilities are rounded here, and may be alike.
+    np.array([number[row['predicted_class']] for row in rows]),
+    np.array([[float(row[name]) for name in columns] for row in rows]),
+    np.array([float(row['loss']) for row in rows]),
+  )
 
 
 def pixel_counts(rows: Sequence[Row]) -> np.ndarray:
   """Counted pixels of a segmenter's rows: int (n, 4), `segmentation.counts`."""
-  with _told():
-    return np.array([[int(row[name]) for name in _PIXELS] for row in rows])
+  return np.array([[int(row[name]) for name in _PIXELS] for row in rows])
 
 
 def from_rows(header: Sequence[str], rows: Sequence[Row]) -> str:

@@ -3,14 +3,13 @@
 import concurrent.futures
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from leukemia_jax import progress
+from leukemia_jax import parallel, progress
 from leukemia_jax.audit import baselines
 from leukemia_jax.audit.baselines import ColourRule
 from leukemia_jax.data import masks
@@ -71,7 +70,7 @@ class _Predictor:
     )
     number = -(-len(indices) // size)
     counted, soft, cells, masks = [], [], [], []
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(parallel.cores()) as pool:
       for truth, probability in progress.track(
         batches, f'Scoring: {part}', number
       ):
@@ -140,7 +139,7 @@ def _full_scores(
   score = functools.partial(
     segmentation.image_scores, smallest=subject.scoring.smallest_cell
   )
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+  with concurrent.futures.ThreadPoolExecutor(parallel.cores()) as pool:
     images = list(
       progress.track(
         pool.map(score, truth, predicted),

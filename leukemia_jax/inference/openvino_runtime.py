@@ -5,7 +5,6 @@ model's within the rounding of the dtype that OpenVINO computes in.
 """
 
 import functools
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from leukemia_jax import parallel
 from leukemia_jax.errors import InputError
 from leukemia_jax.inference import exported
 from leukemia_jax.inference.exported import Portable
@@ -54,7 +54,7 @@ def compile_network(network: Network, *, dtype: str) -> Network:
   options = {
     'INFERENCE_PRECISION_HINT': _PRECISIONS[dtype],
     # Threads ask side by side: a core for each of them.
-    'NUM_STREAMS': os.cpu_count() or 1,
+    'NUM_STREAMS': parallel.cores(),
   }
   programs: dict[tuple[int, ...], Any] = {}
 

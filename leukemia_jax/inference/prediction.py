@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -89,7 +88,7 @@ def predict(
   cpu_batch = max((own.cpu_batch for own in models.classifiers), default=1)
   size, _ = devices.step_batching(batch_size, cpu_batch)
   # A thread decodes too, so there is one for each core.
-  threads = os.cpu_count() or 1
+  threads = parallel.cores()
   jobs = (
     functools.partial(_predict_batch, models, batch, size, folder)
     for batch in _batched(images, size)

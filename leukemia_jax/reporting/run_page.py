@@ -156,7 +156,7 @@ def write(
   Returns:
     The path of report.md.
   """
-  _, rows = predictions.read(workdir / predictions.NAME)
+  _, rows = predictions.read(workdir / predictions.NAME, result.data.classes)
   charted = drawn(result, rows)
   history = files.read_json_lines(workdir / METRICS)
   if history:

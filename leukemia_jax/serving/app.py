@@ -8,7 +8,6 @@ import asyncio
 import base64
 import functools
 import hmac
-import os
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -23,7 +22,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from leukemia_jax import __version__
+from leukemia_jax import __version__, parallel
 from leukemia_jax.data import decode
 from leukemia_jax.inference.prediction import Models
 from leukemia_jax.inference.segmenter import Cell
@@ -102,7 +101,7 @@ class _Server:
   @functools.cached_property
   def _cores(self) -> anyio.CapacityLimiter:
     """Made within the loop that serves."""
-    return anyio.CapacityLimiter(os.cpu_count() or 1)
+    return anyio.CapacityLimiter(parallel.cores())
 
   async def index(self, request: Request) -> Response:
     return HTMLResponse(self._page)

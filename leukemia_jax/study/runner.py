@@ -54,6 +54,7 @@ def load(config: ConfigDict) -> StudySet:
   inputs = build.inputs(config, 'classes')
   originals, catalogue = input_pipeline.load(inputs.spec)
   build.check_benign_class(config, catalogue.class_names)
+  input_pipeline.warn_of_parts(inputs.spec, catalogue)
   by_option, options = {}, config.study.options
   takes_parts = protocols.takes_source_parts(catalogue, inputs.spec.protocol)
   if takes_parts and len(options) > 1:
@@ -106,13 +107,12 @@ def make_backbone(config: ConfigDict, study_set: StudySet) -> features.Backbone:
   fields = build.backbone_fields(config.model)
   create = functools.partial(models.create, config.model.name, num_classes=0)
   fingerprint = initial_weights.fingerprint(config)
-  preprocess = config.model.preprocess
   names = study_set.catalogue.class_names
   load_weights = functools.partial(initial_weights.backbone, config, names)
   count = config.study.calibration_images
   if config.model.weights != RANDOM or not count:
     return features.Backbone(
-      create(**fields), preprocess, fingerprint, load_weights
+      create(**fields), config.model.preprocess, fingerprint, load_weights
     )
   # What no test part holds, mixed: a batch of one class has other statistics.
   tested = protocols.tested(study_set.catalogue, study_set.splits.values())
@@ -132,13 +132,13 @@ def make_backbone(config: ConfigDict, study_set: StudySet) -> features.Backbone:
       create(**fields | {'momentum': 0.0}),
       load_weights,
       np.asarray(study_set.dataset.images[chosen]),
-      preprocessing=preprocess,
+      preprocessing=config.model.preprocess,
       batch_size=config.train.batch_size,
     )
 
   fingerprint += f', calibrated on {hashes} by {config.train.batch_size}'
   return features.Backbone(
-    create(**fields), preprocess, fingerprint, calibrated
+    create(**fields), config.model.preprocess, fingerprint, calibrated
   )
 
 

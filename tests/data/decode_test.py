@@ -74,6 +74,32 @@ def test_16_bit_grey(kind):
   np.testing.assert_array_equal(out[..., 0].ravel(), np.arange(256))
 
 
+@pytest.mark.parametrize('kind', ['P5', 'P2'])
+def test_grey_of_12_bits_in_a_pgm(kind):
+  values = np.array([[0, 200, 1023], [2047, 4094, 4095]], '>u2')
+  pixels = values.tobytes()
+  if kind == 'P2':
+    pixels = b' '.join(b'%d' % value for value in values.ravel())
+  data = kind.encode() + b'\n# a camera\n3 2\n4095\n' + pixels
+  for white, expected in (
+    (0, np.round(values * (255 / 4095))),
+    (4095, np.round(values * (255 / 4095))),
+    (1023, np.minimum(255, np.round(values * (255 / 1023)))),
+  ):
+    got = decode.decode(data, decode.Options(LIMIT, white_level=white))
+    np.testing.assert_array_equal(np.asarray(got.image)[..., 0], expected)
+    assert (got.bits, got.peak) == (12, 4095)
+  mask = decode.decode(data, decode.Options(LIMIT), is_mask=True).image
+  np.testing.assert_array_equal(
+    np.asarray(mask)[..., 0], np.minimum(values, 255)
+  )
+
+
+def test_a_dark_pgm_of_12_bits_is_none_of_8():
+  dark = b'P5 3 2 4095 ' + 6 * b'\0\xc8'
+  assert (decoded(dark) == round(200 * 255 / 4095)).all()
+
+
 def test_a_masks_labels_and_cut_outs(rgb):
   def read(data):
     mask = decode.decode(data, decode.Options(LIMIT), is_mask=True).image

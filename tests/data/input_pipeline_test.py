@@ -38,6 +38,29 @@ def test_a_training_part_without_cells_is_refused():
   assert refused == 2
 
 
+@pytest.mark.parametrize(
+  ('parts', 'keys', 'warns'),
+  [
+    (['train', 'test'], {'folds': 2}, True),
+    (['train', 'test'], {'protocol': 'balance_then_split'}, True),
+    (['0', '1'], {}, True),
+    (['train', 'test'], {}, False),
+    (['train', 'test'], {'folds': 2, 'split': 'random'}, False),
+    (['0', '1'], {'folds': 2, 'split': 'source'}, False),
+    (['', ''], {'folds': 2}, False),
+  ],
+)
+def test_parts_that_are_left_aside_are_named(parts, keys, warns, capsys):
+  config = default.get_config()
+  config.data.update(keys)
+  known = catalogue([0, 1] * 4, parts=parts * 4)
+  input_pipeline.warn_of_parts(build.inputs(config, 'classes').spec, known)
+  printed = capsys.readouterr().out
+  assert bool(printed) == warns
+  if warns:
+    assert f'({", ".join(sorted(parts))}) are left aside' in printed
+
+
 def test_cells_alone_need_masks(tmp_path):
   for kind, count in (('Original', 6), ('Segmented', 6)):
     conftest.save_images(
