@@ -9,6 +9,7 @@ leaves alone what tells groups apart, and misses what the other one sees.
 from collections.abc import Callable
 
 import numpy as np
+from scipy import special
 
 from leukemia_jax.metrics.bootstrap import Groups
 
@@ -49,6 +50,35 @@ def p_values(
     rng, truth, predicted, groups.of_image, num_classes, score
   )
   return np.minimum(1, 2 * np.minimum(by_groups, within))
+
+
+def smallest(truth: np.ndarray, groups: Groups) -> float:
+  """The p-value of who predicts every class: few groups permute in few ways.
+
+  Args:
+    truth: int, shape (n,).
+    groups: of the images.
+
+  Returns:
+    Above 0, at most 1: one in as many as there are ways, or permutations.
+  """
+
+  def logarithm(counts: np.ndarray) -> float:
+    """Of the number of ways to give counts of things to classes."""
+    ways = special.gammaln(counts.sum(-1) + 1) - special.gammaln(
+      counts + 1
+    ).sum(-1)
+    return float(np.sum(ways))
+
+  by_groups = logarithm(np.bincount(groups.strata))
+  if (groups.holds.sum(1) == 1).all():
+    ways, tests = by_groups, 1
+  else:
+    size = len(groups.strata), truth.max() + 1
+    counts = np.zeros(size)
+    np.add.at(counts, (groups.of_image, truth), 1)
+    ways, tests = max(by_groups, logarithm(counts)), 2
+  return min(1.0, tests * max(float(np.exp(-ways)), 1 / (1 + _PERMUTATIONS)))
 
 
 def _as_good(own: np.ndarray, draw: Callable[[], np.ndarray]) -> np.ndarray:

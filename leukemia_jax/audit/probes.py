@@ -282,6 +282,25 @@ def score_probes(
   return {name: scores[name] for name in best_first}
 
 
+def can_tell(
+  labels: np.ndarray, tests: Folds, count: int, level: float
+) -> bool:
+  """Whether a property that tells every class would be told from chance.
+
+  Args:
+    labels: int, shape (n,).
+    tests: how properties are tested.
+    count: number of properties, whose p-values are corrected for each other.
+    level: of p-values below which one is above chance.
+
+  Returns:
+    False where there are too few groups.
+  """
+  tested = np.concatenate(tests.test)
+  grouped = bootstrap.make_groups(tests.interval_groups[tested], labels[tested])
+  return count * permutation.smallest(labels[tested], grouped) < level
+
+
 def _over_groups(
   truth: np.ndarray,
   predicted: np.ndarray,

@@ -9,7 +9,8 @@ from leukemia_jax.audit.leaks import Leaks
 from leukemia_jax.audit.probes import ProbeScore
 from leukemia_jax.data.dataset import Catalogue
 
-_LEVEL = 0.05
+# Of p-values, below which a property is above chance.
+LEVEL = 0.05
 # What serious findings of a kind mean.
 _SERIOUS = {
   'labels': 'labels contradict each other',
@@ -83,14 +84,19 @@ def judge(
 
 
 def summarise(
-  findings: Sequence[Finding], leaks: Leaks | None, has_probes: bool
+  findings: Sequence[Finding],
+  leaks: Leaks | None,
+  *,
+  can_find_shortcuts: bool,
+  knows_patients: bool,
 ) -> str:
   """The verdict in one sentence.
 
   Args:
     findings: from `judge`.
     leaks: see `judge`.
-    has_probes: whether properties were probed.
+    can_find_shortcuts: whether properties were probed, in groups enough.
+    knows_patients: whether it is known whose images are.
 
   Returns:
     What is serious; or what was looked for in vain, and what was not.
@@ -101,7 +107,7 @@ def summarise(
   kinds = {finding.kind for finding in findings}
   examined = {
     'leak': leaks is not None,
-    'shortcut': has_probes,
+    'shortcut': can_find_shortcuts,
     'duplicate': True,
   }
   clean, weak, unknown = [], [], []
@@ -112,6 +118,8 @@ def summarise(
       weak.append(f'{kind}s')
     else:
       clean.append(f'no {kind}')
+  if not knows_patients:
+    unknown.append('patients')
   text = 'Clean: ' + ', '.join([*clean, *(f'few {name}' for name in weak)])
   if unknown:
     text += f'; not examined: {", ".join(unknown)}'
@@ -171,16 +179,20 @@ def _leaks(
     'a nearly equal image': leaks.near_twins,
   }
   counted = ', '.join(f'{n} {kind}' for kind, n in kinds.items() if n)
-  advice = [anew] if from_source else []
+  advice = []
+  if from_source and (leaks.twins or not leaks.near_twins):
+    advice.append(anew)
   if leaks.copies:
     advice.append(
       'config.data.protocol=split_then_balance splits before it copies'
     )
   if leaks.twins and not from_source:
     advice.append(f'{group} keeps equal images together')
-  if leaks.near_twins and not from_source:
+  if leaks.near_twins:
+    split = 'config.data.split=random ' if from_source else ''
     advice.append(
-      'config.data.grouping=blocks keeps files together that lie side by side'
+      f'{split}config.data.grouping=blocks keeps files together that lie side '
+      'by side'
     )
   if counted:
     yield Finding(
@@ -202,7 +214,7 @@ def _shortcuts(
   above = {
     name: score
     for name, score in probes.items()
-    if score.p_value < _LEVEL
+    if score.p_value < LEVEL
     and score.balanced_accuracy > chance + _NOTED_SHORTCUT
   }
   strong = [

@@ -41,7 +41,7 @@ class _Probed(NamedTuple):
 
   Attributes:
     folds: how they were tested; None if they can't be.
-    problem: why, then.
+    problem: why, then; or why no score says anything.
     scores: by name of the property.
     distances: accuracy of colours by distance in file numbers.
   """
@@ -150,7 +150,13 @@ def _probe(
     folds.interval_groups,
     seed=seed,
   )
-  return _Probed(folds, '', scores, distances)
+  problem = ''
+  if not probes.can_tell(labels, folds, len(scores), verdict.LEVEL):
+    problem = (
+      f'shortcuts cannot be told from chance: {folds.group}s are so few that '
+      'even a property that tells every class could be chance'
+    )
+  return _Probed(folds, problem, scores, distances)
 
 
 def _describe(
@@ -189,7 +195,11 @@ def _describe(
     if catalogue.has_classes
     else {},
     patients=catalogue.num_patients,
-    verdict=verdict.summarise(findings, counted, bool(probed.scores)),
+    verdict=verdict.summarise(
+      *(findings, counted),
+      can_find_shortcuts=not probed.problem and bool(probed.scores),
+      knows_patients=bool(catalogue.num_patients),
+    ),
     serious=sum(finding.serious for finding in findings),
     findings=findings,
     duplicates=audited.count_duplicates(pairs),

@@ -74,6 +74,7 @@ def read(config: ConfigDict) -> Reading:
   split = None
   try:
     split = input_pipeline.make_split(inputs.keys.split, catalogue, inputs.spec)
+    warnings += input_pipeline.warnings_of_split(split, catalogue, protocol)
   except TooFewGroupsError as error:
     warnings.append(f'training will be refused: {error}')
   warnings += record.warnings if record else []

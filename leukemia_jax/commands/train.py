@@ -217,12 +217,19 @@ def _data_record(
 def _resume_split(
   workdir: pathlib.Path, inputs: Inputs, catalogue: Catalogue
 ) -> Split:
-  """The split that the run began with, or a new one."""
-  if not (workdir / SPLIT).exists():
-    return input_pipeline.make_split(inputs.keys.split, catalogue, inputs.spec)
-  begun = saved.read_split(workdir)
-  _check_images(begun, inputs, catalogue)
-  return begun.split
+  """The split that the run began with, or a new one; warnings are printed."""
+  spec = inputs.spec
+  if (workdir / SPLIT).exists():
+    begun = saved.read_split(workdir)
+    _check_images(begun, inputs, catalogue)
+    split = begun.split
+  else:
+    split = input_pipeline.make_split(inputs.keys.split, catalogue, spec)
+  for warning in input_pipeline.warnings_of_split(
+    split, catalogue, spec.protocol
+  ):
+    print(f'warning: {warning}')
+  return split
 
 
 def _check_images(

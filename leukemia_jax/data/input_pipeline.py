@@ -12,6 +12,7 @@ from leukemia_jax.data import (
   builder,
   checked,
   dataset,
+  grouping,
   masks,
   protocols,
   records,
@@ -20,6 +21,7 @@ from leukemia_jax.data import (
 )
 from leukemia_jax.data.builder import SourceSpec
 from leukemia_jax.data.dataset import AugmentFn, Catalogue, Dataset
+from leukemia_jax.data.protocols import Protocol
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
 from leukemia_jax.transforms.colour import Removal
@@ -334,6 +336,33 @@ def make_split(key: jax.Array, catalogue: Catalogue, spec: InputSpec) -> Split:
       'masks of the training part are empty'
     )
   return split
+
+
+def warnings_of_split(
+  split: Split, catalogue: Catalogue, protocol: Protocol
+) -> list[str]:
+  """Says how many images nothing is done with, for the company they keep.
+
+  Args:
+    split: of the set.
+    catalogue: of the set.
+    protocol: of the split.
+
+  Returns:
+    One text; none where all images of a group are together.
+  """
+  if protocol.name not in protocols.BY_GROUPS:
+    return []
+  groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)
+  used = np.isin(np.arange(len(groups)), np.concatenate(split)[:, 0])
+  held_out = np.concatenate([split.validation, split.test])[:, 0]
+  count = int((~used & np.isin(groups, groups[held_out])).sum())
+  if not count:
+    return []
+  return [
+    f'{count} images are in no part: they equal images of the validation or '
+    'test part, or are of a patient or run of files there'
+  ]
 
 
 class Materialised(NamedTuple):

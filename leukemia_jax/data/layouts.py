@@ -158,7 +158,8 @@ def _set_labels(
     if image.folders and not any(map(names.is_unlabelled, image.folders))
   ]
   level = levels.class_level([image.folders for image in named])
-  if level is None:
+  # What the user calls patients are no classes.
+  if level is None or options.patient == _numbered(named, level):
     return ''
   for image in named:
     if len(image.folders) > level:
@@ -173,6 +174,16 @@ def _set_labels(
       'regular expression that finds the class in the path'
     )
   return 'folders'
+
+
+def _numbered(images: list[Image], level: int) -> str:
+  """`config.data.patient` for a level of folders, as 'folder:1'; or ''."""
+  numbers = set()
+  for image in images:
+    above = list(map(names.normalise, image.path.split('/')[:-1]))
+    if len(image.folders) > level and image.folders[level] in above:
+      numbers.add(above.index(image.folders[level]) + 1)
+  return f'folder:{numbers.pop()}' if len(numbers) == 1 else ''
 
 
 def _check_loose(images: list[Image], level: int) -> None:
@@ -252,6 +263,11 @@ def _without_items(pairs: Pairs) -> dict[str, Folders]:
   return folders
 
 
+def _place(path: str) -> tuple[list[tuple[int, str]], str]:
+  """What paths are sorted by: composed, so that all systems have one order."""
+  return names.natural_key(names.normalise(path)), path
+
+
 def read(
   paths: Iterable[str],
   options: Options | None = None,
@@ -271,7 +287,7 @@ def read(
     InputError: two readings fit, or options don't fit the set.
   """
   options = options or Options()
-  paths = sorted(paths, key=lambda path: (names.natural_key(path), path))
+  paths = sorted(paths, key=_place)
   pairs = mask_pairs.pair(paths, options.mask_suffix)
   folders = _without_items(pairs)
   images = [Image(path, folders[path]) for path in paths if path in folders]
@@ -293,7 +309,7 @@ def read(
   )
   patients.spell_alike(images)
   if how['classes'] == 'folders':
-    warnings += _deeper_warnings(images)
+    warnings += [*_deeper_warnings(images), *_code_warnings(images, pairs)]
   how['masks'] = 'names' if pairs.masks else ''
   left_out['masks of another kind'] = pairs.other_kinds
   left_out['beside images and masks'] = pairs.outside
@@ -342,6 +358,21 @@ def _deeper_warnings(images: list[Image]) -> Iterable[str]:
       f'count as of it: {levels.listed(folders)}. If they do not belong '
       'there, move them; if these folders are patients, give '
       'config.data.patient=folder'
+    )
+
+
+def _code_warnings(images: list[Image], pairs: Pairs) -> Iterable[str]:
+  """Warns of classes with masks whose names may be patients' codes."""
+  classes, first = {image.label for image in images}, images[0]
+  if not pairs.masks or any(image.patient for image in images):
+    return
+  if first.label not in first.folders:
+    return  # renamed, by who knows that they are classes
+  key = _numbered(images, first.folders.index(first.label))
+  if key and all(any(s.isdigit() for s in name) for name in classes):
+    yield (
+      f'the folders {levels.listed(classes)} are read as classes: if they are '
+      f'patients, give config.data.patient={key}'
     )
 
 

@@ -166,15 +166,16 @@ def _not_the_classes(
   raise InputError(
     f'the folders can be read in two ways: {listed(levels[above])} as classes, '
     f'or {listed(levels[below])} below them. Choose with config.data.label='
-    f"'{_pattern(levels[above])}' or config.data.label="
-    f"'{_pattern(levels[below])}'"
+    f"'{_pattern(levels[above], '(?:^|/)')}' or config.data.label="
+    # The last one of the path, where both levels have such names.
+    f"'{_pattern(levels[below], '(?:.*/|^)')}'"
   )
 
 
-def _pattern(level: set[str]) -> str:
+def _pattern(level: set[str], before: str) -> str:
   """A regular expression that finds a level's name in a path."""
   ordered = sorted(level, key=names.natural_key)
-  return f'(?:^|/)({"|".join(map(re.escape, ordered))})/'
+  return f'{before}({"|".join(map(re.escape, ordered))})/'
 
 
 def other_levels(images: list[Image]) -> list[int]:

@@ -19,6 +19,9 @@ from leukemia_jax.data import names
 from leukemia_jax.errors import InputError
 
 KAGGLE_DATASET = 'mehradaria/leukemia'
+# An entry of more bytes that is packed to less than one in so many is a trap:
+# it would be held in memory before anybody looks at its pixels.
+_LARGE, _MOST_PACKED = 2**28, 200
 # No system takes names of more signs.
 _LONGEST_NAME = 4096
 _OTHER_ARCHIVES = ('.tar', '.tgz', '.gz', '.bz2', '.xz', '.7z', '.rar', '.zst')
@@ -168,6 +171,33 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
   return data
 
 
+def _check_entry(path: pathlib.Path, info: zipfile.ZipInfo, name: str) -> None:
+  """Refuses an entry that is unsafe, or can't be read."""
+  parts = name.split('/')
+  if name.startswith('/') or '..' in parts or ':' in parts[0] or '\0' in name:
+    raise InputError(
+      f'{path}: entry {info.orig_filename!r} points outside the archive; '
+      'refused'
+    )
+  if stat.S_ISLNK(info.external_attr >> 16):
+    raise InputError(f'{path}: entry {name!r} is a link; refused')
+  if info.flag_bits & 1:
+    raise InputError(f'{path}: entry {name!r} is encrypted; unpack it first')
+  if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    raise InputError(
+      f'{path}: entry {name!r} is packed by an unusual method; pack the '
+      'archive again with plain zip'
+    )
+  if info.file_size > _LARGE and info.file_size > _MOST_PACKED * (
+    info.compress_size
+  ):
+    raise InputError(
+      f'{path}: entry {name!r} would unpack to {info.file_size} bytes from '
+      f'{info.compress_size}, as no image does; unpack the archive yourself '
+      'if you trust it'
+    )
+
+
 def _list_zip(path: pathlib.Path, max_bytes: int) -> Listing:
   try:
     archive = zipfile.ZipFile(path)
@@ -197,27 +227,17 @@ def _list_zip(path: pathlib.Path, max_bytes: int) -> Listing:
     # backslashes round on some systems.
     name, is_sure = _decoded_name(info)
     doubtful += not is_sure
-    parts = name.split('/')
-    if name.startswith('/') or '..' in parts or ':' in parts[0] or '\0' in name:
-      raise InputError(
-        f'{path}: entry {info.orig_filename!r} points outside the archive; '
-        'refused'
-      )
-    if stat.S_ISLNK(info.external_attr >> 16):
-      raise InputError(f'{path}: entry {name!r} is a link; refused')
-    if info.flag_bits & 1:
-      raise InputError(f'{path}: entry {name!r} is encrypted; unpack it first')
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-      raise InputError(
-        f'{path}: entry {name!r} is packed by an unusual method; pack the '
-        'archive again with plain zip'
-      )
+    _check_entry(path, info, name)
+    # Some packers begin each name with ./
+    name = '/'.join(part for part in name.split('/') if part != '.')
     total += info.file_size
     if total > max_bytes:
       raise InputError(
         f'{path} would unpack to more than config.data.max_bytes={max_bytes}; '
         'raise the limit if you trust the archive'
       )
+    if not name.strip('/'):
+      continue
     if names.is_system(name.rstrip('/')):
       of_system.append(name)
       continue

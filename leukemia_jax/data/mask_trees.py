@@ -39,7 +39,8 @@ def find(paths: Sequence[str], suffix: str) -> Trees:
     The trees.
 
   Raises:
-    InputError: a folder beside images/ is of masks or a class.
+    InputError: a folder beside images/ is of masks or a class; one of masks
+      beside class folders fits several of their images.
   """
   children: dict[Folders, dict[str, list[str]]] = {}
   loose: dict[Folders, list[str]] = {}
@@ -71,7 +72,15 @@ def find(paths: Sequence[str], suffix: str) -> Trees:
         trees.images.update({(*parent, p): said for p in partners})
       else:
         unpaired.append(name)
-    for name in _repeating(parent, below, unpaired, loose.get(parent, [])):
+    repeating = list(_repeating(parent, below, unpaired, loose.get(parent, [])))
+    flat = [
+      name
+      for name in unpaired
+      if name not in repeating
+      and (_is_sure(name) or name in wanted)
+      and _is_flat(name, below, others)
+    ]
+    for name in (*repeating, *flat):
       trees.masks[*parent, name] = ''
     if any((*parent, n) in trees.images for n in named_so):
       trees.outside.update(
@@ -175,6 +184,29 @@ def _keys(paths: Iterable[str], depth: int) -> set[str]:
     rest = ' '.join(word for word in words if word not in said)
     keys.add('/'.join((*map(names.fold, folders), rest)))
   return keys
+
+
+def _is_flat(name: str, below: dict[str, list[str]], others: list[str]) -> bool:
+  """Whether masks lie in one folder beside several of images, by name."""
+
+  def stems(paths: Iterable[str]) -> Iterator[str]:
+    return (key for path in paths for key in _keys([path], path.count('/')))
+
+  wanted = set(stems(below[name]))
+  times = collections.Counter(
+    stems(itertools.chain.from_iterable(below[folder] for folder in others))
+  )
+  known = [stem for stem in wanted if stem in times]
+  if 2 * len(known) < len(wanted):
+    return False
+  several = [stem for stem in known if times[stem] > 1]
+  if several:
+    raise InputError(
+      f'the masks in {name} fit {len(several)} names of images that are in '
+      f'several folders, such as {min(several)}: put them into folders named '
+      f'as those of the images, {name}/{others[0]}'
+    )
+  return True
 
 
 def _repeating(

@@ -50,20 +50,27 @@ def assign(
         )
       image.patient = names.normalise(above[number - 1])
     return f'folder {number} of the path', _partly_known(images)
-  texts = [table.get(image.path) or image.path for image in images]
-  patients = [names.search(wanted, text) for text in texts]
+  # It is of the table's column where there is one, which may be empty.
+  has_column = any(table.values())
+  texts = [
+    table.get(image.path, '') if has_column else image.path for image in images
+  ]
+  patients = [names.search(wanted, text) or '' for text in texts]
   misses = [
-    text for text, patient in zip(texts, patients, strict=True) if not patient
+    text
+    for text, patient in zip(texts, patients, strict=True)
+    if text and not patient
   ]
   if misses:
     raise InputError(
       f'config.data.patient={wanted!r} is not found in {len(misses)} of '
-      f'{len(images)} paths: {levels.listed(misses)}. Mend it, or give '
+      f'{len(images)} {"cells" if has_column else "paths"}: '
+      f'{levels.listed(misses)}. Mend it, or give '
       "config.data.patient='' for none"
     )
   for image, patient in zip(images, patients, strict=True):
-    image.patient = patient or ''
-  return 'config.data.patient', []
+    image.patient = patient
+  return 'config.data.patient', _without_patient(images)
 
 
 def _auto_patients(
@@ -76,7 +83,7 @@ def _auto_patients(
     if not all(names.is_image(text) for text in table.values() if text):
       for image in images:
         image.patient = table.get(image.path, '')
-      return f'column {column!r}', []
+      return f'column {column!r}', _without_patient(images)
     return '', [
       f'column {column!r} holds file names, so no patients are known: give '
       'config.data.patient, a regular expression with one group, such as '
@@ -103,20 +110,29 @@ def _suggest(texts: Sequence[str]) -> str:
   return f"'{names.patient_pattern(names.stem(texts[0])) or '([^_]+)_'}'"
 
 
-def _partly_known(images: list[Image]) -> list[str]:
-  """Warns where some images have no patient, or numbers may be reused."""
-  warnings = []
+def _without_patient(images: list[Image]) -> list[str]:
+  """Warns where some images have no patient."""
   without = [image.path for image in images if not image.patient]
-  if without:
-    warnings.append(
-      f'{len(without)} of {len(images)} images have no patient, such as '
-      f'{without[0]}: config.data.patient may find them by a regular expression'
-    )
+  if not without:
+    return []
+  return [
+    f'{len(without)} of {len(images)} images have no patient, such as '
+    f'{without[0]}, and each counts as a patient of its own: give all, or '
+    'config.data.patient, which may find them by a regular expression'
+  ]
+
+
+def _partly_known(images: list[Image]) -> list[str]:
+  """Warns where some images have no patient, or names may be reused."""
+  warnings = _without_patient(images)
   labels: dict[str, set[str]] = collections.defaultdict(set)
   for image in images:
-    if image.patient.isdecimal():
+    if image.patient:
       labels[image.patient].add(image.label)
   shared = [patient for patient, own in labels.items() if len(own) > 1]
+  # Numbers begin anew; of other names all do, or few are of both classes.
+  if len(shared) < len(labels) or not all(map(_has_digit, shared)):
+    shared = [patient for patient in shared if patient.isdecimal()]
   if shared:
     warnings.append(
       f'the patients {levels.listed(shared)} have images of several '
@@ -124,6 +140,10 @@ def _partly_known(images: list[Image]) -> list[str]:
       "config.data.patient='([^/]+/[^/]+)/[^/]+$'"
     )
   return warnings
+
+
+def _has_digit(name: str) -> bool:
+  return any(sign.isdigit() for sign in name)
 
 
 def _take_level(images: list[Image], level: int) -> None:

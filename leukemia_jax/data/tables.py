@@ -82,6 +82,24 @@ def _separator(lines: Sequence[str]) -> str:
   return separator
 
 
+def _without_preamble(lines: list[str]) -> tuple[list[str], str]:
+  """A table's lines, without what stands above it; and their separator."""
+  said = re.fullmatch('"?sep=(.)"?', lines[0].strip())
+  if said and len(lines) > 1:
+    # As Excel is told it.
+    return lines[1:], re.escape(said[1])
+  separator = _separator(lines[:1000])
+  width = len(re.split(separator, lines[-1]))
+  first = 0
+  while (
+    lines[first].startswith('#')
+    and first + 1 < len(lines)
+    and len(re.split(separator, lines[first])) != width
+  ):
+    first += 1
+  return lines[first:], separator
+
+
 def _parse(path: str, data: bytes) -> pd.DataFrame:
   """A table as texts; columns of one without a heading are named 1, 2, ..."""
   encoding = 'utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
@@ -98,7 +116,7 @@ def _parse(path: str, data: bytes) -> pd.DataFrame:
   import pandas as pd
 
   try:
-    separator = _separator(lines[:1000])
+    lines, separator = _without_preamble(lines)
     width = max(len(re.split(separator, line)) for line in lines)
     table = pd.read_csv(
       io.StringIO('\n'.join(lines)),
@@ -129,12 +147,17 @@ class _Files:
 
   def __init__(self, paths: Iterable[str]):
     self._by_path: dict[str, list[str]] = collections.defaultdict(list)
-    self._by_name: dict[str, list[str]] = collections.defaultdict(list)
+    # By the last folders, from none on, and the name, whole or its stem.
+    self._by_end: dict[str, list[str]] = collections.defaultdict(list)
     self._by_stem: dict[str, list[str]] = collections.defaultdict(list)
     for path in paths:
       self._by_path[names.fold(path)].append(path)
-      self._by_name[names.fold(path.rpartition('/')[2])].append(path)
-      self._by_stem[self._stem(path)].append(path)
+      for index, name in (
+        (self._by_end, names.fold(path.rpartition('/')[2])),
+        (self._by_stem, self._stem(path)),
+      ):
+        for end in self._ends(names.fold(path), name):
+          index[end].append(path)
 
   @staticmethod
   def _stem(path: str) -> str:
@@ -144,10 +167,16 @@ class _Files:
       name = name.rpartition('.')[0]
     return name
 
+  @staticmethod
+  def _ends(path: str, name: str) -> list[str]:
+    """A name alone, with the folder above it, with two, and so on."""
+    folders = path.split('/')[:-1]
+    return ['/'.join((*folders[i:], name)) for i in range(len(folders), -1, -1)]
+
   def has_name(self, value: str) -> bool:
     """Whether a cell ends with the whole name of a file."""
     name = names.fold(value).replace('\\', '/').rpartition('/')[2]
-    return name in self._by_name
+    return name in self._by_end
 
   def find(self, value: str, scope: frozenset[str]) -> list[str]:
     """The paths that a cell may name; `scope` are words of their folders."""
@@ -156,31 +185,19 @@ class _Files:
     own = self._by_path.get(value, [])
     if own and scope <= set(names.words(own[0])):
       return own
-    name = value.rpartition('/')[2]
-    paths = self._by_name.get(name) or self._by_stem.get(self._stem(name), [])
+    name, index = value.rpartition('/')[2], self._by_end
+    if name not in index:
+      name, index = self._stem(name), self._by_stem
+    paths: list[str] = []
+    # As much of the path as both sides have.
+    for end in self._ends(value, name):
+      if end not in index:
+        break
+      paths = index[end]
     if len(paths) < 2:
       return paths
-    # As much of the path as both sides have.
-    common = [_common(value, names.fold(path)) for path in paths]
-    paths = [
-      path for path, c in zip(paths, common, strict=True) if c == max(common)
-    ]
     inside = [path for path in paths if scope <= set(names.words(path))]
-    return inside or paths
-
-
-def _common(first: str, second: str) -> int:
-  """How many folders two paths share, from their files upwards."""
-  count = 0
-  for first_folder, second_folder in zip(
-    reversed(first.split('/')[:-1]),
-    reversed(second.split('/')[:-1]),
-    strict=False,
-  ):
-    if first_folder != second_folder:
-      break
-    count += 1
-  return count
+    return inside or own or paths
 
 
 def _chosen(columns: Sequence[str]) -> dict[str, str]:

@@ -1,15 +1,17 @@
 """Probes reach what properties tell, and no more."""
 
+import itertools
+
 import conftest
 import jax
 import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from leukemia_jax.audit import probes
+from leukemia_jax.audit import permutation, probes
 from leukemia_jax.data import grouping
 from leukemia_jax.errors import InputError
-from leukemia_jax.metrics import statistics
+from leukemia_jax.metrics import bootstrap, statistics
 
 
 def grouped(count: int = 240, size: int = 6):
@@ -196,3 +198,34 @@ def test_p_values_of_nothing_are_even():
     ]
     below += min(statistics.holm(values)) < 0.05
   assert below <= 0.1 * sets
+
+
+@pytest.mark.parametrize(
+  ('patients', 'tells'), [((3, 3), False), ((5, 5), False), ((8, 8), True)]
+)
+def test_few_patients_tell_nothing(patients, tells):
+  by_patient = np.repeat([0, 1], patients)
+  labels, groups = np.repeat(by_patient, 6), np.arange(sum(patients)).repeat(6)
+  folds = folds_of(labels, groups)
+  properties = {f'{i}': labels[:, None] + 0.0 for i in range(13)}
+  scores = probes.score_probes(properties, labels, 2, folds, seed=0)
+  assert scores['0'].balanced_accuracy == 1
+  # What is foretold is what comes out.
+  assert (scores['0'].p_value < 0.05) == tells
+  assert probes.can_tell(labels, folds, 13, 0.05) == tells
+
+
+def test_the_smallest_p_value_is_brute_force():
+  rng = np.random.default_rng(0)
+  for patients in ([0, 0, 1], [0, 0, 1, 1, 2], [0, 1]):
+    labels = np.repeat(patients, 2)
+    groups = bootstrap.make_groups(np.arange(len(patients)).repeat(2), labels)
+    ways = len(set(itertools.permutations(patients)))
+    assert permutation.smallest(labels, groups) == pytest.approx(1 / ways)
+  # Images of one patient change classes with each other.
+  labels = np.array([0, 0, 1, 1, 0, 1])
+  groups = bootstrap.make_groups(np.array([0, 0, 0, 0, 1, 1]), labels)
+  assert permutation.smallest(labels, groups) == pytest.approx(2 / (6 * 2))
+  many = rng.integers(0, 2, 400)
+  groups = bootstrap.make_groups(np.arange(400), many)
+  assert permutation.smallest(many, groups) == pytest.approx(1 / 2001)

@@ -25,6 +25,7 @@ def judge(
   problems=(),
   cells_alone=False,
   by_groups=True,
+  from_source=False,
   **changes,
 ) -> list[verdict.Finding]:
   catalogue = dataclasses.replace(conftest.catalogue([0, 0, 1, 1]), **changes)
@@ -32,26 +33,34 @@ def judge(
     *(catalogue, duplicates, leaks, probes or {}, TITLES),
     group='patient',
     cells_alone=cells_alone,
-    from_source=False,
+    from_source=from_source,
     by_groups=by_groups,
     mask_warnings=[],
     problems=problems,
   )
 
 
+def summarise(findings, leaks=NO_LEAK, shortcuts=True, patients=True) -> str:
+  return verdict.summarise(
+    findings, leaks, can_find_shortcuts=shortcuts, knows_patients=patients
+  )
+
+
 def test_clean_is_said_of_what_was_examined_alone():
-  everything = verdict.summarise(judge(), NO_LEAK, True)
+  everything = summarise(judge())
   assert everything == 'Clean: no leak, no shortcut, no duplicate.'
-  nothing = verdict.summarise(judge(leaks=None), None, False)
-  assert nothing == 'Clean: no duplicate; not examined: leaks, shortcuts.'
+  nothing = summarise(judge(leaks=None), None, False, False)
+  assert nothing == (
+    'Clean: no duplicate; not examined: leaks, shortcuts, patients.'
+  )
   few = dataclasses.replace(NO_LEAK, twins=3, any=3, share=3 / 400)
-  said = verdict.summarise(judge(leaks=few), few, True)
+  said = summarise(judge(leaks=few), few)
   assert said == 'Clean: no shortcut, no duplicate, few leaks.'
 
 
 def test_duplicates_are_not_said_to_be_none():
   findings = judge(NOTHING._replace(exact=[Pair(0, 1, 1.0)]))
-  said = verdict.summarise(findings, NO_LEAK, True)
+  said = summarise(findings)
   assert said == 'Clean: no leak, no shortcut, few duplicates.'
 
 
@@ -66,7 +75,7 @@ def test_what_is_serious_comes_first():
   serious = [own.kind for own in findings if own.serious]
   assert serious == ['labels', 'leak', 'shortcut']
   assert [own.serious for own in findings[:4]] == [True, True, True, False]
-  said = verdict.summarise(findings, many, True)
+  said = summarise(findings, many)
   assert said.startswith(
     'Serious: labels contradict each other and test images'
   )
@@ -101,3 +110,13 @@ def test_advice_is_of_what_helps():
   assert 'config.data.grouping=record keeps' in by_groups.text
   # Without groups a grouping changes nothing.
   assert 'config.data.protocol=split_then_balance keeps' in copied.text
+
+
+def test_near_twins_of_a_sources_parts_are_not_sent_to_be_torn_apart_again():
+  near = dataclasses.replace(NO_LEAK, near_twins=40, any=40, share=0.1)
+  (finding,) = judge(leaks=near, from_source=True)
+  assert 'config.data.split=random config.data.grouping=blocks' in finding.text
+  assert 'keeps them together' not in finding.text
+  equal = dataclasses.replace(NO_LEAK, twins=40, any=40, share=0.1)
+  (finding,) = judge(leaks=equal, from_source=True)
+  assert 'config.data.split=random splits anew' in finding.text

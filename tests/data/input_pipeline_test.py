@@ -89,3 +89,21 @@ def test_cells_alone_need_masks(tmp_path):
 def test_a_class_without_cells_is_refused():
   with pytest.raises(InputError, match='all 8 masks of class 0 are empty'):
     make_split([0] * 8)
+
+
+def test_images_that_are_in_no_part_are_counted():
+  parts = ['train'] * 8 + ['test'] * 4
+  labels = [0, 1] * 6
+  # The first test images equal training images, turned or not.
+  hashes = tuple(str(i if i < 8 else i - 8) for i in range(12))
+  known = dataclasses.replace(
+    catalogue(labels, parts=parts), pixel_hashes=hashes
+  )
+  config = default.get_config()
+  spec = build.inputs(config, 'classes').spec
+  split = input_pipeline.make_split(jax.random.key(0), known, spec)
+  (warning,) = input_pipeline.warnings_of_split(split, known, spec.protocol)
+  assert warning.startswith('4 images are in no part')
+  alone = catalogue(labels, parts=parts)
+  split = input_pipeline.make_split(jax.random.key(0), alone, spec)
+  assert not input_pipeline.warnings_of_split(split, alone, spec.protocol)

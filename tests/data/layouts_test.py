@@ -1,6 +1,8 @@
 """One reading of folders and names, right or refused, in any listing order."""
 
+import itertools
 import random
+import unicodedata
 from typing import NamedTuple
 
 import hypothesis
@@ -222,6 +224,77 @@ def test_two_readings_are_refused_with_both(folders):
     assert set(reading.class_names) == {f[level] for f in folders}
 
 
+def classes_of(paths, **options):
+  reading = layouts.read(paths, layouts.Options(**options))
+  return {entry.path: entry.label for entry in reading.entries}
+
+
+def test_a_class_of_its_patients_name_is_no_nested_archive():
+  paths = [f'{p}/{c}/{i}.png' for p in '1234' for c in '01' for i in range(3)]
+  with pytest.raises(InputError, match='two ways: 1, 2, 3, 4') as error:
+    layouts.read(paths)
+  # What is advised finds the class, not the patient.
+  pattern = str(error.value).rpartition("='")[2].strip("'")
+  assert classes_of(paths, label=pattern) == {p: p.split('/')[1] for p in paths}
+  with pytest.raises(InputError, match='two ways: 1, 2, 3, 4'):
+    layouts.read([f'{p}/{p % 2}/{i}.png' for p in range(1, 5) for i in 'abc'])
+
+
+@pytest.mark.parametrize(
+  'folders',
+  [('ALL/ALL', 'HEM'), ('ALL/ALL', 'HEM/HEM'), ('set/set/ALL', 'set/set/HEM')],
+)
+def test_archives_that_unpack_into_their_own_name(folders):
+  paths = [f'{folder}/{i}.png' for folder in folders for i in range(3)]
+  assert classes_of(paths) == {p: p.split('/')[-2] for p in paths}
+
+
+def test_one_folder_of_masks_beside_folders_of_classes():
+  paths = [f'{c}/{c}{i}.png' for c in ('ALL', 'HEM') for i in range(5)]
+  masks = [f'masks/{c}{i}_mask.png' for c in ('ALL', 'HEM') for i in range(5)]
+  reading = layouts.read([*paths, *masks])
+  assert reading.class_names == ('ALL', 'HEM') and not reading.unpaired
+  for entry in reading.entries:
+    assert entry.masks == (f'masks/{names.stem(entry.path)}_mask.png',)
+  same = [f'{c}/{i}.png' for c in ('ALL', 'HEM') for i in range(5)]
+  with pytest.raises(InputError, match='fit 5 names of images .*masks/ALL'):
+    layouts.read([*same, *(f'masks/{i}.png' for i in range(5))])
+
+
+def test_codes_with_masks_may_be_patients():
+  paths = [
+    f'{p}/{tree}/{i}.png'
+    for p in ('12a', '13b', '14c')
+    for tree in ('images', 'masks')
+    for i in range(3)
+  ]
+  reading = layouts.read(paths)
+  assert reading.class_names == ('12a', '13b', '14c')
+  (warning,) = reading.warnings
+  assert 'if they are patients, give config.data.patient=folder:1' in warning
+  reading = layouts.read(paths, layouts.Options(patient='folder:1'))
+  assert not reading.class_names and not reading.warnings
+  assert {e.patient for e in reading.entries} == {'12a', '13b', '14c'}
+
+
+def test_one_order_however_names_are_composed():
+  composed = [f'{c}/z{v}.png' for c in 'ab' for v in ('u', 'z', 'ü')]
+  taken_apart = [unicodedata.normalize('NFD', path) for path in composed]
+  assert [e.path for e in layouts.read(composed).entries] == [
+    names.normalise(e.path) for e in layouts.read(taken_apart).entries
+  ]
+
+
+def test_patient_names_that_all_classes_have_are_said():
+  paths = [
+    f'{c}/patient_{p}/{i}.png' for c in 'xy' for p in range(4) for i in range(3)
+  ]
+  (warning,) = layouts.read(paths).warnings
+  assert 'if numbers begin anew in each class' in warning
+  # Some patients of both are nothing to wonder at.
+  assert not layouts.read([*paths, 'x/patient_9/0.png']).warnings
+
+
 def test_a_part_beside_classes_is_refused_and_can_be_chosen():
   paths = [f'{f}/{i}.png' for f in ('test', 'control', 'x') for i in range(3)]
   with pytest.raises(InputError, match='test as a part of a split'):
@@ -289,6 +362,71 @@ def test_tables(separator, form, heading, with_mark, seed):
   joined = tables.join({'t.csv': data}, paths, ())
   assert {path: row.label for path, row in joined.by_path.items()} == labels
   assert not joined.missing
+
+
+@hypothesis.given(st.integers(0, 2**32))
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_as_much_of_a_path_as_both_sides_have(seed):
+  draw = random.Random(seed)
+  paths = {
+    '/'.join(
+      [*draw.choices('abc', k=draw.randrange(4)), f'{draw.choice("12")}.png']
+    )
+    for _ in range(8)
+  }
+
+  def common(one, other):
+    pairs = zip(one.split('/')[-2::-1], other.split('/')[-2::-1], strict=False)
+    return len(
+      list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    )
+
+  for path in paths:
+    cell = '/'.join([*draw.choices('abc', k=draw.randrange(3)), path])
+    alike = [p for p in paths if p.split('/')[-1] == path.split('/')[-1]]
+    most = max(common(cell, p) for p in alike)
+    best = [p for p in alike if common(cell, p) == most]
+    text = f'file,label\n{cell},x\n'
+    if len(best) > 1 and cell not in best:
+      with pytest.raises(InputError, match='may be'):
+        table(text, paths)
+    else:
+      expected = cell if cell in best else best[0]
+      assert list(table(text, paths).by_path) == [expected]
+
+
+@pytest.mark.parametrize(
+  'above', ['sep=;\n', '"sep=;"\n', '# made by a program\n', '#\n# a; b\n\n']
+)
+def test_what_stands_above_a_table(above):
+  paths = ['im/1.png', 'im/2.png']
+  joined = table(f'{above}file;label;patient\n1.png;x;p1\n2.png;y;p2\n', paths)
+  assert not joined.missing and len(joined.by_path) == 2
+  assert joined.columns == {
+    'path': 'file',
+    'label': 'label',
+    'patient': 'patient',
+  }
+  # A heading may begin so.
+  joined = table('#file;label\n1.png;x\n2.png;y\n', paths)
+  assert joined.columns == {'path': '#file', 'label': 'label'}
+
+
+def test_patients_of_a_part_of_a_table():
+  paths = [f'UID_{i}_x.png' for i in range(4)]
+  text = (
+    'file,label,patient\n0.png,x,UID_7_1\n1.png,y,\n2.png,x,\n3.png,y,UID_8_1'
+  )
+  joined = table(text.replace('.png', '_x.png').replace('\n', '\nUID_'), paths)
+  for patient, expected in (
+    ('auto', ['UID_7_1', '', '', 'UID_8_1']),
+    # Of the column, not of the path.
+    (r'UID_(\d+)_', ['7', '', '', '8']),
+  ):
+    reading = layouts.read(paths, layouts.Options(patient=patient), joined)
+    found = {e.path: e.patient for e in reading.entries}
+    assert [found[path] for path in paths] == expected
+    assert any('2 of 4 images have no patient' in w for w in reading.warnings)
 
 
 def test_whole_file_names_count_more_than_numbers():

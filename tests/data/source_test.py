@@ -11,7 +11,7 @@ import zipfile
 import conftest
 import pytest
 
-from leukemia_jax.data import source
+from leukemia_jax.data import listing, source
 from leukemia_jax.errors import InputError
 
 
@@ -144,6 +144,22 @@ def test_zip_over_the_limit(study, tmp_path):
   path = zipped(study, tmp_path / 'x.zip')
   with pytest.raises(InputError, match=r'config\.data\.max_bytes=100'):
     source.open_source(str(path), conftest.reading(max_bytes=100))
+
+
+def test_a_zip_whose_names_begin_with_a_dot(study, tmp_path):
+  plain = opened(zipped(study, tmp_path / 'x.zip'))
+  dotted = opened(zipped(study, tmp_path / 'y.zip', './'))
+  for one, other in zip(plain.items, dotted.items, strict=True):
+    assert (one.image.path, one.label) == (other.image.path, other.label)
+
+
+def test_an_entry_that_unpacks_to_too_much(study, tmp_path, monkeypatch):
+  monkeypatch.setattr(listing, '_LARGE', 10**6)
+  path = tmp_path / 'x.zip'
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr('a/1.png', bytes(2 * 10**6))
+  with pytest.raises(InputError, match="'a/1.png' would unpack to 2000000"):
+    opened(path)
 
 
 def test_a_zip_that_lies_about_sizes_cannot_unpack_more(tmp_path):
