@@ -1,11 +1,22 @@
 """Files that are written whole or not at all, and JSON."""
 
+import errno
 import json
 import os
 import pathlib
 from typing import Any
 
 from leukemia_jax.errors import InputError
+
+# What a disk, a network drive or a full process says, whatever the file.
+_OF_THE_MACHINE = frozenset(
+  getattr(errno, name)
+  for name in (
+    *('EIO', 'ENOSPC', 'EDQUOT', 'EMFILE', 'ENFILE', 'ENOMEM', 'EROFS'),
+    *('ESTALE', 'ENOTCONN', 'ETIMEDOUT', 'EHOSTDOWN', 'EHOSTUNREACH'),
+  )
+  if hasattr(errno, name)
+)
 
 
 def expand(path: str | pathlib.Path) -> pathlib.Path:
@@ -23,6 +34,25 @@ def expand(path: str | pathlib.Path) -> pathlib.Path:
     raise InputError(
       f'{path}: there is no home folder (HOME is not set); give a whole path, '
       'for records and weights as --config.data.cache_dir=/data/leukemia_jax'
+    ) from None
+
+
+def check_machine(error: Exception, path: str | pathlib.Path) -> None:
+  """Refuses to take for a file's flaw what is the machine's, and may pass.
+
+  Args:
+    error: that working on a file ended with.
+    path: of the file.
+
+  Raises:
+    InputError: memory or a disk is full, or a drive is away.
+  """
+  reason = 'memory ran out' if isinstance(error, MemoryError) else ''
+  if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+    reason = str(error.strerror)
+  if reason:
+    raise InputError(
+      f'{path}: {reason}; once that is mended the same command goes on'
     ) from None
 
 

@@ -26,6 +26,11 @@ def _stop() -> None:
   os._exit(_STATUS)
 
 
+def hand_over() -> None:
+  """Leaves Ctrl-C to handlers that end this process in an order of theirs."""
+  signal.set_wakeup_fd(-1)
+
+
 def install() -> None:
   """Makes Ctrl-C end this process; call it early, in the main thread."""
   # A pipe can't be told not to block in Windows before Python 3.12.

@@ -43,7 +43,9 @@ def make_unet() -> torch.nn.Module:
       )
       levels = list(zip(_FILTERS[1:], _FILTERS, strict=False))[::-1]
       self.widen = nn.ModuleList(
-        nn.ConvTranspose2d(before, filters, 2, stride=2)
+        nn.ConvTranspose2d(
+          before, filters, 3, stride=2, padding=1, output_padding=1
+        )
         for before, filters in levels
       )
       self.up = nn.ModuleList(

@@ -41,7 +41,7 @@ def run(workdir: pathlib.Path, folders: Sequence[pathlib.Path]) -> None:
   first, second = _common(folders, results[0].data.classes)
   with lock_run(workdir):
     claim.claim(workdir, 'compare', ConfigDict(), **named)
-    record = _compare(folders, results[0], first, second)
+    record = _compare(folders, results, first, second)
     files.write_json(
       workdir / 'compare.json',
       {'format': claim.FORMAT} | result.to_json(record),
@@ -57,6 +57,11 @@ def _check(folders: Sequence[pathlib.Path], results: Sequence[Result]) -> None:
     'image set': [run.data.fingerprint for run in results],
     'classes': [run.data.classes for run in results],
   }
+  if results[0].task == 'segmentation':
+    facts['how masks are read'] = [
+      run.data.masks and (run.data.masks.rule, run.data.masks.cleaned)
+      for run in results
+    ]
   for name, values in facts.items():
     if values[0] != values[1]:
       # A fingerprint tells a person nothing.
@@ -96,7 +101,7 @@ def _common(
 
 def _compare(
   folders: Sequence[pathlib.Path],
-  run: Result,
+  results: Sequence[Result],
   first: Sequence[Row],
   second: Sequence[Row],
 ) -> Comparison:
@@ -104,10 +109,15 @@ def _compare(
   _, labels = np.unique(
     [row['true_class'] for row in first], return_inverse=True
   )
-  groups = bootstrap.make_groups(
-    np.array([row['group'] for row in first]), labels
-  )
+  # Intervals are over the larger groups, whichever run is named first.
+  both = [
+    bootstrap.make_groups(np.array([row['group'] for row in rows]), labels)
+    for rows in (first, second)
+  ]
+  coarser = int(len(both[1].strata) < len(both[0].strata))
+  groups, intervals = both[coarser], results[coarser].intervals
   rng, paired = np.random.default_rng(_SEED), None
+  run = results[0]
   if run.task == 'classification':
     scores, paired = comparison.compare_classes(
       first, second, run.data.classes, groups, rng
@@ -119,7 +129,7 @@ def _compare(
     runs=names if len(set(names)) == 2 else [str(own) for own in folders],
     images=len(first),
     groups=len(groups.strata),
-    group=run.intervals.group if run.intervals else 'image',
+    group=intervals.group if intervals else 'image',
     scores=scores,
     paired=paired,
   )

@@ -71,6 +71,8 @@ def run(
   trained = [saved.load_trained(folder) for folder in run_folders]
   _check_explains(explains, trained)
   config = override(trained[0].config, overrides, 'predict')
+  options = inputs.Options(config.data.max_bytes, config.data.follow_links)
+  total, every_name = _count(path, options)
   named = {
     'models': [own.result.parameters_sha256 for own in trained],
     'input': str(path.resolve()),
@@ -78,12 +80,10 @@ def run(
     'explain': explains,
     'calibration': str(calibration.resolve()) if calibration else '',
     **_named_runtime(runtime),
+    # A shard can't know what another one left to it.
+    **({'images': every_name} if shard[1] > 1 else {}),
   }
   claim.check(workdir, 'predict', config, **named)
-  options = inputs.Options(config.data.max_bytes, config.data.follow_links)
-  total = sum(1 for _ in inputs.images(path, options))
-  if not total:
-    raise InputError(f'--input={path}: no image lies there')
   some = inputs.images(path, options, (0, -(-total // _MEASURED)))
   loaded = loading.load(
     trained, run_folders, config, calibration, runtime, overrides
@@ -116,6 +116,16 @@ def _check_place(workdir: pathlib.Path, path: pathlib.Path) -> None:
       f'--workdir={workdir} lies in --input={path}; give a folder outside the '
       'images'
     )
+
+
+def _count(path: pathlib.Path, options: inputs.Options) -> tuple[int, str]:
+  """How many images the input holds, and what says which these are."""
+  total, every_name = 0, ''
+  for image in inputs.images(path, options):
+    total, every_name = total + 1, outputs.with_name(every_name, image.path)
+  if not total:
+    raise InputError(f'--input={path}: no image lies there')
+  return total, f'{total}, hash of names {every_name[:16]}'
 
 
 def _check_explains(explains: bool, trained: Sequence[Trained]) -> None:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from leukemia_jax import interrupts
 from leukemia_jax.config_check import override
 from leukemia_jax.data import checked
 from leukemia_jax.errors import InputError
@@ -88,6 +89,7 @@ def run(
       timeout_graceful_shutdown=2,
     )
   )
+  interrupts.hand_over()
   with listening:
     server.run(sockets=[listening])
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageChops
 
+from leukemia_jax import files
 from leukemia_jax.data import decode, listing, names, source
 from leukemia_jax.errors import InputError
 
@@ -97,6 +98,7 @@ def _read(
   except decode.BadImageError as error:
     return Bad(file.path, str(error))
   except Exception as error:
+    files.check_machine(error, file.path)
     # zipfile and zlib raise many kinds on a damaged entry; OSError otherwise.
     return Bad(file.path, f'cannot be read: {error!r}')
 

@@ -10,6 +10,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from leukemia_jax.data import tiff
 from leukemia_jax.transforms import colour
+from leukemia_jax.transforms.colour import Removal
 
 # Formats with a plain bitmap inside; no PostScript, PDF or vector readers.
 FORMATS = ('JPEG', 'PNG', 'BMP', 'GIF', 'WEBP', 'PPM', 'JPEG2000')
@@ -45,6 +46,7 @@ class Options(NamedTuple):
 
 
 DEFAULT = Options()
+_NOTHING = Removal()
 
 
 class Decoded(NamedTuple):
@@ -207,7 +209,7 @@ def decode(
       f'{error}; whatever config.data.max_pixels, Pillow opens no more: cut it '
       'into fields'
     ) from None
-  except BadImageError:
+  except (BadImageError, MemoryError):
     raise
   except Exception as error:
     # Pillow's readers raise many kinds on damaged files (OSError, SyntaxError,
@@ -234,7 +236,11 @@ def to_size(image: Image.Image, size: int) -> np.ndarray:
 
 
 def to_scale(
-  image: Image.Image, size: int, scale: float, *, hides_corners: bool = False
+  image: Image.Image,
+  size: int,
+  scale: float,
+  *,
+  removal: Removal = _NOTHING,
 ) -> np.ndarray:
   """`to_size` for an image whose cells have another size than a model's.
 
@@ -242,8 +248,9 @@ def to_scale(
     image: a Pillow image in mode RGB.
     size: side of the images that the model was trained on, px.
     scale: factor on that, such as 0.5 where cells are twice as large.
-    hides_corners: whether the corners of an image that is smaller than `size`
-      are hidden before it is mirrored: later they lie within.
+    removal: what the model's images lack. Where that is their corners, it is
+      taken out of a smaller image before this is mirrored: later its corners
+      lie within. All of it, for backgrounds are measured before.
 
   Returns:
     uint8, shape (side, side, 3), of the scaled size; or, where that is smaller
@@ -252,8 +259,8 @@ def to_scale(
   inner = max(1, round(size * scale))
   pixels = to_size(image, inner)
   room = max(0, size - inner)
-  if room and hides_corners:
-    pixels = np.asarray(colour.hide_corners(jnp.asarray(pixels)))
+  if room and removal.hide_corners:
+    pixels = np.asarray(colour.remove(jnp.asarray(pixels), None, removal))
   around = (room // 2, room - room // 2)
   return np.pad(pixels, (around, around, (0, 0)), 'symmetric')
 

@@ -15,6 +15,7 @@ from leukemia_jax.metrics import calibration, conformal, outliers
 from leukemia_jax.metrics.conformal import Rates
 from leukemia_jax.metrics.outliers import Detector
 from leukemia_jax.transforms import colour
+from leukemia_jax.transforms.colour import Removal
 from leukemia_jax.transforms.preprocess import preprocess
 from leukemia_jax.workdir import calibration_file, limits_file, result
 from leukemia_jax.workdir.saved import Trained
@@ -39,7 +40,7 @@ class Classifier(NamedTuple):
     farthest: distance above which an image is unlike them.
     least: probability from which on a class is possible.
     cpu_batch: most images of a step on a CPU.
-    hides_corners: whether it was trained with `config.data.hide_corners`.
+    removal: what the images that it was trained on lack.
   """
 
   class_names: tuple[str, ...]
@@ -52,12 +53,12 @@ class Classifier(NamedTuple):
   farthest: float
   least: float
   cpu_batch: int = 2
-  hides_corners: bool = False
+  removal: Removal = Removal()
 
   @property
-  def view(self) -> tuple[int, bool]:
+  def view(self) -> tuple[int, Removal]:
     """What decides how an image is scaled for it."""
-    return self.image_size, self.hides_corners
+    return self.image_size, self.removal
 
 
 class Answers(NamedTuple):
@@ -134,7 +135,7 @@ def make(
     conformal.upper_quantile(held_out.distances, 1 - rates.false_alarms),
     conformal.least_probability(known, held_out.labels, rates.coverage),
     devices.cpu_batch(config.model.dtype),
-    config.data.hide_corners,
+    build.removal(config.data),
   )
 
 

@@ -7,6 +7,7 @@ a hundred.
 import itertools
 import os
 import pathlib
+import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -138,18 +139,22 @@ def _reader(
   path: pathlib.Path, root: pathlib.Path, options: Options
 ) -> Callable[[], bytes]:
   def read() -> bytes:
-    if not path.is_file():
-      raise RefusedError('no plain file, or a link that leads nowhere')
+    try:
+      status = path.stat()
+    except FileNotFoundError:
+      raise RefusedError('a link that leads nowhere, or gone') from None
+    if not stat.S_ISREG(status.st_mode):
+      raise RefusedError('no plain file')
     if path.is_symlink() and not options.follow_links:
       if not path.resolve().is_relative_to(root):
         raise RefusedError(
           'a link that leads out of the folder: give '
           'config.data.follow_links=True if you trust it'
         )
-    size = path.stat().st_size
-    if size > options.max_bytes:
+    if status.st_size > options.max_bytes:
       raise RefusedError(
-        f'{size} bytes are over config.data.max_bytes={options.max_bytes}'
+        f'{status.st_size} bytes are over config.data.max_bytes='
+        f'{options.max_bytes}'
       )
     return path.read_bytes()
 

@@ -70,7 +70,7 @@ class Model:
 
     if not self.class_names:
       raise InputError('predict needs a classifier: load one')
-    rows = []
+    rows, images = [], list(images)
     models = self._loaded.models._replace(segmenter=None)
     for own, image in zip(
       self._run(models, images, scale), images, strict=True

@@ -15,6 +15,7 @@ from leukemia_jax.inference import classifier, explain, segmenter
 from leukemia_jax.inference.classifier import Answers, Classifier
 from leukemia_jax.inference.inputs import Image
 from leukemia_jax.inference.segmenter import Cell, Segmenter
+from leukemia_jax.transforms.colour import Removal
 
 # Batches that are under way, for each thread.
 _AHEAD = 2
@@ -23,7 +24,7 @@ EXPLANATIONS = 'explanations'
 
 
 # An image by `Classifier.view`.
-_Squares = dict[tuple[int, bool], np.ndarray]
+_Squares = dict[tuple[int, Removal], np.ndarray]
 
 
 class Models(NamedTuple):
@@ -145,6 +146,9 @@ def _predict_batch(
       pixels.append(squares)
     except decode.BadImageError as error:
       own = Predicted(image.path, str(error))
+    except MemoryError as error:
+      files.check_machine(error, image.path)
+      raise
     predicted.append(own)
   if models.classifiers and pixels:
     answers = _answer(models.classifiers, pixels, size)
@@ -156,6 +160,7 @@ def _predict_batch(
         try:
           files.write(target, checked.to_png(picture))
         except OSError as error:
+          files.check_machine(error, target)
           flaw = f'its explanation cannot be written: {error.strerror}'
           predicted[place] = Predicted(own.path, flaw)
     for i, place in enumerate(readable):
@@ -177,6 +182,7 @@ def _predict_one(
   except decode.BadImageError:
     raise
   except Exception as error:
+    files.check_machine(error, image.path)
     # zipfile and zlib raise many kinds on a damaged entry; OSError otherwise.
     raise decode.BadImageError(f'cannot be read: {error!r}') from None
   whole = decode.decode(data, models.decoding).image
@@ -207,10 +213,8 @@ def _find_cells(
 def _squares(models: Models, whole: PIL.Image.Image) -> _Squares:
   """An image in each view that classifiers take."""
   return {
-    (size, hides): decode.to_scale(
-      whole, size, models.scale, hides_corners=hides
-    )
-    for size, hides in {own.view for own in models.classifiers}
+    (size, removal): decode.to_scale(whole, size, models.scale, removal=removal)
+    for size, removal in {own.view for own in models.classifiers}
   }
 
 
@@ -259,6 +263,7 @@ def _write_pictures(
       target = folder / kind / f'{path}.png'
       files.write(target, checked.to_png(np.asarray(picture)))
   except OSError as error:
+    files.check_machine(error, folder)
     raise decode.BadImageError(
       f'its mask cannot be written: {error.strerror}'
     ) from None

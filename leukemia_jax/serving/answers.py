@@ -35,9 +35,7 @@ def answer(models: Models, data: bytes, edits: Edits) -> dict[str, Any]:
     BadImageError: it can't be read, or looked at.
   """
   whole = decode.decode(data, models.decoding).image
-  # Twice the limit: a square that is turned needs as much.
-  most = 2 * models.decoding.max_pixels
-  whole = edits_module.apply(edits, whole, max_pixels=most)
+  whole = edits_module.apply(edits, whole)
   models = models._replace(scale=edits.scale)
   predicted, heat = prediction.predict_decoded(models, whole)
   said: dict[str, Any] = {

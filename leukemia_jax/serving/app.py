@@ -81,7 +81,7 @@ def make(
     routes=[
       Route('/', server.index),
       *(Route(f'/{name}', server.file) for name in _FILES),
-      Route('/examples/{number:int}.png', server.example),
+      Route('/examples/{number}.png', server.example),
       Route('/answer', server.answer, methods=['POST']),
     ],
     middleware=middleware,
@@ -93,7 +93,8 @@ class _Server:
   """What is asked for, and how many images wait."""
 
   def __init__(self, models: Models, page: str, examples: Sequence[bytes]):
-    self._models, self._page, self._examples = models, page, examples
+    self._models, self._page = models, page
+    self._examples = {str(i): own for i, own in enumerate(examples)}
     folder = resources.files('leukemia_jax.serving') / 'page'
     self._files = {name: (folder / name).read_bytes() for name in _FILES}
     self._waiting = 0
@@ -112,7 +113,7 @@ class _Server:
 
   async def example(self, request: Request) -> Response:
     number = request.path_params['number']
-    if number >= len(self._examples):
+    if number not in self._examples:
       return _refuse(404, 'there is no such example')
     return Response(self._examples[number], media_type='image/png')
 
@@ -178,7 +179,10 @@ def _page(
 
 async def _fail(request: Request, error: Exception) -> Response:
   """Says so where nothing else did; the traceback stands in the terminal."""
-  return _refuse(500, f'the server failed: {type(error).__name__}')
+  response = _refuse(500, f'the server failed: {type(error).__name__}')
+  # It is made outside of `_WithHeaders`.
+  response.headers.update(_HEADERS)
+  return response
 
 
 def _refuse(status: int, reason: str) -> Response:

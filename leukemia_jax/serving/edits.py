@@ -1,12 +1,9 @@
 """What a person may do to an image on the page before it is predicted."""
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from PIL import Image, ImageEnhance, ImageOps
-
-from leukemia_jax.data import decode
 
 # Factors on an image's size; steps are compiled for each that is asked for.
 SCALES = (0.25, 0.35, 0.5, 0.71, 1.0, 1.41, 2.0)
@@ -66,36 +63,24 @@ def parse(query: Mapping[str, str], scale: float) -> Edits:
   return edits
 
 
-def apply(
-  edits: Edits, image: Image.Image, *, max_pixels: int = 2**62
-) -> Image.Image:
+def apply(edits: Edits, image: Image.Image) -> Image.Image:
   """Edits an image.
 
   Args:
     edits: what is done.
     image: in mode RGB.
-    max_pixels: limit on width x height of a turned image.
 
   Returns:
-    The edited image, as large as its turned corners need. What no pixel turns
-    to is of the image's mean colour.
-
-  Raises:
-    BadImageError: it is too long for its width to be turned that far.
+    The edited image. Turned by more than 45 degrees it is as wide as it was
+    high, and cells stay as large as they were: what turns out of the frame is
+    cut off, and what no pixel turns to is of the image's mean colour.
   """
-  if edits.rotation:
-    angle = math.radians(edits.rotation)
-    wide, high = abs(math.cos(angle)), abs(math.sin(angle))
-    width = image.width * wide + image.height * high
-    height = image.width * high + image.height * wide
-    if width * height > max_pixels:
-      raise decode.BadImageError(
-        f'turned, it has {width:.0f} x {height:.0f} px, over {max_pixels}'
-      )
+  quarters = round(edits.rotation / 90)
+  if quarters:
+    image = image.rotate(90 * quarters, expand=True)
+  if rest := edits.rotation - 90 * quarters:
     mean = image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
-    image = image.rotate(
-      edits.rotation, Image.Resampling.BILINEAR, expand=True, fillcolor=mean
-    )
+    image = image.rotate(rest, Image.Resampling.BILINEAR, fillcolor=mean)
   if edits.mirror:
     image = ImageOps.mirror(image)
   if edits.flip:

@@ -7,6 +7,9 @@ import shutil
 import pytest
 from command import refused, run
 
+from leukemia_jax.commands import compare
+from leukemia_jax.errors import InputError
+
 
 def changed(trained, folder, make_wrong):
   """A copy of a run that predicts some test images otherwise."""
@@ -55,6 +58,42 @@ def test_two_runs_of_one_set(trained, tmp_path):
   swapped = f'--runs={bad},{good}'
   error = refused(run(f'--workdir={tmp_path}/out', '--mode=compare', swapped))
   assert 'runs' in error and 'another --workdir' in error
+
+
+@pytest.mark.full
+def test_intervals_are_the_same_whichever_run_comes_first(trained, tmp_path):
+  fine = changed(trained, tmp_path / 'fine', lambda i: i % 7 == 0)
+  coarse = changed(trained, tmp_path / 'coarse', lambda i: i % 3 == 0)
+  path = coarse / 'predictions.csv'
+  with path.open(newline='') as stream:
+    rows = list(csv.DictReader(stream))
+  for i, row in enumerate(rows):
+    row['group'] = str(i // 4)
+  with path.open('w', newline='') as stream:
+    writer = csv.DictWriter(stream, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+  got = []
+  for pair in ((fine, coarse), (coarse, fine)):
+    out = tmp_path / pair[0].name / 'out'
+    compare.run(out, pair)
+    got.append(json.loads((out / 'compare.json').read_text()))
+  assert got[0]['groups'] == got[1]['groups']
+  one, other = (own['scores']['balanced_accuracy'] for own in got)
+  assert one['interval_95'] == pytest.approx(
+    [-end for end in other['interval_95'][::-1]]
+  )
+
+
+@pytest.mark.full
+def test_masks_that_were_read_otherwise_are_not_compared(segmenter, tmp_path):
+  other = tmp_path / 'other'
+  other.mkdir()
+  content = json.loads((segmenter / 'result.json').read_text())
+  content['data']['masks']['rule'] = 'grey>128'
+  (other / 'result.json').write_text(json.dumps(content))
+  with pytest.raises(InputError, match='differ in how masks are read'):
+    compare.run(tmp_path / 'out', (segmenter, other))
 
 
 @pytest.mark.full

@@ -163,6 +163,13 @@ def test_shards_and_an_ensemble_of_one_model_say_the_same(
   joined = sorted(sum(parts, []), key=lambda row: row['path'])
   assert joined == rows(tmp_path / 'whole/predictions.csv')
   assert all(len(part) >= 7 for part in parts)
+  # Shards that are listed at different times would leave images out.
+  more = tmp_path / 'more'
+  shutil.copytree(images, more)
+  call(tmp_path / 'later', [trained], more, (0, 2))
+  shutil.copy(sorted(images.rglob('*.png'))[0], more / '0000.png')
+  with pytest.raises(InputError, match='images: .* saved, .* now'):
+    call(tmp_path / 'later', [trained], more, (1, 2))
 
 
 @pytest.mark.full

@@ -10,6 +10,7 @@ from PIL import Image
 
 from leukemia_jax.data import decode
 from leukemia_jax.transforms import colour
+from leukemia_jax.transforms.colour import Removal
 
 LIMIT = 10**6
 
@@ -234,7 +235,7 @@ def test_to_size_keeps_the_shape_of_cells():
 def test_corners_are_hidden_before_an_image_is_mirrored():
   image = Image.fromarray(np.full((90, 90, 3), 7, np.uint8))
   shown, hidden = (
-    decode.to_scale(image, 90, 0.5, hides_corners=hides)
+    decode.to_scale(image, 90, 0.5, removal=Removal(hide_corners=hides))
     for hides in (False, True)
   )
   assert (shown == 7).all() and hidden.shape == (90, 90, 3)
@@ -242,5 +243,21 @@ def test_corners_are_hidden_before_an_image_is_mirrored():
   inside = colour.hide_corners(np.full((45, 45, 3), 7, np.uint8))
   np.testing.assert_array_equal(hidden[22:67, 22:67], inside)
   assert (hidden[[22, 21], 22] == 240).all()
-  whole = decode.to_scale(image, 90, 1.0, hides_corners=True)
+  whole = decode.to_scale(image, 90, 1.0, removal=Removal(hide_corners=True))
   assert (whole == 7).all()
+
+
+def test_a_smaller_image_has_the_colours_of_a_larger_one():
+  # A background that is not grey, and a cell.
+  pixels = np.full((90, 90, 3), (200, 185, 205), np.uint8)
+  pixels[30:60, 30:60] = (110, 70, 140)
+  image = Image.fromarray(pixels)
+  removal = Removal(hide_corners=True, white_balance=True)
+
+  def seen(scale):
+    scaled = decode.to_scale(image, 90, scale, removal=removal)
+    out = np.asarray(colour.remove_all(scaled[None], None, removal))[0]
+    return out[45, 45], out[45, 23 + round(4 * scale)]
+
+  for small, large in zip(seen(0.5), seen(1.0), strict=True):
+    np.testing.assert_allclose(small.astype(int), large.astype(int), atol=2)

@@ -5,6 +5,7 @@ import csv
 import conftest
 import ml_collections
 import numpy as np
+import pandas as pd
 import pytest
 from leukemia_jax.configs import default
 from PIL import Image
@@ -31,6 +32,8 @@ def test_predictions_are_the_command_s(both, trained, smear, tmp_path):
     keys, tmp_path / 'w', [trained], str(tmp_path / 'set'), shard=(0, 1)
   )
   table = both.predict([paths[0], *images[1:]])
+  # Whatever gives images one after the other.
+  pd.testing.assert_frame_equal(both.predict(iter(paths)), both.predict(paths))
   with (tmp_path / 'w/predictions.csv').open(newline='') as stream:
     written = list(csv.DictReader(stream))
   assert list(table.columns) == list(written[0])

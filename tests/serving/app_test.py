@@ -116,6 +116,7 @@ def test_a_failure_is_told_in_json(monkeypatch):
     said = own.post('/answer', content=PNG)
   assert said.status_code == 500
   assert said.json() == {'error': 'the server failed: MemoryError'}
+  assert said.headers['x-content-type-options'] == 'nosniff'
 
 
 def test_a_page_from_elsewhere_is_refused(page):
