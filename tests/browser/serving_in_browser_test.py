@@ -171,8 +171,8 @@ def test_edits_are_made_before(browser, address, smear_files):
   browser.find_element(By.ID, 'again').click()
   for _ in range(100):
     captions = browser.find_elements(By.TAG_NAME, 'figcaption')
-    # Turned by 45 degrees it needs more room.
-    if captions and captions[0].text == '318 x 318 px; rotation 45':
+    # It is turned within its frame.
+    if captions and captions[0].text == '224 x 224 px; rotation 45':
       break
     time.sleep(0.1)
   else:
