@@ -83,7 +83,7 @@ def _split() -> ml_collections.ConfigDict:
   split = ml_collections.ConfigDict()
   # 'source' takes the source's own parts (train, validation, test), 'random'
   # splits anew, 'auto' takes the source's where they are whole; with folds, or
-  # in the study's protocols, it splits anew too.
+  # protocols that are not by groups, it splits anew too.
   split.split = 'auto'
   # 1 splits class by class (700/150/150 of 1,000), 2 all images at once.
   split.option = 1

@@ -176,7 +176,8 @@ def _describe(
     counted = leaks.count_leaks(split.splits, catalogue, pairs)
   masks = result.mask_record(inputs.spec, catalogue)
   findings = verdict.judge(
-    *(catalogue, pairs, counted, probed.scores, audit_page.TITLES),
+    *(catalogue, pairs, counted, {} if probed.problem else probed.scores),
+    audit_page.TITLES,
     group=probed.folds.group if probed.folds else '',
     cells_alone=cells_alone,
     from_source=split.from_source,

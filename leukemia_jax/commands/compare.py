@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from leukemia_jax import files
+from leukemia_jax.data import grouping
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation import comparison, predictions
 from leukemia_jax.evaluation.comparison import Comparison
@@ -109,13 +110,14 @@ def _compare(
   _, labels = np.unique(
     [row['true_class'] for row in first], return_inverse=True
   )
-  # Intervals are over the larger groups, whichever run is named first.
+  # What either run keeps together is: whichever is named first.
   both = [
-    bootstrap.make_groups(np.array([row['group'] for row in rows]), labels)
+    np.unique([row['group'] for row in rows], return_inverse=True)[1]
     for rows in (first, second)
   ]
-  coarser = int(len(both[1].strata) < len(both[0].strata))
-  groups, intervals = both[coarser], results[coarser].intervals
+  coarser = int(both[1].max() < both[0].max())
+  groups = bootstrap.make_groups(grouping.join(*both), labels)
+  intervals = results[coarser].intervals
   rng, paired = np.random.default_rng(_SEED), None
   run = results[0]
   if run.task == 'classification':

@@ -4,7 +4,7 @@ import os
 import pathlib
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leukemia_jax import interrupts
 from leukemia_jax.config_check import override
@@ -12,6 +12,9 @@ from leukemia_jax.data import checked
 from leukemia_jax.errors import InputError
 from leukemia_jax.inference import exported, loading, prediction
 from leukemia_jax.workdir import saved
+
+if TYPE_CHECKING:
+  from starlette.types import ASGIApp, Receive, Scope, Send
 
 LOOPBACK = '127.0.0.1'
 PASSWORD = 'LEUKEMIA_JAX_PASSWORD'
@@ -80,7 +83,7 @@ def run(
   )
   server = uvicorn.Server(
     uvicorn.Config(
-      application,
+      _handing_over(application),
       log_level='warning',
       access_log=False,
       server_header=False,
@@ -89,9 +92,20 @@ def run(
       timeout_graceful_shutdown=2,
     )
   )
-  interrupts.hand_over()
   with listening:
     server.run(sockets=[listening])
+
+
+def _handing_over(application: 'ASGIApp') -> 'ASGIApp':
+  """An application that leaves Ctrl-C to its server once that starts it."""
+
+  async def run(scope: 'Scope', receive: 'Receive', send: 'Send') -> None:
+    if scope['type'] == 'lifespan':
+      # Only now are the server's own handlers there.
+      interrupts.hand_over()
+    await application(scope, receive, send)
+
+  return run
 
 
 def _access(host: str) -> tuple[Sequence[str], str]:

@@ -47,6 +47,8 @@ class Options(NamedTuple):
 
 DEFAULT = Options()
 _NOTHING = Removal()
+# Bytes of a PGM in which its four first words are looked for.
+_HEADER = 2**16
 
 
 class Decoded(NamedTuple):
@@ -75,7 +77,9 @@ def _deep_grey(
   is_deep = image.mode != 'I' or values.max() > 255
   if image.format == 'PPM':
     # Pillow scales values by the largest that the header allows.
-    largest = int(re.sub(rb'#[^\n]*', b'', data[:4096]).split(maxsplit=4)[3])
+    header = re.sub(rb'#[^\r\n]*', b'', data[:_HEADER]).split(maxsplit=4)
+    if len(header) > 3 and header[3].isdigit():
+      largest = int(header[3])
     values, is_deep = np.round(values * (largest / 65535)), True
   peak = int(values.max())
   # Some versions of Pillow open 16-bit files in 32-bit mode, which also holds

@@ -194,12 +194,18 @@ def warn_of_parts(spec: InputSpec, catalogue: Catalogue) -> None:
   protocol, parts = spec.protocol, sorted(set(catalogue.parts) - {''})
   if protocol.split != 'auto' or not parts:
     return
-  if not protocols.takes_source_parts(catalogue, protocol):
-    print(
-      f"warning: the source's own parts ({', '.join(parts)}) are left aside, "
-      'and all images split anew: config.data.split=random means this, source '
-      'takes the parts'
-    )
+  if protocols.takes_source_parts(catalogue, protocol):
+    return
+  takes = f'config.data.split=source config.data.folds={len(parts)}'
+  if set(parts) & set(splits.PARTS):
+    takes = 'config.data.folds=1'
+    if protocol.name not in protocols.BY_GROUPS:
+      takes = f'config.data.protocol={protocols.BY_GROUPS[0]}'
+  print(
+    f"warning: the source's own parts ({', '.join(parts)}) are left aside, and "
+    'all images split anew: if this is meant, say config.data.split=random; '
+    f'{takes} takes the parts'
+  )
 
 
 def _usable(

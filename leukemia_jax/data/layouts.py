@@ -178,12 +178,9 @@ def _set_labels(
 
 def _numbered(images: list[Image], level: int) -> str:
   """`config.data.patient` for a level of folders, as 'folder:1'; or ''."""
-  numbers = set()
-  for image in images:
-    above = list(map(names.normalise, image.path.split('/')[:-1]))
-    if len(image.folders) > level and image.folders[level] in above:
-      numbers.add(above.index(image.folders[level]) + 1)
-  return f'folder:{numbers.pop()}' if len(numbers) == 1 else ''
+  numbers = {levels.number(image, level) for image in images}
+  number = numbers.pop() if len(numbers) == 1 else 0
+  return f'folder:{number}' if number else ''
 
 
 def _check_loose(images: list[Image], level: int) -> None:

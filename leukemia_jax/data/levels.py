@@ -24,6 +24,19 @@ class Image:
   part: str = ''
 
 
+def number(image: Image, level: int) -> int:
+  """Which folder of an image's path a level is, from 1; 0 for none."""
+  known = 0
+  for i, name in enumerate(image.path.split('/')[:-1], 1):
+    if known < len(image.folders) and (
+      names.normalise(name) == image.folders[known]
+    ):
+      if known == level:
+        return i
+      known += 1
+  return 0
+
+
 def listed(values: Iterable[str], most: int = 4) -> str:
   """The first few different names in natural order, as prose."""
   values = sorted(set(values), key=names.natural_key)

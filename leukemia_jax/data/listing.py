@@ -228,8 +228,6 @@ def _list_zip(path: pathlib.Path, max_bytes: int) -> Listing:
     name, is_sure = _decoded_name(info)
     doubtful += not is_sure
     _check_entry(path, info, name)
-    # Some packers begin each name with ./
-    name = '/'.join(part for part in name.split('/') if part != '.')
     total += info.file_size
     if total > max_bytes:
       raise InputError(
@@ -272,7 +270,8 @@ def _decoded_name(info: zipfile.ZipInfo) -> tuple[str, bool]:
       name = name.encode('cp437').decode()
     except ValueError:
       is_sure = False
-  return name.replace('\\', '/'), is_sure
+  # Some packers begin each name with ./
+  return name.replace('\\', '/').removeprefix('./'), is_sure
 
 
 def _slashes(path: str) -> list[int]:

@@ -59,20 +59,8 @@ class Pairs:
   outside: tuple[str, ...] = ()
 
 
-def _place(
-  path: str, trees: Trees, several: set[Folders], nested: set[Folders]
-) -> _File:
-  """A file without its trees.
-
-  Args:
-    path: of the file.
-    trees: of the source.
-    several: from `_parents_of_several`.
-    nested: from `_nested`.
-
-  Returns:
-    The file.
-  """
+def _place(path: str, trees: Trees, several: set[Folders]) -> _File:
+  """A file without its trees; `several` is from `_parents_of_several`."""
   *folders, _ = path.split('/')
   display: list[str] = []
   compared: list[str] = []
@@ -86,7 +74,7 @@ def _place(
       if names.IMAGE_WORDS & set(names.words(name)):
         name = key
     is_repeated = key in compared[-1:]
-    if not key or (is_repeated and prefix in nested):
+    if not key or (is_repeated and prefix in trees.nested):
       continue
     if not is_repeated:
       compared.append(key)
@@ -109,38 +97,6 @@ def _parents_of_several(trees: Trees) -> set[Folders]:
   return {parent for parent, own in said.items() if len(own) > 1}
 
 
-def _nested(paths: Iterable[str]) -> set[Folders]:
-  """Folders that archives nest, which unpack into one of their own name.
-
-  Each is the only one in its parent and has its name; its parent's siblings
-  hold such a folder too, or files less deep. Else it may be a class of its
-  name's patient: 1/1 beside 2/0.
-  """
-  depth: dict[Folders, int] = {}
-  below: dict[Folders, set[Folders]] = collections.defaultdict(set)
-  for path in paths:
-    folders = tuple(path.split('/')[:-1])
-    for i in range(len(folders)):
-      place = folders[: i + 1]
-      below[place[:-1]].add(place)
-      depth[place] = max(depth.get(place, 0), len(folders))
-
-  def repeats(place: Folders) -> bool:
-    own = [names.fold(inner[-1]) for inner in below[place]]
-    return own == [names.fold(place[-1])]
-
-  return {
-    inner
-    for place in depth
-    if repeats(place)
-    and all(
-      repeats(sibling) or depth[sibling] < depth[place]
-      for sibling in below[place[:-1]]
-    )
-    for inner in below[place]
-  }
-
-
 def _cuts(stem: str, stems: Container[str]) -> Iterator[tuple[str, str]]:
   """The stems that a stem goes on from, the longest first, and how it does."""
   for match in reversed(list(_SEPARATOR.finditer(stem))):
@@ -160,10 +116,8 @@ class _Index:
   def __init__(self, images: Iterable[_File]):
     self.stems: dict[Folders, dict[str, list[_File]]] = {}
     self.by_rest: dict[tuple[Folders, tuple[str, ...]], list[_File]] = {}
-    self.by_stem: dict[str, list[_File]] = {}
     for image in images:
       folders, stem = image.key
-      self.by_stem.setdefault(stem, []).append(image)
       self.stems.setdefault(folders, {}).setdefault(stem, []).append(image)
       self.by_rest.setdefault((folders, names.rest(stem)), []).append(image)
 
@@ -192,14 +146,6 @@ class _Index:
           return above[base], f'{folders[-1]}{ending}'
     if len(stems) == 1:
       return next(iter(stems.values())), ''
-    return [], ''
-
-  def find_anywhere(self, mask: _File) -> tuple[list[_File], str]:
-    """The only image of a mask's name, in whatever folder, and its suffix."""
-    _, stem = mask.key
-    for base, ending in ((stem, ''), *_cuts(stem, self.by_stem)):
-      if len(self.by_stem.get(base, [])) == 1:
-        return self.by_stem[base], ending
     return [], ''
 
 
@@ -248,13 +194,32 @@ def _beside(files: list[_File], suffix: str) -> list[_Found]:
   return matches
 
 
-def _in_trees(masks: list[_File], index: _Index) -> list[_Found]:
+def _in_trees(
+  masks: list[_File], images: list[_File], index: _Index, trees: Trees
+) -> Iterator[_Found]:
   """The masks that lie in trees of their own."""
-  matches = [_Found(mask, *index.find(mask)) for mask in masks]
-  if any(match.images for match in matches):
-    return matches
-  # One folder of masks beside several of images.
-  return [_Found(mask, *index.find_anywhere(mask)) for mask in masks]
+  in_flat: dict[Folders, list[_File]] = {tree: [] for tree in trees.flat}
+  for mask in masks:
+    folder = tuple(mask.path.split('/')[:-1])
+    if folder in in_flat:
+      in_flat[folder].append(mask)
+    else:
+      yield _Found(mask, *index.find(mask))
+  for tree, own in in_flat.items():
+    by_path = {
+      image.path: image
+      for image in images
+      if tuple(image.path.split('/'))[: len(tree) - 1] == tree[:-1]
+    }
+    # By name alone, whatever the folder.
+    by_name = _Index(
+      image._replace(key=((), image.key[1])) for image in by_path.values()
+    )
+    for mask in own:
+      owners, ending = by_name.find(mask._replace(key=((), mask.key[1])))
+      # Of several images of the name nobody knows which it is of.
+      is_known = len(owners) == 1
+      yield _Found(mask, [by_path[owners[0].path]] if is_known else [], ending)
 
 
 def _ends(file: _File, suffix: str) -> bool:
@@ -288,8 +253,8 @@ def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
   trees = mask_trees.find(paths, names.fold(suffix))
   outside = [path for path in paths if _is_below(path, trees.outside)]
   left = set(paths) - set(outside)
-  known = _parents_of_several(trees), _nested(paths)
-  files = [_place(path, trees, *known) for path in paths if path in left]
+  several = _parents_of_several(trees)
+  files = [_place(path, trees, several) for path in paths if path in left]
   beside = [file for file in files if not file.tree]
   matches = _beside(beside, suffix)
   is_mask = {mask.mask.path for mask in matches}
@@ -308,7 +273,7 @@ def pair(paths: Sequence[str], suffix: str = '') -> Pairs:
   left -= set(other_kinds)
   images = [image for image in images if image.path in left]
   index = _Index(images)
-  matches += _in_trees([file for file in files if file.tree], index)
+  matches += _in_trees([f for f in files if f.tree], images, index, trees)
   matched: dict[str, list[tuple[str, _File]]] = collections.defaultdict(list)
   unpaired = []
   for mask, owners, ending in matches:

@@ -21,11 +21,15 @@ class Trees(NamedTuple):
     images: of images, each with what else its name says.
     masks: of masks, likewise: both sides of a pair say the same.
     outside: beside a tree of images and one of masks, and neither.
+    flat: of masks, in one folder beside several of images, by their names.
+    nested: that archives nest, which unpack into a folder of their own name.
   """
 
   images: dict[Folders, str]
   masks: dict[Folders, str]
   outside: set[Folders]
+  flat: set[Folders]
+  nested: set[Folders]
 
 
 def find(paths: Sequence[str], suffix: str) -> Trees:
@@ -39,8 +43,7 @@ def find(paths: Sequence[str], suffix: str) -> Trees:
     The trees.
 
   Raises:
-    InputError: a folder beside images/ is of masks or a class; one of masks
-      beside class folders fits several of their images.
+    InputError: a folder beside images/ is of masks or a class.
   """
   children: dict[Folders, dict[str, list[str]]] = {}
   loose: dict[Folders, list[str]] = {}
@@ -50,7 +53,7 @@ def find(paths: Sequence[str], suffix: str) -> Trees:
     for i, name in enumerate(folders):
       below = children.setdefault(tuple(folders[:i]), {})
       below.setdefault(name, []).append(path)
-  trees = Trees({}, {}, set())
+  trees = Trees({}, {}, set(), set(), _nested(children))
   for parent, below in children.items():
     wanted = {n for n in below if suffix and names.fold(n).endswith(suffix)}
     candidates = dict.fromkeys(
@@ -72,16 +75,14 @@ def find(paths: Sequence[str], suffix: str) -> Trees:
         trees.images.update({(*parent, p): said for p in partners})
       else:
         unpaired.append(name)
-    repeating = list(_repeating(parent, below, unpaired, loose.get(parent, [])))
-    flat = [
-      name
-      for name in unpaired
-      if name not in repeating
-      and (_is_sure(name) or name in wanted)
-      and _is_flat(name, below, others)
-    ]
-    for name in (*repeating, *flat):
+    for name in _repeating(parent, below, unpaired, loose.get(parent, [])):
       trees.masks[*parent, name] = ''
+    for name in unpaired:
+      place = (*parent, name)
+      is_sure = _is_sure(name) or name in wanted
+      if place not in trees.masks and is_sure and _is_flat(name, below, others):
+        trees.masks[place] = ''
+        trees.flat.add(place)
     if any((*parent, n) in trees.images for n in named_so):
       trees.outside.update(
         (*parent, n)
@@ -187,26 +188,58 @@ def _keys(paths: Iterable[str], depth: int) -> set[str]:
 
 
 def _is_flat(name: str, below: dict[str, list[str]], others: list[str]) -> bool:
-  """Whether masks lie in one folder beside several of images, by name."""
-
-  def stems(paths: Iterable[str]) -> Iterator[str]:
-    return (key for path in paths for key in _keys([path], path.count('/')))
-
-  wanted = set(stems(below[name]))
-  times = collections.Counter(
-    stems(itertools.chain.from_iterable(below[folder] for folder in others))
-  )
-  known = [stem for stem in wanted if stem in times]
-  if 2 * len(known) < len(wanted):
+  """Whether a folder holds masks of images in several folders beside it."""
+  if any(path.count('/') != below[name][0].count('/') for path in below[name]):
     return False
-  several = [stem for stem in known if times[stem] > 1]
-  if several:
-    raise InputError(
-      f'the masks in {name} fit {len(several)} names of images that are in '
-      f'several folders, such as {min(several)}: put them into folders named '
-      f'as those of the images, {name}/{others[0]}'
+  stems = {
+    key
+    for folder in others
+    for path in below[folder]
+    for key in _keys([path], path.count('/'))
+  }
+  masks = _keys(below[name], below[name][0].count('/'))
+  # A file a cell goes on after its image's name.
+  known = [
+    mask
+    for mask in masks
+    if any(
+      ' '.join(mask.split()[:end]) in stems
+      for end in range(1, 1 + len(mask.split()))
     )
-  return True
+  ]
+  return len(others) > 1 and 2 * len(known) >= len(masks)
+
+
+def _nested(children: dict[Folders, dict[str, list[str]]]) -> set[Folders]:
+  """The folders that have their parent's name.
+
+  A number may be a class in a patient's folder of that number. Then it has
+  others beside it, or they stand in other patients' folders, or these have one
+  other class each: 1/1 beside 2/0.
+  """
+  names_below = {
+    place: {names.fold(name) for name in below}
+    for place, below in children.items()
+  }
+  nested = set()
+  for place, below in children.items():
+    for name in below:
+      own = names.fold(name)
+      if not place or own != names.fold(place[-1]):
+        continue
+      beside = {
+        names.fold(sibling): names_below.get((*place[:-1], sibling), set())
+        for sibling in children[place[:-1]]
+        if names.fold(sibling) != own
+      }
+      is_class = (
+        len(below) > 1
+        or any(own in inner for inner in beside.values())
+        or all(len(inner - {key}) == 1 for key, inner in beside.items())
+      )
+      if not (own.isdecimal() and beside and is_class):
+        nested.add((*place, name))
+  return nested
 
 
 def _repeating(

@@ -127,7 +127,8 @@ def _partly_known(images: list[Image]) -> list[str]:
   warnings = _without_patient(images)
   labels: dict[str, set[str]] = collections.defaultdict(set)
   for image in images:
-    if image.patient:
+    # Of a patient who holds classes nothing begins anew in each.
+    if image.patient and not _holds_its_class(image):
       labels[image.patient].add(image.label)
   shared = [patient for patient, own in labels.items() if len(own) > 1]
   # Numbers begin anew; of other names all do, or few are of both classes.
@@ -140,6 +141,14 @@ def _partly_known(images: list[Image]) -> list[str]:
       "config.data.patient='([^/]+/[^/]+)/[^/]+$'"
     )
   return warnings
+
+
+def _holds_its_class(image: Image) -> bool:
+  """Whether the class is a folder below the patient's."""
+  folders = list(image.folders)
+  if not {image.patient, image.label} <= set(folders):
+    return False
+  return folders.index(image.patient) < folders.index(image.label)
 
 
 def _has_digit(name: str) -> bool:
@@ -158,9 +167,7 @@ def _which_folder(images: list[Image], others: list[int]) -> str:
   for level in others:
     inner = [im for im in images if len(im.folders) > level]
     level_names = {image.folders[level] for image in inner}
-    path = list(map(names.normalise, inner[0].path.split('/')))
-    if inner[0].folders[level] in path:
-      number = path.index(inner[0].folders[level]) + 1
+    if number := levels.number(inner[0], level):
       choices.append(
         f'config.data.patient=folder:{number} ({levels.listed(level_names)})'
       )

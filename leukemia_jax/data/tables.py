@@ -39,6 +39,7 @@ _PLAIN = frozenset(
 )
 # Tables of what models say, or of what they should fill in.
 _NO_TRUTH = frozenset('submission sample prediction predictions'.split())
+_BLANKS = r'\s+'
 _EMPTY = ('', 'nan', 'na', 'n/a', 'none', 'null', '-', '?')
 
 
@@ -69,7 +70,7 @@ class Joined(NamedTuple):
 
 def _separator(lines: Sequence[str]) -> str:
   """What parts the columns: it cuts most lines into as many, two or more."""
-  best, separator = (0.0, 0), r'\s+'
+  best, separator = (0.0, 0), _BLANKS
   for candidate in (',', ';', '\t'):
     widths = collections.Counter(
       len(row) for row in csv.reader(lines, delimiter=candidate)
@@ -84,20 +85,28 @@ def _separator(lines: Sequence[str]) -> str:
 
 def _without_preamble(lines: list[str]) -> tuple[list[str], str]:
   """A table's lines, without what stands above it; and their separator."""
-  said = re.fullmatch('"?sep=(.)"?', lines[0].strip())
+  said = re.fullmatch('"?sep=(.)"?', lines[0])
   if said and len(lines) > 1:
     # As Excel is told it.
-    return lines[1:], re.escape(said[1])
+    return lines[1:], said[1]
   separator = _separator(lines[:1000])
-  width = len(re.split(separator, lines[-1]))
+  widths = [_width(line, separator) for line in lines[:1000]]
+  usual = collections.Counter(widths).most_common(1)[0][0]
   first = 0
   while (
     lines[first].startswith('#')
-    and first + 1 < len(lines)
-    and len(re.split(separator, lines[first])) != width
+    and first + 1 < len(widths)
+    and widths[first] != usual
   ):
     first += 1
   return lines[first:], separator
+
+
+def _width(line: str, separator: str) -> int:
+  """Number of columns of a line."""
+  if separator == _BLANKS:
+    return len(line.split())
+  return len(next(csv.reader([line], delimiter=separator), []))
 
 
 def _parse(path: str, data: bytes) -> pd.DataFrame:
@@ -117,7 +126,10 @@ def _parse(path: str, data: bytes) -> pd.DataFrame:
 
   try:
     lines, separator = _without_preamble(lines)
-    width = max(len(re.split(separator, line)) for line in lines)
+    # Signs in quotes may look like more columns.
+    width = max(1 + line.count(separator) for line in lines)
+    if separator == _BLANKS:
+      width = max(_width(line, separator) for line in lines)
     table = pd.read_csv(
       io.StringIO('\n'.join(lines)),
       sep=separator,
@@ -134,7 +146,6 @@ def _parse(path: str, data: bytes) -> pd.DataFrame:
   table = table.map(
     lambda cell: '' if pd.isna(cell) else names.normalise(str(cell)).strip()
   )
-  # Signs in quotes may look like more columns.
   return table.loc[:, (table != '').any()]
 
 

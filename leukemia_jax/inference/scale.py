@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from leukemia_jax import files
 from leukemia_jax.data import decode
 from leukemia_jax.inference.inputs import Image
 from leukemia_jax.metrics import magnification
@@ -66,7 +67,8 @@ def measure(images: Iterable[Image], reference: Reference) -> Measured:
   for image in images:
     try:
       squares.append(decode.read(image.read(), size, decoding))
-    except Exception:
+    except Exception as error:
+      files.check_machine(error, image.path)
       # Whatever is wrong with it is said where it is predicted.
       continue
   if not squares:

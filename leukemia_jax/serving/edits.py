@@ -71,9 +71,9 @@ def apply(edits: Edits, image: Image.Image) -> Image.Image:
     image: in mode RGB.
 
   Returns:
-    The edited image. Turned by more than 45 degrees it is as wide as it was
-    high, and cells stay as large as they were: what turns out of the frame is
-    cut off, and what no pixel turns to is of the image's mean colour.
+    The edited image. Turned by 45 to 135 degrees it is as wide as it was high.
+    Cells stay as large as they were: what turns out of the frame is cut off,
+    and what no pixel turns to is of the image's mean colour.
   """
   quarters = round(edits.rotation / 90)
   if quarters:

@@ -87,6 +87,8 @@ def check(
     for tree in (content, _content(mode, config, more))
   )
   free = {name for name, key in keys().items() if not key.identifies}
+  # Older shards don't say of how many images they are.
+  free |= {'images'} - saved.keys()
   if mode == 'train' or same_place(
     saved.get('data.source'), current.get('data.source')
   ):

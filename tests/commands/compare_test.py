@@ -11,7 +11,7 @@ from leukemia_jax.commands import compare
 from leukemia_jax.errors import InputError
 
 
-def changed(trained, folder, make_wrong):
+def changed(trained, folder, make_wrong, group=str):
   """A copy of a run that predicts some test images otherwise."""
   folder.mkdir()
   shutil.copy(trained / 'result.json', folder)
@@ -23,7 +23,7 @@ def changed(trained, folder, make_wrong):
     if make_wrong(i):
       best = next(n[2:] for n in names if n[2:] != best)
     # Patients of the small set are too few for an interval.
-    row['group'] = str(i)
+    row['group'] = group(i)
     row |= {name: '0.1' for name in names} | {f'p_{best}': '0.7'}
     row['predicted_class'] = best
   with (folder / 'predictions.csv').open('w', newline='') as stream:
@@ -62,26 +62,25 @@ def test_two_runs_of_one_set(trained, tmp_path):
 
 @pytest.mark.full
 def test_intervals_are_the_same_whichever_run_comes_first(trained, tmp_path):
-  fine = changed(trained, tmp_path / 'fine', lambda i: i % 7 == 0)
-  coarse = changed(trained, tmp_path / 'coarse', lambda i: i % 3 == 0)
-  path = coarse / 'predictions.csv'
-  with path.open(newline='') as stream:
-    rows = list(csv.DictReader(stream))
-  for i, row in enumerate(rows):
-    row['group'] = str(i // 4)
-  with path.open('w', newline='') as stream:
-    writer = csv.DictWriter(stream, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
+  # As many pairs in each run, of other images: four belong together.
+  one = changed(
+    *(trained, tmp_path / 'one', lambda i: i % 7 == 0),
+    lambda i: f'{i // 4} {i % 4 // 2}',
+  )
+  other = changed(
+    *(trained, tmp_path / 'other', lambda i: i % 3 == 0),
+    lambda i: f'{i // 4} {i % 2}',
+  )
   got = []
-  for pair in ((fine, coarse), (coarse, fine)):
+  for pair in ((one, other), (other, one)):
     out = tmp_path / pair[0].name / 'out'
     compare.run(out, pair)
     got.append(json.loads((out / 'compare.json').read_text()))
   assert got[0]['groups'] == got[1]['groups']
-  one, other = (own['scores']['balanced_accuracy'] for own in got)
-  assert one['interval_95'] == pytest.approx(
-    [-end for end in other['interval_95'][::-1]]
+  assert got[0]['groups'] <= got[0]['images'] // 4 + 1
+  first, second = (own['scores']['balanced_accuracy'] for own in got)
+  assert first['interval_95'] == pytest.approx(
+    [-end for end in second['interval_95'][::-1]]
   )
 
 

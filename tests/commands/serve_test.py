@@ -1,9 +1,14 @@
 """--mode=serve: who may ask, and what is refused before a page is there."""
 
+import signal
 import socket
+import subprocess
+import sys
+import time
 
 import pytest
 from command import refused, run
+from conftest import ROOT
 
 from leukemia_jax.commands import serve
 from leukemia_jax.errors import InputError
@@ -41,3 +46,26 @@ def test_an_address_that_is_none_is_named(monkeypatch):
 def test_flags_that_cannot_be_are_refused(tmp_path, flags, words):
   given = [flag.format(tmp_path) for flag in flags]
   assert words in refused(run('--mode=serve', '--port=0', *given))
+
+
+@pytest.mark.full
+def test_ctrl_c_ends_the_server_in_order(trained):
+  process = subprocess.Popen(
+    [
+      sys.executable,
+      'main.py',
+      '--mode=serve',
+      '--port=0',
+      f'--checkpoint={trained}',
+    ],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  while 'open http' not in process.stdout.readline():
+    assert process.poll() is None, process.stderr.read()
+  time.sleep(1)
+  process.send_signal(signal.SIGINT)
+  out, err = process.communicate(timeout=60)
+  assert process.returncode == 0 and 'stopped' not in out + err

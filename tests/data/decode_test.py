@@ -96,6 +96,14 @@ def test_grey_of_12_bits_in_a_pgm(kind):
   )
 
 
+@pytest.mark.parametrize(
+  'comment', [b'# by x\r', b'#' + 5000 * b'a' + b'\n', b'# 1 2\n' * 700]
+)
+def test_comments_of_a_pgm(comment):
+  data = b'P5\n' + comment + b'3 2\n4095\n' + 6 * b'\x08\0'
+  assert (decoded(data) == round(2048 * 255 / 4095)).all()
+
+
 def test_a_dark_pgm_of_12_bits_is_none_of_8():
   dark = b'P5 3 2 4095 ' + 6 * b'\0\xc8'
   assert (decoded(dark) == round(200 * 255 / 4095)).all()

@@ -242,7 +242,14 @@ def test_a_class_of_its_patients_name_is_no_nested_archive():
 
 @pytest.mark.parametrize(
   'folders',
-  [('ALL/ALL', 'HEM'), ('ALL/ALL', 'HEM/HEM'), ('set/set/ALL', 'set/set/HEM')],
+  [
+    ('ALL/ALL', 'HEM'),
+    ('ALL/ALL', 'HEM/HEM'),
+    ('set/set/ALL', 'set/set/HEM'),
+    ('1/1', '2'),
+    ('1/1', '2/2', '3/3'),
+    ('set/set/1', 'set/set/2'),
+  ],
 )
 def test_archives_that_unpack_into_their_own_name(folders):
   paths = [f'{folder}/{i}.png' for folder in folders for i in range(3)]
@@ -256,9 +263,33 @@ def test_one_folder_of_masks_beside_folders_of_classes():
   assert reading.class_names == ('ALL', 'HEM') and not reading.unpaired
   for entry in reading.entries:
     assert entry.masks == (f'masks/{names.stem(entry.path)}_mask.png',)
+  # Of names that several folders have, whose a mask is isn't known.
   same = [f'{c}/{i}.png' for c in ('ALL', 'HEM') for i in range(5)]
-  with pytest.raises(InputError, match='fit 5 names of images .*masks/ALL'):
-    layouts.read([*same, *(f'masks/{i}.png' for i in range(5))])
+  reading = layouts.read([*same, *(f'masks/{i}.png' for i in range(5))])
+  assert reading.class_names == ('ALL', 'HEM')
+  assert len(reading.unpaired) == 15 and not any(
+    e.masks for e in reading.entries
+  )
+
+
+def test_folders_of_masks_are_of_the_images_beside_them():
+  parts = {'train': range(8), 'test': range(4, 12)}
+  paths = [
+    f'{part}/{folder}/{c}{i}.png'
+    for part, numbers in parts.items()
+    for c in ('ALL', 'HEM')
+    for i in numbers
+    for folder in (c, 'masks')
+  ]
+  # A mask of an image that is not there, and images beside all of it.
+  reading = layouts.read(
+    [*paths, 'test/masks/ALL0.png', 'train/overview.png'],
+    layouts.Options(label='(ALL|HEM)/'),
+  )
+  assert reading.unpaired == ('test/masks/ALL0.png',)
+  for entry in reading.entries:
+    part, folder, name = entry.path.split('/')
+    assert entry.masks == (f'{part}/masks/{name}',) and entry.label == folder
 
 
 def test_codes_with_masks_may_be_patients():
@@ -291,6 +322,14 @@ def test_patient_names_that_all_classes_have_are_said():
   ]
   (warning,) = layouts.read(paths).warnings
   assert 'if numbers begin anew in each class' in warning
+  # Where patients hold classes nothing begins anew.
+  inside = [
+    f'patient_{p}/{c}/{i}.png'
+    for c in ('blast', 'normal')
+    for p in range(4)
+    for i in range(3)
+  ]
+  assert not layouts.read(inside).warnings
   # Some patients of both are nothing to wonder at.
   assert not layouts.read([*paths, 'x/patient_9/0.png']).warnings
 
@@ -407,7 +446,13 @@ def test_what_stands_above_a_table(above):
     'label': 'label',
     'patient': 'patient',
   }
-  # A heading may begin so.
+  # A heading may begin so, whatever the last row is like.
+  text = (
+    '#file,patient,label,note\n1.png,p1,x,ok\n2.png,p2,y,"a, b"\n# total: 2\n'
+  )
+  joined = table(text, paths)
+  assert [joined.by_path[p].label for p in paths] == ['x', 'y']
+  assert [joined.by_path[p].patient for p in paths] == ['p1', 'p2']
   joined = table('#file;label\n1.png;x\n2.png;y\n', paths)
   assert joined.columns == {'path': '#file', 'label': 'label'}
 

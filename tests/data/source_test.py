@@ -153,6 +153,12 @@ def test_a_zip_whose_names_begin_with_a_dot(study, tmp_path):
     assert (one.image.path, one.label) == (other.image.path, other.label)
 
 
+def test_a_dot_before_a_path_leads_nowhere_else(tmp_path):
+  for name in ('.//tmp/1.png', './C:/1.png', './../1.png'):
+    with pytest.raises(InputError, match='points outside'):
+      opened(entry(tmp_path / 'x.zip', name))
+
+
 def test_an_entry_that_unpacks_to_too_much(study, tmp_path, monkeypatch):
   monkeypatch.setattr(listing, '_LARGE', 10**6)
   path = tmp_path / 'x.zip'
