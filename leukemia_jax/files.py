@@ -52,8 +52,7 @@ def check_machine(error: Exception, path: str | pathlib.Path) -> None:
     reason = str(error.strerror)
   if reason:
     raise InputError(
-      f'{path}: {reason}; mend that, or take the file away, and the same '
-      'command goes on'
+      f'{path}: {reason}; once that is mended the same command goes on'
     ) from None
 
 

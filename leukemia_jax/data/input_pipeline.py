@@ -196,15 +196,12 @@ def warn_of_parts(spec: InputSpec, catalogue: Catalogue) -> None:
     return
   if protocols.takes_source_parts(catalogue, protocol):
     return
-  takes = f'config.data.split=source config.data.folds={len(parts)}'
-  if set(parts) & set(splits.PARTS):
-    takes = 'config.data.folds=1'
-    if protocol.name not in protocols.BY_GROUPS:
-      takes = f'config.data.protocol={protocols.BY_GROUPS[0]}'
   print(
     f"warning: the source's own parts ({', '.join(parts)}) are left aside, and "
-    'all images split anew: if this is meant, say config.data.split=random; '
-    f'{takes} takes the parts'
+    'all images split anew: if this is meant, say config.data.split=random. '
+    'Training and test parts are the split of one model under '
+    f'config.data.protocol={protocols.BY_GROUPS[0]}; folds are with '
+    'config.data.split=source and config.data.folds, their number'
   )
 
 

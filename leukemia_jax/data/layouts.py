@@ -159,7 +159,9 @@ def _set_labels(
   ]
   level = levels.class_level([image.folders for image in named])
   # What the user calls patients are no classes.
-  if level is None or options.patient == _numbered(named, level):
+  if level is None:
+    return ''
+  if options.patient and options.patient == _numbered(named, level):
     return ''
   for image in named:
     if len(image.folders) > level:
@@ -178,7 +180,8 @@ def _set_labels(
 
 def _numbered(images: list[Image], level: int) -> str:
   """`config.data.patient` for a level of folders, as 'folder:1'; or ''."""
-  numbers = {levels.number(image, level) for image in images}
+  deep = [image for image in images if len(image.folders) > level]
+  numbers = {levels.number(image, level) for image in deep}
   number = numbers.pop() if len(numbers) == 1 else 0
   return f'folder:{number}' if number else ''
 

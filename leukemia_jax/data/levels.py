@@ -26,15 +26,14 @@ class Image:
 
 def number(image: Image, level: int) -> int:
   """Which folder of an image's path a level is, from 1; 0 for none."""
-  known = 0
-  for i, name in enumerate(image.path.split('/')[:-1], 1):
-    if known < len(image.folders) and (
-      names.normalise(name) == image.folders[known]
-    ):
-      if known == level:
-        return i
-      known += 1
-  return 0
+  path = [names.normalise(name) for name in image.path.split('/')[:-1]]
+  last = 0
+  for name in image.folders[:level]:
+    # A tree of images has another name than is displayed.
+    if name in path[last:]:
+      last = path.index(name, last) + 1
+  name = image.folders[level]
+  return path.index(name, last) + 1 if name in path[last:] else 0
 
 
 def listed(values: Iterable[str], most: int = 4) -> str:

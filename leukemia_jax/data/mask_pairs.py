@@ -198,28 +198,38 @@ def _in_trees(
   masks: list[_File], images: list[_File], index: _Index, trees: Trees
 ) -> Iterator[_Found]:
   """The masks that lie in trees of their own."""
-  in_flat: dict[Folders, list[_File]] = {tree: [] for tree in trees.flat}
+  by_folder: dict[Folders, list[_Found]] = collections.defaultdict(list)
   for mask in masks:
     folder = tuple(mask.path.split('/')[:-1])
-    if folder in in_flat:
-      in_flat[folder].append(mask)
+    by_folder[folder].append(_Found(mask, *index.find(mask)))
+  for folder, matches in by_folder.items():
+    if folder in trees.flat or not any(match.images for match in matches):
+      yield from _by_name([m.mask for m in matches], images, folder[:-1])
     else:
-      yield _Found(mask, *index.find(mask))
-  for tree, own in in_flat.items():
-    by_path = {
-      image.path: image
-      for image in images
-      if tuple(image.path.split('/'))[: len(tree) - 1] == tree[:-1]
-    }
-    # By name alone, whatever the folder.
-    by_name = _Index(
-      image._replace(key=((), image.key[1])) for image in by_path.values()
-    )
-    for mask in own:
-      owners, ending = by_name.find(mask._replace(key=((), mask.key[1])))
-      # Of several images of the name nobody knows which it is of.
-      is_known = len(owners) == 1
-      yield _Found(mask, [by_path[owners[0].path]] if is_known else [], ending)
+      yield from matches
+
+
+def _by_name(
+  masks: list[_File], images: list[_File], parent: Folders
+) -> Iterator[_Found]:
+  """Masks of one folder, of the only image of their name below its parent."""
+  by_path = {
+    image.path: image
+    for image in images
+    if tuple(image.path.split('/'))[: len(parent)] == parent
+  }
+  index = _Index(
+    image._replace(key=((), image.key[1])) for image in by_path.values()
+  )
+  for mask in masks:
+    matches, ending = index.find(mask._replace(key=((), mask.key[1])))
+    # Of several images of the name nobody knows which it is of.
+    owners = [by_path[match.path] for match in matches]
+    if len(owners) == 1:
+      mask = mask._replace(key=(owners[0].key[0], mask.key[1]))
+      yield _Found(mask, owners, ending)
+    else:
+      yield _Found(mask, [], '')
 
 
 def _ends(file: _File, suffix: str) -> bool:

@@ -211,35 +211,34 @@ def _is_flat(name: str, below: dict[str, list[str]], others: list[str]) -> bool:
 
 
 def _nested(children: dict[Folders, dict[str, list[str]]]) -> set[Folders]:
-  """The folders that have their parent's name.
+  """The folders that archives nest: alone in a parent of their name.
 
-  A number may be a class in a patient's folder of that number. Then it has
-  others beside it, or they stand in other patients' folders, or these have one
-  other class each: 1/1 beside 2/0.
+  Numbers may be classes of patients that are numbered too, 1/1 beside 2/0: they
+  are nested where all folders beside them hold none, or one of their own name,
+  or some hold one that is no number.
   """
-  names_below = {
-    place: {names.fold(name) for name in below}
-    for place, below in children.items()
+  below = {
+    place: {names.fold(name) for name in own} for place, own in children.items()
   }
-  nested = set()
-  for place, below in children.items():
-    for name in below:
-      own = names.fold(name)
-      if not place or own != names.fold(place[-1]):
-        continue
-      beside = {
-        names.fold(sibling): names_below.get((*place[:-1], sibling), set())
-        for sibling in children[place[:-1]]
-        if names.fold(sibling) != own
-      }
-      is_class = (
-        len(below) > 1
-        or any(own in inner for inner in beside.values())
-        or all(len(inner - {key}) == 1 for key, inner in beside.items())
-      )
-      if not (own.isdecimal() and beside and is_class):
-        nested.add((*place, name))
-  return nested
+
+  def are_numbers(level: Folders) -> bool:
+    """Whether a level holds folders of several numbers."""
+    inner = [
+      (names.fold(name), below.get((*level, name), set()))
+      for name in children[level]
+    ]
+    return any(own - {name} for name, own in inner) and all(
+      name.isdecimal() for _, own in inner for name in own
+    )
+
+  of_numbers = {level: are_numbers(level) for level in children}
+  return {
+    (*place, *own)
+    for place, own in children.items()
+    if place
+    and below[place] == {names.fold(place[-1])}
+    and not (names.fold(place[-1]).isdecimal() and of_numbers[place[:-1]])
+  }
 
 
 def _repeating(

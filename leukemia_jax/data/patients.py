@@ -127,9 +127,8 @@ def _partly_known(images: list[Image]) -> list[str]:
   warnings = _without_patient(images)
   labels: dict[str, set[str]] = collections.defaultdict(set)
   for image in images:
-    # Of a patient who holds classes nothing begins anew in each.
-    if image.patient and not _holds_its_class(image):
-      labels[image.patient].add(image.label)
+    if image.patient:
+      labels[image.patient].add(_class_above(image))
   shared = [patient for patient, own in labels.items() if len(own) > 1]
   # Numbers begin anew; of other names all do, or few are of both classes.
   if len(shared) < len(labels) or not all(map(_has_digit, shared)):
@@ -143,12 +142,14 @@ def _partly_known(images: list[Image]) -> list[str]:
   return warnings
 
 
-def _holds_its_class(image: Image) -> bool:
-  """Whether the class is a folder below the patient's."""
-  folders = list(image.folders)
-  if not {image.patient, image.label} <= set(folders):
-    return False
-  return folders.index(image.patient) < folders.index(image.label)
+def _class_above(image: Image) -> str:
+  """The class, if its folder holds the patient's; else ''."""
+  folders = [names.fold(name) for name in image.folders]
+  patient, label = names.fold(image.patient), names.fold(image.label)
+  if patient not in folders or label not in folders:
+    return ''
+  is_above = folders.index(label) < folders.index(patient)
+  return label if is_above else ''
 
 
 def _has_digit(name: str) -> bool:

@@ -39,6 +39,8 @@ _PLAIN = frozenset(
 )
 # Tables of what models say, or of what they should fill in.
 _NO_TRUTH = frozenset('submission sample prediction predictions'.split())
+# Lines above a heading in which Excel may be told the separator.
+_PREAMBLE = 20
 _BLANKS = r'\s+'
 _EMPTY = ('', 'nan', 'na', 'n/a', 'none', 'null', '-', '?')
 
@@ -85,18 +87,22 @@ def _separator(lines: Sequence[str]) -> str:
 
 def _without_preamble(lines: list[str]) -> tuple[list[str], str]:
   """A table's lines, without what stands above it; and their separator."""
-  said = re.fullmatch('"?sep=(.)"?', lines[0])
-  if said and len(lines) > 1:
-    # As Excel is told it.
-    return lines[1:], said[1]
-  separator = _separator(lines[:1000])
-  widths = [_width(line, separator) for line in lines[:1000]]
-  usual = collections.Counter(widths).most_common(1)[0][0]
+  body = [line for line in lines if not line.startswith('#')] or lines
+  separator = ''
+  for line in lines[:_PREAMBLE]:
+    # As Excel is told it; it fills lines up.
+    if said := re.fullmatch(r'"?sep=(.)"?[ ]*\1*', line):
+      separator = said[1]
+      body = [own for own in body if own != line] or body
+  separator = separator or _separator(body[:1000])
+  widths = collections.Counter(_width(own, separator) for own in body[:1000])
+  usual = widths.most_common(1)[0][0]
   first = 0
-  while (
-    lines[first].startswith('#')
-    and first + 1 < len(widths)
-    and widths[first] != usual
+  while first + 1 < len(lines) and (
+    lines[first].startswith(('sep=', '"sep='))
+    or (
+      lines[first].startswith('#') and _width(lines[first], separator) != usual
+    )
   ):
     first += 1
   return lines[first:], separator

@@ -4,7 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import urllib.request
 
 import pytest
 from command import refused, run
@@ -63,9 +63,10 @@ def test_ctrl_c_ends_the_server_in_order(trained):
     stderr=subprocess.PIPE,
     text=True,
   )
-  while 'open http' not in process.stdout.readline():
+  while 'open http' not in (line := process.stdout.readline()):
     assert process.poll() is None, process.stderr.read()
-  time.sleep(1)
+  with urllib.request.urlopen(line.split()[1], timeout=60) as answer:
+    assert answer.status == 200
   process.send_signal(signal.SIGINT)
   out, err = process.communicate(timeout=60)
   assert process.returncode == 0 and 'stopped' not in out + err

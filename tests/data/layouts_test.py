@@ -236,8 +236,14 @@ def test_a_class_of_its_patients_name_is_no_nested_archive():
   # What is advised finds the class, not the patient.
   pattern = str(error.value).rpartition("='")[2].strip("'")
   assert classes_of(paths, label=pattern) == {p: p.split('/')[1] for p in paths}
-  with pytest.raises(InputError, match='two ways: 1, 2, 3, 4'):
-    layouts.read([f'{p}/{p % 2}/{i}.png' for p in range(1, 5) for i in 'abc'])
+  for folders in (
+    ('1/1', '2/0', '3/1', '4/0'),
+    ('1/1', '2/2', '3/1'),
+    ('1/1', '1/2', '2/2', '3/3'),
+    ('1/1', '2/3', '3/1', '4/4'),
+  ):
+    with pytest.raises(InputError, match='two ways: 1, 2'):
+      layouts.read([f'{folder}/{i}.png' for folder in folders for i in 'abc'])
 
 
 @pytest.mark.parametrize(
@@ -249,6 +255,9 @@ def test_a_class_of_its_patients_name_is_no_nested_archive():
     ('1/1', '2'),
     ('1/1', '2/2', '3/3'),
     ('set/set/1', 'set/set/2'),
+    # A class of its wrapping's name.
+    ('ALL/ALL', 'ALL/HEM'),
+    ('1/1', '1/2', '1/3'),
   ],
 )
 def test_archives_that_unpack_into_their_own_name(folders):
@@ -269,6 +278,51 @@ def test_one_folder_of_masks_beside_folders_of_classes():
   assert reading.class_names == ('ALL', 'HEM')
   assert len(reading.unpaired) == 15 and not any(
     e.masks for e in reading.entries
+  )
+
+
+def test_masks_of_one_folder_beside_a_tree_of_classes():
+  paths = [f'images/{c}/{c}{i}.png' for c in ('ALL', 'HEM') for i in range(3)]
+  masks = [f'masks/{c}{i}.png' for c in ('ALL', 'HEM') for i in range(3)]
+  reading = layouts.read([*paths, *masks])
+  assert all(e.masks[0].endswith(e.path[-8:]) for e in reading.entries)
+  assert len(reading.entries) == 6 and not reading.unpaired
+
+
+def test_a_mask_of_a_missing_image_in_one_folder_of_masks():
+  stems = ['ALL/a', 'ALL/a_2', 'HEM/b', 'HEM/b_2']
+  masks = ['a', 'a_2', 'a_3', 'b', 'b_2']
+  reading = layouts.read(
+    [*(f'{s}.png' for s in stems), *(f'masks/{m}.png' for m in masks)]
+  )
+  assert reading.unpaired == ('masks/a_3.png',)
+  for entry in reading.entries:
+    assert entry.masks == (f'masks/{entry.path.rpartition("/")[2]}',)
+
+
+@pytest.mark.parametrize('patient', ['', 'auto'])
+def test_classes_of_trees_with_or_without_patients(patient):
+  paths = [
+    f'{tree}_{c}/{i}.png'
+    for tree in ('images', 'masks')
+    for c in ('ALL', 'HEM')
+    for i in range(3)
+  ]
+  reading = layouts.read(paths, layouts.Options(patient=patient))
+  assert len(reading.class_names) == 2 and all(e.masks for e in reading.entries)
+
+
+def test_a_folder_below_a_tree_of_another_name_is_numbered():
+  paths = [
+    f'{tree}_{c}/{p}/{i}.png'
+    for tree in ('images', 'masks')
+    for c in ('ALL', 'HEM')
+    for p in ('anna', 'ben')
+    for i in range(3)
+  ]
+  reading = layouts.read(paths, layouts.Options(label='(ALL|HEM)/'))
+  assert any(
+    'config.data.patient=folder:2 (anna' in w for w in reading.warnings
   )
 
 
@@ -306,6 +360,11 @@ def test_codes_with_masks_may_be_patients():
   reading = layouts.read(paths, layouts.Options(patient='folder:1'))
   assert not reading.class_names and not reading.warnings
   assert {e.patient for e in reading.entries} == {'12a', '13b', '14c'}
+
+
+def test_images_above_the_level_of_classes():
+  paths = ['10x/10x/1.png', '10x/S2/2.png', '40x/3.png']
+  assert layouts.read(paths).class_names == ('10x', 'S2')
 
 
 def test_one_order_however_names_are_composed():
@@ -435,7 +494,17 @@ def test_as_much_of_a_path_as_both_sides_have(seed):
 
 
 @pytest.mark.parametrize(
-  'above', ['sep=;\n', '"sep=;"\n', '# made by a program\n', '#\n# a; b\n\n']
+  'above',
+  [
+    'sep=;\n',
+    '"sep=;"\n',
+    'sep=; \n',
+    'sep=;;;\n# by me\n',
+    '# x\nsep=;\n',
+    '# made by a program\n',
+    '#\n# a; b\n\n',
+    '# a, b\n' * 9,
+  ],
 )
 def test_what_stands_above_a_table(above):
   paths = ['im/1.png', 'im/2.png']
