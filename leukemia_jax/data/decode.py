@@ -4,7 +4,6 @@ import io
 import re
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
@@ -264,7 +263,7 @@ def to_scale(
   pixels = to_size(image, inner)
   room = max(0, size - inner)
   if room and removal.hide_corners:
-    pixels = np.asarray(colour.remove(jnp.asarray(pixels), None, removal))
+    pixels = np.asarray(colour.remove_all(pixels[None], None, removal))[0]
   around = (room // 2, room - room // 2)
   return np.pad(pixels, (around, around, (0, 0)), 'symmetric')
 

@@ -202,25 +202,28 @@ def _in_trees(
   for mask in masks:
     folder = tuple(mask.path.split('/')[:-1])
     by_folder[folder].append(_Found(mask, *index.find(mask)))
+  by_name = {
+    folder: [match.mask for match in matches]
+    for folder, matches in by_folder.items()
+    if folder in trees.flat or not any(match.images for match in matches)
+  }
+  below: dict[Folders, list[_File]] = {folder[:-1]: [] for folder in by_name}
+  for image in images:
+    parts = tuple(image.path.split('/'))
+    for i in range(len(parts)):
+      if parts[:i] in below:
+        below[parts[:i]].append(image)
   for folder, matches in by_folder.items():
-    if folder in trees.flat or not any(match.images for match in matches):
-      yield from _by_name([m.mask for m in matches], images, folder[:-1])
+    if folder in by_name:
+      yield from _by_name(by_name[folder], below[folder[:-1]])
     else:
       yield from matches
 
 
-def _by_name(
-  masks: list[_File], images: list[_File], parent: Folders
-) -> Iterator[_Found]:
-  """Masks of one folder, of the only image of their name below its parent."""
-  by_path = {
-    image.path: image
-    for image in images
-    if tuple(image.path.split('/'))[: len(parent)] == parent
-  }
-  index = _Index(
-    image._replace(key=((), image.key[1])) for image in by_path.values()
-  )
+def _by_name(masks: list[_File], images: list[_File]) -> Iterator[_Found]:
+  """Masks in one folder, each of the only image of its name."""
+  by_path = {image.path: image for image in images}
+  index = _Index(image._replace(key=((), image.key[1])) for image in images)
   for mask in masks:
     matches, ending = index.find(mask._replace(key=((), mask.key[1])))
     # Of several images of the name nobody knows which it is of.
