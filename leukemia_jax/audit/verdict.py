@@ -120,7 +120,10 @@ def summarise(
       clean.append(f'no {kind}')
   if not knows_patients:
     unknown.append('patients')
-  text = 'Clean: ' + ', '.join([*clean, *(f'few {name}' for name in weak)])
+  # Duplicates alone make no set clean.
+  says_much = examined['leak'] or examined['shortcut']
+  first = 'Clean' if says_much else 'Not examined enough'
+  text = f'{first}: ' + ', '.join([*clean, *(f'few {name}' for name in weak)])
   if unknown:
     text += f'; not examined: {", ".join(unknown)}'
   return text + '.'
@@ -162,7 +165,10 @@ def _labels(catalogue: Catalogue, duplicates: Duplicates) -> Iterator[Finding]:
 def _leaks(
   leaks: Leaks, from_source: bool, by_groups: bool
 ) -> Iterator[Finding]:
-  anew = 'config.data.split=random splits anew and keeps them together'
+  anew = (
+    'config.data.split=random splits anew and keeps patients and equal images '
+    'together'
+  )
   group = 'config.data.grouping=record'
   if not by_groups:
     group = 'config.data.protocol=split_then_balance'

@@ -232,7 +232,10 @@ def _predict(job: _Job, models: Models, total: int) -> tuple[Progress, _Tables]:
   with outputs.opened(job.workdir, _journal(suffix), headers) as files:
     done = files.progress.items
     if done:
-      print(f'{done} of {total} images are done already')
+      print(
+        f'{done} of {total} images are done already, by their names: to '
+        'predict what has changed since, give another --workdir'
+      )
     predicted = prediction.predict(
       models,
       _left(files.progress, job),

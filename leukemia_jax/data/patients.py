@@ -107,7 +107,9 @@ def _auto_patients(
 
 def _suggest(texts: Sequence[str]) -> str:
   """A regular expression that may find patients in names."""
-  return f"'{names.patient_pattern(names.stem(texts[0])) or '([^_]+)_'}'"
+  stem = names.stem(texts[0])
+  whole = '([^_]+)_' if '_' in stem else r'([^/]+)\.[^.]+$'
+  return f"'{names.patient_pattern(stem) or whole}'"
 
 
 def _without_patient(images: list[Image]) -> list[str]:

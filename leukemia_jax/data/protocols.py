@@ -432,7 +432,9 @@ def _check_classes(
       hints += ', or give config.data.option=1'
     if protocol.folds > 1:
       hints += f', or more folds than config.data.folds={protocol.folds}'
-    if protocol.grouping != 'none':
+    if protocol.grouping == 'blocks':
+      hints += f', or give a lower config.data.block than {protocol.block}'
+    elif protocol.grouping != 'none' and len(set(of_class)) < len(of_class):
       hints += ', or accept leaks with config.data.grouping=none'
     raise kind(
       f'class {catalogue.class_names[label]!r} has no image in the {part} '

@@ -42,7 +42,7 @@ _NO_TRUTH = frozenset('submission sample prediction predictions'.split())
 # Lines above a heading in which Excel may be told the separator.
 _PREAMBLE = 20
 _BLANKS = r'\s+'
-_EMPTY = ('', 'nan', 'na', 'n/a', 'none', 'null', '-', '?')
+_EMPTY = ('', 'nan', 'na', 'n/a', 'none', 'null', '-', '?', 'unknown', 'n.a.')
 
 
 @dataclasses.dataclass(frozen=True)

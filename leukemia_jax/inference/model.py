@@ -1,6 +1,8 @@
 """Trained models as a Python object: images in, tables and arrays out."""
 
+import functools
 import itertools
+import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leukemia_jax import files
-from leukemia_jax.data import checked
+from leukemia_jax.data import checked, decode
 from leukemia_jax.errors import InputError
 from leukemia_jax.inference import prediction, scale
 from leukemia_jax.inference.inputs import Image
@@ -45,7 +47,7 @@ class Model:
     Returns:
       A factor on their size; 1 where they don't say.
     """
-    some = (_to_image(i, image) for i, image in enumerate(images))
+    some = itertools.starmap(_to_image, enumerate(_several(images)))
     return scale.measure(some, self._loaded.reference).scale
 
   def predict(
@@ -70,7 +72,7 @@ class Model:
 
     if not self.class_names:
       raise InputError('predict needs a classifier: load one')
-    rows, images = [], list(images)
+    rows, images = [], list(_several(images))
     models = self._loaded.models._replace(segmenter=None)
     for own, image in zip(
       self._run(models, images, scale), images, strict=True
@@ -144,8 +146,10 @@ class Model:
   def _run(
     self, models: Models, images: Sequence[Source], scale: float
   ) -> Iterator[Predicted]:
+    if not isinstance(scale, int | float) or not 0 < scale <= 8:
+      raise InputError(f'scale={scale!r} must be above 0, at most 8')
     models = models._replace(scale=float(scale))
-    listed = itertools.starmap(_to_image, enumerate(images))
+    listed = itertools.starmap(_to_image, enumerate(_several(images)))
     for own in prediction.predict(
       models, listed, batch_size=self._loaded.batch_size
     ):
@@ -154,14 +158,33 @@ class Model:
       yield own
 
 
+def _several(images: Iterable[Source]) -> Iterable[Source]:
+  """The images; refuses one alone, which Python would take apart."""
+  if isinstance(images, str | bytes | os.PathLike) or (
+    isinstance(images, np.ndarray) and images.ndim < 4
+  ):
+    raise InputError('give a list of images, even for one')
+  return images
+
+
 def _to_image(index: int, image: Source) -> Image:
   """An image that goes the way of files, whatever it is."""
-  if not isinstance(image, np.ndarray):
+  if isinstance(image, str | os.PathLike):
     path = files.expand(image)
-    return Image(str(image), path.read_bytes)
+    return Image(str(image), functools.partial(_read, path))
+  if not isinstance(image, np.ndarray):
+    raise InputError(
+      f'image {index}: give a path or a uint8 array, not {type(image).__name__}'
+    )
   if image.dtype != np.uint8 or image.ndim != 2 and image.shape[2:] != (3,):
     raise InputError(
       f'image {index}: an array must be uint8, of shape (height, width, 3) or '
       f'(height, width), not {image.dtype} {image.shape}'
     )
   return Image(f'image {index}', lambda: checked.to_png(image))
+
+
+def _read(path: pathlib.Path) -> bytes:
+  if path.exists() and not path.is_file():
+    raise decode.BadImageError('no plain file')
+  return path.read_bytes()

@@ -35,10 +35,15 @@ def verdict(comparison: Comparison) -> str:
       f'{first} and {second} cannot be told apart: {points:+.1f} points of '
       f'{title}, {interval}.'
     )
-  ahead, behind = (first, second) if points > 0 else (second, first)
+  if points > 0:
+    return (
+      f'{first} is ahead of {second} by {points:.1f} points of {title}, '
+      f'{interval}.'
+    )
+  interval = f'95 % interval {-high:+.1f} to {-low:+.1f}'
   return (
-    f'{ahead} is ahead of {behind} by {abs(points):.1f} points of {title} '
-    f'(first minus second: {interval}).'
+    f'{second} is ahead of {first} by {-points:.1f} points of {title}, '
+    f'{interval}.'
   )
 
 
@@ -64,8 +69,8 @@ def write(workdir: pathlib.Path, comparison: Comparison) -> pathlib.Path:
         f'{100 * ends[0]:+.1f} to {100 * ends[1]:+.1f}' if ends else '-',
       ]
     )
-  names = map(pages.literal, comparison.runs)
-  header = ['%', *names, 'first minus second', '95 % interval']
+  names = list(map(pages.literal, comparison.runs))
+  header = ['%', *names, f'{names[0]} - {names[1]}', '95 % interval']
   context = {
     'comparison': comparison,
     'verdict': verdict(comparison),

@@ -120,8 +120,10 @@ def _reading(
   """The reading in three lines."""
   how = catalogue.notes.how
   num_patients = catalogue.num_patients
-  taken = protocols.takes_source_parts(catalogue, protocol)
-  outside = catalogue.parts.count('') if taken else 0
+  as_parts = protocols.takes_source_parts(catalogue, protocol)
+  # Folds of the source are taken too.
+  taken = as_parts or protocol.split == 'source'
+  outside = catalogue.parts.count('') if as_parts else 0
   return [
     f'Unit: one {unit} an image. Classes: '
     + (_counted(classes) + _where(how['classes']) if classes else 'none')

@@ -51,7 +51,8 @@ def test_clean_is_said_of_what_was_examined_alone():
   assert everything == 'Clean: no leak, no shortcut, no duplicate.'
   nothing = summarise(judge(leaks=None), None, False, False)
   assert nothing == (
-    'Clean: no duplicate; not examined: leaks, shortcuts, patients.'
+    'Not examined enough: no duplicate; not examined: leaks, shortcuts, '
+    'patients.'
   )
   few = dataclasses.replace(NO_LEAK, twins=3, any=3, share=3 / 400)
   said = summarise(judge(leaks=few), few)

@@ -193,7 +193,8 @@ def test_sets_without_classes_groups_or_whole_files(smears, cache, tmp_path):
   content = audited(few, cache, tmp_path)
   assert content['folds'] == 0 and content['leaks'] is None
   assert content['verdict'] == (
-    'Clean: no duplicate; not examined: leaks, shortcuts, patients.'
+    'Not examined enough: no duplicate; not examined: leaks, shortcuts, '
+    'patients.'
   )
   texts = [own['text'] for own in content['findings']]
   assert any('too few to split' in text for text in texts)

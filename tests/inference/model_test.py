@@ -1,6 +1,7 @@
 """The Python interface: files and arrays in, tables and arrays out."""
 
 import csv
+import os
 
 import conftest
 import ml_collections
@@ -127,3 +128,28 @@ def test_train_refuses_what_the_command_line_does(tmp_path):
   config.data.scale = 0.5
   with pytest.raises(InputError, match='goes together with --mode=evaluate'):
     leukemia_jax.train(config, tmp_path / 'run')
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+  ('images', 'scale', 'words'),
+  [
+    (np.zeros((9, 9, 3), np.uint8), 1.0, 'give a list of images'),
+    ('a.png', 1.0, 'give a list of images'),
+    ([None], 1.0, 'image 0: give a path or a uint8 array, not NoneType'),
+    ([b'a.png'], 1.0, 'not bytes'),
+    ([np.zeros((9, 9, 3), np.uint8)], 0, 'scale=0 must be above 0'),
+    ([np.zeros((9, 9, 3), np.uint8)], float('nan'), 'scale=nan must be'),
+    ([np.zeros((9, 9, 3), np.uint8)], 'auto', "scale='auto' must be"),
+  ],
+)
+def test_what_is_no_list_of_images_is_refused(both, images, scale, words):
+  with pytest.raises(InputError, match=words):
+    both.predict(images, scale=scale)
+
+
+@pytest.mark.full
+def test_a_pipe_is_no_image(both, tmp_path):
+  os.mkfifo(tmp_path / 'a.png')
+  with pytest.raises(InputError, match='no plain file'):
+    both.predict([tmp_path / 'a.png'])
