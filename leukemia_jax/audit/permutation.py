@@ -43,7 +43,7 @@ def p_values(
     float, shape (classifiers,): above 0, at most 1.
   """
   by_groups = _by_groups(rng, groups.strata, counts.sum(2), score)
-  if (groups.holds.sum(1) == 1).all():
+  if groups.are_pure:
     return by_groups
   num_classes = counts.shape[-1]
   within = _within_groups(
@@ -71,7 +71,7 @@ def smallest(truth: np.ndarray, groups: Groups) -> float:
     return float(np.sum(ways))
 
   by_groups = logarithm(np.bincount(groups.strata))
-  if (groups.holds.sum(1) == 1).all():
+  if groups.are_pure:
     ways, tests = by_groups, 1
   else:
     size = len(groups.strata), truth.max() + 1

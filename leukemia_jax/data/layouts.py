@@ -263,7 +263,7 @@ def _without_items(pairs: Pairs) -> dict[str, Folders]:
   return folders
 
 
-def _place(path: str) -> tuple[list[tuple[int, str]], str]:
+def _sort_key(path: str) -> tuple[list[tuple[int, str]], str]:
   """What paths are sorted by: composed, so that all systems have one order."""
   return names.natural_key(names.normalise(path)), path
 
@@ -287,7 +287,7 @@ def read(
     InputError: two readings fit, or options don't fit the set.
   """
   options = options or Options()
-  paths = sorted(paths, key=_place)
+  paths = sorted(paths, key=_sort_key)
   pairs = mask_pairs.pair(paths, options.mask_suffix)
   folders = _without_items(pairs)
   images = [Image(path, folders[path]) for path in paths if path in folders]
@@ -369,7 +369,7 @@ def _code_warnings(images: list[Image], pairs: Pairs) -> Iterable[str]:
   if first.label not in first.folders:
     return  # renamed, by who knows that they are classes
   key = _numbered(images, first.folders.index(first.label))
-  if key and all(any(s.isdigit() for s in name) for name in classes):
+  if key and all(map(names.has_digit, classes)):
     yield (
       f'the folders {levels.listed(classes)} are read as classes: if they are '
       f'patients, give config.data.patient={key}'

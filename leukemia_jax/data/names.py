@@ -198,6 +198,11 @@ def patient_pattern(name: str) -> str:
   return f'{re.escape(word)}([A-Za-z]?\\d+)' if word else ''
 
 
+def has_digit(name: str) -> bool:
+  """Whether a name holds a digit, as codes and numbers do."""
+  return bool(re.search(r'\d', name))
+
+
 def are_numbered(names: Collection[str]) -> bool:
   """Whether names differ by a number alone: run1, run2."""
   forms = {re.sub(r'\d+', '#', fold(name)) for name in names}
@@ -206,7 +211,7 @@ def are_numbered(names: Collection[str]) -> bool:
 
 def are_codes(names: Collection[str]) -> bool:
   """Whether names are codes: each has a digit, or all are short capitals."""
-  if all(re.search(r'\d', name) for name in names):
+  if all(map(has_digit, names)):
     return True
   lengths = {len(name) for name in names}
   return len(lengths) == 1 and all(

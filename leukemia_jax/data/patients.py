@@ -133,7 +133,7 @@ def _partly_known(images: list[Image]) -> list[str]:
       labels[image.patient].add(_class_above(image))
   shared = [patient for patient, own in labels.items() if len(own) > 1]
   # Numbers begin anew; of other names all do, or few are of both classes.
-  if len(shared) < len(labels) or not all(map(_has_digit, shared)):
+  if len(shared) < len(labels) or not all(map(names.has_digit, shared)):
     shared = [patient for patient in shared if patient.isdecimal()]
   if shared:
     warnings.append(
@@ -152,10 +152,6 @@ def _class_above(image: Image) -> str:
     return ''
   is_above = folders.index(label) < folders.index(patient)
   return label if is_above else ''
-
-
-def _has_digit(name: str) -> bool:
-  return any(sign.isdigit() for sign in name)
 
 
 def _take_level(images: list[Image], level: int) -> None:

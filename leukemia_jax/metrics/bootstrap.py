@@ -46,6 +46,11 @@ class Groups(NamedTuple):
     return int(min(by_stratum.min(), by_class[by_class > 0].min()))
 
   @property
+  def are_pure(self) -> bool:
+    """Whether each group is of one class."""
+    return bool((self.holds.sum(1) == 1).all())
+
+  @property
   def are_alone(self) -> np.ndarray:
     """Which groups are the only ones with some class: bool, (groups,)."""
     return (self.holds & (self.holds.sum(0) == 1)).any(1)
