@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import numbers
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -146,7 +147,7 @@ class Model:
   def _run(
     self, models: Models, images: Sequence[Source], scale: float
   ) -> Iterator[Predicted]:
-    if not isinstance(scale, int | float) or not 0 < scale <= 8:
+    if not isinstance(scale, numbers.Real) or not 0 < scale <= 8:
       raise InputError(f'scale={scale!r} must be above 0, at most 8')
     models = models._replace(scale=float(scale))
     listed = itertools.starmap(_to_image, enumerate(_several(images)))

@@ -35,6 +35,7 @@ def test_predictions_are_the_command_s(both, trained, smear, tmp_path):
   table = both.predict([paths[0], *images[1:]])
   # Whatever gives images one after the other.
   pd.testing.assert_frame_equal(both.predict(iter(paths)), both.predict(paths))
+  both.predict(paths[:1], scale=np.float32(1))
   with (tmp_path / 'w/predictions.csv').open(newline='') as stream:
     written = list(csv.DictReader(stream))
   assert list(table.columns) == list(written[0])
