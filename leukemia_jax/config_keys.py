@@ -18,7 +18,8 @@ RANDOM, IMAGENET = 'none', 'imagenet'
 HUB = 'hf:'
 HUB_REFERENCE = re.compile(r'hf:(\w[\w.-]*/\w[\w.-]*)@(\w[\w.-]*)')
 
-
+# Of images, and of what is to be found in them.
+LARGEST_SCALE = 8
 # Keys of `config.model` that a study has for each backbone.
 SECTION = ('weights', 'preprocess', 'width', 'blocks')
 
@@ -107,7 +108,7 @@ def _is_patient(value: Any) -> bool:
 
 def _is_scale(value: Any) -> bool:
   try:
-    return value == 'auto' or 0 < float(value) <= 8
+    return value == 'auto' or 0 < float(value) <= LARGEST_SCALE
   except ValueError:
     return False
 
@@ -162,7 +163,7 @@ def _data_keys() -> dict[str, Key]:
     'data.follow_links': Key(_FLAG, evaluation=True, prediction=True),
     'data.split': Key(_one_of(*protocols.SPLITS)),
     'data.image_size': Key(_whole(1, 4096)),
-    'data.scale': Key(_at_most(8), evaluation=True),
+    'data.scale': Key(_at_most(LARGEST_SCALE), evaluation=True),
     'data.cache_dir': Key(TEXT, evaluation=True, identifies=False),
     'data.stream': Key(_FLAG, evaluation=True, identifies=False),
     'data.on_bad_image': Key(_one_of('error', 'skip'), evaluation=True),
@@ -202,7 +203,8 @@ def _use_keys() -> dict[str, Key]:
     'report.shortcuts': Key(_FLAG, evaluation=True),
     'evaluate.recalibrate': Key(_whole(0, 10**6), evaluation=True),
     'predict.scale': Key(
-      Rule("'auto', or above 0, at most 8", _is_scale), prediction=True
+      Rule(f"'auto', or above 0, at most {LARGEST_SCALE}", _is_scale),
+      prediction=True,
     ),
     'predict.sheet': Key(_whole(0, 10**4), prediction=True, identifies=False),
     'predict.false_alarms': Key(_SHARE, prediction=True),

@@ -78,10 +78,12 @@ def run(
     strict: whether serious findings end with an error.
 
   Raises:
-    InputError: nothing can be read; or, if strict, a finding is serious.
+    InputError: nothing can be read; workdir holds the audit of another set; or,
+      if strict, a finding is serious.
   """
   config = initial_weights.resolve_auto(config)
   claim.check(workdir, 'train', config)
+  audited.check(workdir, config.data.source)
   inputs = build.inputs(config, 'classes')
   everything = input_pipeline.load_everything(inputs.spec)
   catalogue = everything.catalogue
@@ -188,7 +190,7 @@ def _describe(
   folds = probed.folds
   counts = np.bincount(catalogue.labels, minlength=len(names)).tolist()
   return Audit(
-    source=pathlib.Path(inputs.spec.source.source).name,
+    source=audited.name_of(inputs.spec.source.source),
     fingerprint=catalogue.fingerprint,
     image_size=inputs.spec.image_size,
     images=len(catalogue.ids),

@@ -196,7 +196,7 @@ def _left_out(known: Prepared, catalogue: Catalogue) -> str:
     lines.append(f'{known.left_out} files left out: {listed}')
   for flaw, names in (
     ('masks cannot be used', catalogue.bad_masks),
-    ('images or masks have no counterpart', catalogue.notes.unpaired),
+    ('images or masks have no counterpart, or two', catalogue.notes.unpaired),
   ):
     if names:
       lines.append(

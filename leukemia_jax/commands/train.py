@@ -209,6 +209,7 @@ def _data_record(
     result.data_record(config, catalogue),
     split=_split_record(inputs, catalogue),
     counts=splits.part_counts(split, catalogue),
+    in_no_part=len(catalogue.ids) - len(np.unique(np.concatenate(split)[:, 0])),
     patients_by_part=_patient_counts(split, catalogue),
     test_copies_in_training=_copies(split, catalogue),
   )

@@ -359,11 +359,16 @@ def join(
           'folders in the table'
         )
       row = Row(label, patient, part)
-      if by_path.setdefault(matches[0], row) != row:
+      before = by_path.setdefault(matches[0], row)
+      if before != row:
+        said = ' and '.join(
+          ', '.join(f'{k} {v!r}' for k, v in vars(own).items() if v)
+          or 'nothing'
+          for own in (before, row)
+        )
         raise InputError(
-          f'{path}: two rows of {matches[0]} differ: {row.label!r} '
-          f'{row.patient!r} {row.part!r} and what stands before; give '
-          "config.data.table='' to do without it, or another table"
+          f'{path}: two rows of {matches[0]} differ, {said}: correct one, or '
+          "give config.data.table='' to do without it, or another table"
         )
   return Joined(by_path, columns, tuple(missing), tuple(tables))
 

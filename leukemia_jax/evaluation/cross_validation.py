@@ -125,6 +125,7 @@ def join(
       first.data,
       split=dataclasses.replace(split, fold=None),
       counts=None,
+      in_no_part=0,
       patients_by_part=None,
       test_copies_in_training=None,
       held_out_seen_by_weights=_seen(runs),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leukemia_jax import files
+from leukemia_jax.config_keys import LARGEST_SCALE
 from leukemia_jax.data import checked, decode
 from leukemia_jax.errors import InputError
 from leukemia_jax.inference import prediction, scale
@@ -147,8 +148,10 @@ class Model:
   def _run(
     self, models: Models, images: Sequence[Source], scale: float
   ) -> Iterator[Predicted]:
-    if not isinstance(scale, numbers.Real) or not 0 < scale <= 8:
-      raise InputError(f'scale={scale!r} must be above 0, at most 8')
+    if not isinstance(scale, numbers.Real) or not 0 < scale <= LARGEST_SCALE:
+      raise InputError(
+        f'scale={scale!r} must be above 0, at most {LARGEST_SCALE}'
+      )
     models = models._replace(scale=float(scale))
     listed = itertools.starmap(_to_image, enumerate(_several(images)))
     for own in prediction.predict(

@@ -12,6 +12,7 @@ from leukemia_jax.audit.probes import DistancePoint, ProbeScore
 from leukemia_jax.audit.verdict import Finding
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.masks import ClassCoverage
+from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import result
 from leukemia_jax.workdir.claim import FORMAT
 
@@ -113,6 +114,32 @@ class Audit:
   distances: list[DistancePoint]
   files: FileRecord | None
   masks: dict[str, ClassCoverage]
+
+
+def name_of(source: str) -> str:
+  """How an audit calls the set of `config.data.source`."""
+  return pathlib.Path(source).name
+
+
+def check(workdir: pathlib.Path, source: str) -> None:
+  """Refuses a folder that holds the audit of another set.
+
+  Args:
+    workdir: the folder.
+    source: `config.data.source`; a set that has changed is audited again.
+
+  Raises:
+    InputError: it does.
+  """
+  path = workdir / NAME
+  if not path.exists():
+    return
+  audited = files.read_json(path).get('source')
+  if audited != name_of(source):
+    raise InputError(
+      f'--workdir={workdir} holds the audit of {audited}, not of '
+      f'{name_of(source)}: give another --workdir'
+    )
 
 
 def count_duplicates(duplicates: Duplicates) -> DuplicateRecord:

@@ -72,6 +72,8 @@ class DataRecord:
     split: of a training run.
     patients_by_part: of a training run, where patients are known.
     counts: images by part and class, repeated ones counted again.
+    in_no_part: of a training run, images that no part holds, whatever the
+      reason: copies of held-out ones, an embargo, an empty mask, ...
     test_copies_in_training: test images that equal a training image, turned and
       mirrored ones too.
     held_out_seen_by_weights: held-out images that the starting weights have
@@ -93,6 +95,7 @@ class DataRecord:
   patients_by_part: dict[str, int] | None = None
   split: SplitRecord | None = None
   counts: dict[str, dict[str, int]] | None = None
+  in_no_part: int = 0
   test_copies_in_training: int | None = None
   held_out_seen_by_weights: dict[str, int] | None = None
   masks: MaskRecord | None = None

@@ -118,7 +118,13 @@ def test_files_under_an_embargo_are_no_empty_masks(cache, tmp_path):
     *flags, '--config.data.drop_empty_masks=True', f'--workdir={tmp_path}/w'
   )
   assert done.returncode == 0, done.stderr
-  assert result(tmp_path / 'w')['data']['masks']['dropped_empty'] == 0
+  data = result(tmp_path / 'w')['data']
+  assert data['masks']['dropped_empty'] == 0
+  split = json.loads((tmp_path / 'w/split.json').read_text())['parts']
+  listed = {i for part in split.values() for i, _ in part}
+  assert data['in_no_part'] == 12 - len(listed) > 0
+  lines = (tmp_path / 'w/report.md').read_text()
+  assert f'Images in no part: {data["in_no_part"]}' in lines
   again = run(
     *flags, '--config.data.drop_empty_masks=True', f'--workdir={tmp_path}/w'
   )
@@ -147,7 +153,9 @@ def test_balanced_first_with_one_empty_mask_dropped(cache, tmp_path):
   assert cells and not cells & set(range(6))
   assert any(copy for _, copy in split['train'])
   held_out = {i for p in ('validation', 'test') for i, _ in split[p]}
-  assert got['data']['masks']['dropped_empty'] == 12 - len(cells | held_out)
+  dropped = 12 - len(cells | held_out)
+  assert got['data']['masks']['dropped_empty'] == dropped
+  assert got['data']['in_no_part'] == dropped
   assert 'with an empty mask left out of training' in done.stdout
 
 

@@ -160,7 +160,8 @@ def test_tables_that_cannot_be_used():
   paths = ['a/1.png', 'b/1.png', 'c/2.png']
   with pytest.raises(InputError, match="'1.png' may be a/1.png or b/1.png"):
     table('file,label\n1.png,x\n2.png,y\n', paths)
-  with pytest.raises(InputError, match='two rows of c/2.png differ'):
+  said = "two rows of c/2.png differ, label 'x' and label 'y'"
+  with pytest.raises(InputError, match=said):
     table('file,label\na/1.png,y\n2.png,x\n2.png,y\n', paths)
   with pytest.raises(InputError, match='no column names images'):
     table('who,what\nx,y\nz,w\n', paths)
