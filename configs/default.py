@@ -171,7 +171,7 @@ def _model() -> ml_collections.ConfigDict:
   model.momentum = 0.9
   # 'float32' or 'bfloat16' computation; parameters and head are float32.
   # 'auto' takes bfloat16 where a processor computes that has matrix units for
-  # it; a GPU gets float32.
+  # it; a GPU gets float32, whose products JAX rounds to TF32 on newer ones.
   model.dtype = 'float32'
   return model
 
@@ -212,7 +212,8 @@ def _train() -> ml_collections.ConfigDict:
   train.epochs = 16  # at most
   # Images a step; predictions on a CPU take fewer.
   train.batch_size = 32
-  # Pieces that a batch is cut into, one after the other: less memory.
+  # Pieces that a batch is cut into, one after the other: less memory, here and
+  # where images are scored or predicted.
   train.accumulate = 1
   # What a classifier minimises: 'cross_entropy', or 'keras_clipped', the
   # study's, whose gradient dies where a probability is below 1e-7.
@@ -230,7 +231,7 @@ def _train() -> ml_collections.ConfigDict:
   train.plateau_factor = 0.2
   train.plateau_patience = 3
   train.stop_patience = 8
-  # A checkpoint every so many steps, besides one after each epoch.
+  # Steps between checkpoints, besides one after each epoch.
   train.checkpoint_steps = 200
   # Steps in one compiled call on a GPU. On a CPU it is always one: gradients
   # of convolutions run 30 times slower inside a loop there.

@@ -255,10 +255,16 @@ class Scoring(NamedTuple):
   rates: Rates
 
 
+def images_at_once(train: ConfigDict) -> int:
+  """How many images `config.train` has computed at once: a piece of a batch."""
+  at_once: int = train.batch_size // train.accumulate
+  return at_once
+
+
 def scoring(config: ConfigDict, inputs: Inputs) -> Scoring:
   """Takes how a config's predictions are scored."""
   return Scoring(
-    batch_size=config.train.batch_size,
+    batch_size=images_at_once(config.train),
     benign_class=config.data.benign_class,
     smallest_cell=config.data.smallest_cell * config.data.image_size,
     mixing_key=inputs.keys.split,

@@ -1,5 +1,6 @@
 """The command line: which flags go together, and what a mode is given."""
 
+import contextlib
 import importlib
 import io
 import logging as python_logging
@@ -14,7 +15,12 @@ from ml_collections import config_flags
 
 from leukemia_jax import files
 from leukemia_jax.command_flags import fail, parse
-from leukemia_jax.config_check import check_config, check_mode, check_paths
+from leukemia_jax.config_check import (
+  check_config,
+  check_mode,
+  check_paths,
+  check_start,
+)
 from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import CONFIG, RESULT
 
@@ -123,6 +129,9 @@ def _dispatch() -> None:
   config, workdir = parsed.config, files.expand(parsed.workdir or '.')
   if parsed.workdir:
     check_paths(config, workdir)
+    if not (workdir / CONFIG).exists():
+      # A run that has begun has its weights.
+      check_start(config)
   # An evaluation's config is the trained run's, with these overrides.
   args: tuple[Any, ...] = (config, workdir)
   if parsed.mode == 'report':
@@ -160,7 +169,9 @@ def _dispatch() -> None:
     print(f'config.model.dtype=auto: {dtype} on this processor', flush=True)
   # Of several processes JAX lets the first alone store what it compiles.
   if parsed.num_processes == 1:
-    devices.keep_compiled(files.expand(config.data.cache_dir) / 'compiled')
+    # Nothing is kept in a home folder that isn't there.
+    with contextlib.suppress(InputError):
+      devices.keep_compiled(files.expand(config.data.cache_dir) / 'compiled')
   importlib.import_module(f'leukemia_jax.commands.{parsed.mode}').run(*args)
 
 

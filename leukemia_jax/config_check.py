@@ -82,6 +82,9 @@ def override(
       )
   config = ConfigDict(config.to_dict())
   config.update_from_flattened_dict(overrides)
+  if 'train.batch_size' in overrides:
+    # It says how many are computed at once.
+    config.train.accumulate = 1
   check_config(config)
   check_size(config)
   return config
@@ -98,11 +101,10 @@ def check_paths(config: ConfigDict, workdir: pathlib.Path) -> None:
     InputError: a path leads nowhere, or workdir or cache lie in the source.
   """
   try:
-    name, weights = config.data.source, config.model.weights
-    cache = config.data.cache_dir
+    name, cache = config.data.source, config.data.cache_dir
   except AttributeError:
     return  # `check_config` names what is missing.
-  if not all(map(TEXT.allows, (name, weights, cache))):
+  if not all(map(TEXT.allows, (name, cache))):
     return  # It names what is no text, too.
   folder = listing.locate(name)
   if folder and workdir.resolve().is_relative_to(folder.resolve()):
@@ -115,7 +117,12 @@ def check_paths(config: ConfigDict, workdir: pathlib.Path) -> None:
       f'config.data.cache_dir={cache} lies in config.data.source={name}; give '
       'a folder outside the images'
     )
-  check_weights(weights)
+
+
+def check_start(config: ConfigDict) -> None:
+  """Checks where a config's weights are to come from; see `check_weights`."""
+  if 'weights' in config.get('model', {}):
+    check_weights(config.model.weights)
 
 
 def check_weights(weights: str, prefix: str = 'config.model') -> None:
@@ -123,12 +130,12 @@ def check_weights(weights: str, prefix: str = 'config.model') -> None:
 
   Args:
     weights: `config.model.weights`.
-    prefix: as in `check_config`.
+    prefix: as in `check_config`, which names weights that are no text.
 
   Raises:
     InputError: they are not.
   """
-  if weights in (RANDOM, IMAGENET):
+  if weights in (RANDOM, IMAGENET) or not TEXT.allows(weights):
     return
   if weights.startswith(HUB):
     if not HUB_REFERENCE.fullmatch(weights):
@@ -147,7 +154,10 @@ def check_weights(weights: str, prefix: str = 'config.model') -> None:
 def check_mode(
   config: ConfigDict, mode: str, named: Collection[str] = ()
 ) -> None:
-  """Refuses what a mode would leave aside in silence.
+  """Refuses keys that would promise what a mode, or a model, does not do.
+
+  Others are left aside where they mean nothing: one command line serves
+  several modes.
 
   Args:
     config: that `check_config` has passed.

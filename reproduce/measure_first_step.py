@@ -41,7 +41,7 @@ def _until_first_step(began: float, flags: list[str]) -> None:
   import jax
 
   from leukemia_jax import __main__
-  from leukemia_jax.training import loop
+  from leukemia_jax.training.calls import InflightSteps
 
   longest: dict[str, float] = collections.defaultdict(float)
 
@@ -49,7 +49,7 @@ def _until_first_step(began: float, flags: list[str]) -> None:
     if name := _SHARES.get(event):
       longest[name] = max(longest[name], seconds)
 
-  def stop(_: loop.InflightSteps, step: int, reported: Any) -> None:
+  def stop(_: InflightSteps, step: int, reported: Any) -> None:
     del step
     jax.block_until_ready(reported.loss)
     content = {'seconds': time.time() - began, 'of the step': longest}
@@ -57,7 +57,7 @@ def _until_first_step(began: float, flags: list[str]) -> None:
     os._exit(0)
 
   jax.monitoring.register_event_duration_secs_listener(note)
-  loop.InflightSteps.add = stop
+  InflightSteps.add = stop
   sys.argv = ['main.py', *flags]
   __main__.main()
 

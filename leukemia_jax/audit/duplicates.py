@@ -46,6 +46,12 @@ _RANDOM_PAIRS, _FEWEST_PAIRS = 300, 20
 Form = tuple[float, int]
 # Of a field that was photographed once more: px of a thumbnail.
 _SHIFTS = [s for s in itertools.product((-1, 0, 1), repeat=2) if any(s)]
+# Kinds of pairs, in words.
+KINDS = {
+  'exact': 'equal',
+  'oriented': 'turned or mirrored',
+  'near': 'nearly equal',
+}
 
 
 class Pair(NamedTuple):
@@ -82,7 +88,7 @@ class Duplicates(NamedTuple):
 
   @property
   def by_kind(self) -> dict[str, list[Pair]]:
-    """The pairs by the name of their kind."""
+    """The pairs by their kind, as in `KINDS`."""
     return {'exact': self.exact, 'oriented': self.oriented, 'near': self.near}
 
 

@@ -8,9 +8,10 @@ import tifffile
 from PIL import Image
 
 from leukemia_jax.data import decode, tiff
+from leukemia_jax.transforms import jpeg
 
-# libjpeg's table for luma at quality 50, summed up (ITU-T T.81, annex K).
-_LUMA_TABLE_SUM = 3688
+# Of libjpeg's table at quality 50 (ITU-T T.81, annex K).
+_LUMA_TABLE_SUM = int(jpeg.LUMA_TABLE.sum())
 
 
 class FileTraits(NamedTuple):

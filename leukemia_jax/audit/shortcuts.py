@@ -7,6 +7,9 @@ import numpy as np
 
 from leukemia_jax.audit import probes, properties
 
+# Of the forests.
+_SEED = 0
+
 
 class BestShortcut(NamedTuple):
   """What simple properties alone would have predicted.
@@ -28,8 +31,6 @@ def best_shortcut(
   train: np.ndarray,
   validation: np.ndarray,
   test: np.ndarray,
-  *,
-  seed: int = 0,
 ) -> BestShortcut:
   """Trains every probe as a network is trained: on a part, chosen by another.
 
@@ -39,7 +40,6 @@ def best_shortcut(
     train: int array, indices of the training part.
     validation: likewise; its balanced accuracy chooses one probe.
     test: likewise.
-    seed: of the forests.
 
   Returns:
     What the chosen probe predicts.
@@ -52,7 +52,7 @@ def best_shortcut(
   )
   best = -1.0
   for name, values in measured.items():
-    for kind, model in probes.models(seed, len(train)).items():
+    for kind, model in probes.models(_SEED, len(train)).items():
       model.fit(values[train], labels[train])
       score = balanced_accuracy_score(
         labels[validation], model.predict(values[validation])

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from leukemia_jax.audit import properties
-from leukemia_jax.audit.duplicates import Duplicates, Pair
+from leukemia_jax.audit.duplicates import KINDS, Duplicates, Pair
 from leukemia_jax.audit.leaks import Leaks
 from leukemia_jax.audit.probes import ProbeScore
 from leukemia_jax.data.dataset import Catalogue
@@ -19,7 +19,9 @@ _SERIOUS = {
 }
 # Above chance by more is worth a note, or serious; and a share of leaked test
 # images.
-_NOTED_SHORTCUT, _SERIOUS_SHORTCUT, _SERIOUS_LEAK = 0.02, 0.1, 0.01
+NOTED_SHORTCUT, _SERIOUS_SHORTCUT, _SERIOUS_LEAK = 0.02, 0.1, 0.01
+# Files or pairs that a finding names.
+_LISTED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ def judge(
     *_duplicates(duplicates),
     *(Finding('split', False, text) for text in problems),
     *_files(catalogue),
-    *(Finding('masks', False, text) for text in mask_warnings),
+    *_masks(catalogue, mask_warnings),
   ]
   return sorted(every, key=lambda finding: not finding.serious)
 
@@ -129,12 +131,12 @@ def summarise(
   return text + '.'
 
 
-def _paths(catalogue: Catalogue, pairs: Sequence[Pair], most: int = 3) -> str:
+def _paths(catalogue: Catalogue, pairs: Sequence[Pair]) -> str:
   listed = [
     f'{catalogue.ids[p.first]} = {catalogue.ids[p.second]}'
-    for p in pairs[:most]
+    for p in pairs[:_LISTED]
   ]
-  return ', '.join(listed) + (', ...' if len(pairs) > most else '')
+  return ', '.join(listed) + (', ...' if len(pairs) > _LISTED else '')
 
 
 def _labels(catalogue: Catalogue, duplicates: Duplicates) -> Iterator[Finding]:
@@ -221,7 +223,7 @@ def _shortcuts(
     name: score
     for name, score in probes.items()
     if score.p_value < LEVEL
-    and score.balanced_accuracy > chance + _NOTED_SHORTCUT
+    and score.balanced_accuracy > chance + NOTED_SHORTCUT
   }
   strong = [
     name
@@ -256,12 +258,11 @@ def _shortcuts(
 
 
 def _duplicates(duplicates: Duplicates) -> Iterator[Finding]:
-  counts = {
-    'equal': len(duplicates.exact),
-    'turned or mirrored': len(duplicates.oriented),
-    'nearly equal': len(duplicates.near),
-  }
-  counted = ', '.join(f'{n} {kind}' for kind, n in counts.items() if n)
+  counted = ', '.join(
+    f'{len(pairs)} {KINDS[kind]}'
+    for kind, pairs in duplicates.by_kind.items()
+    if pairs
+  )
   if counted:
     yield Finding(
       'duplicate', False, f'Pairs of images that show the same: {counted}'
@@ -271,17 +272,22 @@ def _duplicates(duplicates: Duplicates) -> Iterator[Finding]:
 def _files(catalogue: Catalogue) -> Iterator[Finding]:
   for text in catalogue.notes.warnings:
     yield Finding('files', False, text)
-  if catalogue.bad_masks:
-    yield Finding(
-      'masks',
-      False,
-      f'{len(catalogue.bad_masks)} masks cannot be used: '
-      f'{"; ".join(catalogue.bad_masks[:3])}',
-    )
   if catalogue.bad_images:
     yield Finding(
       'files',
       False,
       f'{len(catalogue.bad_images)} images cannot be used: '
-      f'{"; ".join(catalogue.bad_images[:3])}',
+      f'{"; ".join(catalogue.bad_images[:_LISTED])}',
     )
+
+
+def _masks(catalogue: Catalogue, warnings: Sequence[str]) -> Iterator[Finding]:
+  if catalogue.bad_masks:
+    yield Finding(
+      'masks',
+      False,
+      f'{len(catalogue.bad_masks)} masks cannot be used: '
+      f'{"; ".join(catalogue.bad_masks[:_LISTED])}',
+    )
+  for text in warnings:
+    yield Finding('masks', False, text)

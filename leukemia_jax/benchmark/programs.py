@@ -131,7 +131,7 @@ def training(config: ConfigDict, network: Network, inputs: Inputs) -> Timed:
   """
   batch = config.train.batch_size
   state = setup.random_state(config, network, inputs)
-  learner = setup.learner(config.train, network, inputs, lambda counts: {})
+  learner = setup.learner(config, network, inputs, lambda counts: {})
   dataset = _set(config, _STEPS * batch, config.model.name in models.UNETS)
   indices = jnp.arange(_STEPS * batch).reshape(_STEPS, batch)
   args = (inputs.keys.train, dataset, indices, jnp.ones(indices.shape))
@@ -141,6 +141,7 @@ def training(config: ConfigDict, network: Network, inputs: Inputs) -> Timed:
     batch=batch,
     at_once=1,
     donate_argnums=0,
+    compiler_options=learner.compiler_options,
   )
 
   def run() -> None:

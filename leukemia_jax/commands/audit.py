@@ -81,7 +81,7 @@ def run(
     InputError: nothing can be read; workdir holds the audit of another set; or,
       if strict, a finding is serious.
   """
-  config = initial_weights.resolve_auto(config)
+  config = initial_weights.resolve_auto(config, workdir)
   claim.check(workdir, 'train', config)
   audited.check(workdir, config.data.source)
   inputs = build.inputs(config, 'classes')

@@ -272,7 +272,7 @@ def _parts_to_score(
   catalogue: Catalogue,
 ) -> _Scorable:
   """What is scored: a run's own parts, or all of another set."""
-  split, fingerprint, learnt = saved.read_split(run_folder)
+  split, fingerprint, _, learnt = saved.read_split(run_folder)
   if fingerprint == catalogue.fingerprint:
     dataset, indices, origins = input_pipeline.materialise(
       split, originals, key=inputs.keys.copies, augment=inputs.augment
@@ -288,8 +288,8 @@ def _parts_to_score(
       f'{source} has changed since {run_folder} was trained on it; give '
       'config.data.source to score it as another set'
     )
-  hashes = catalogue.pixel_hashes
-  new = [i for i, value in enumerate(hashes) if value not in learnt]
+  hashes, known = catalogue.pixel_hashes, learnt.pixel_hashes
+  new = [i for i, value in enumerate(hashes) if value not in known]
   left_out = len(hashes) - len(new)
   if not new:
     raise InputError(
@@ -297,6 +297,11 @@ def _parts_to_score(
     )
   if left_out:
     print(f'{left_out} images left out: the model was trained on them')
+  if not learnt.is_known:
+    print(
+      'warning: nobody knows which images the weights that the model started '
+      'from have learnt from: if some are here, scores are too good'
+    )
   origins = splits.originals(np.arange(len(hashes)))
   return _Scorable(
     originals, origins, {'test': np.array(new, np.int32)}, left_out

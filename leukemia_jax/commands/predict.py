@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 from ml_collections import ConfigDict
 
-from leukemia_jax import devices, progress
+from leukemia_jax import build, devices, progress
 from leukemia_jax.config_check import override
 from leukemia_jax.data import decode
 from leukemia_jax.errors import InputError
@@ -239,7 +239,7 @@ def _predict(job: _Job, models: Models, total: int) -> tuple[Progress, _Tables]:
     predicted = prediction.predict(
       models,
       _left(files.progress, job),
-      batch_size=job.config.train.batch_size,
+      batch_size=build.images_at_once(job.config.train),
       folder=job.workdir,
     )
     tracked = progress.track(predicted, 'Predicting', total - done)

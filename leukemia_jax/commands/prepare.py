@@ -95,7 +95,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   Raises:
     InputError: the data or the workdir can't be used.
   """
-  config = initial_weights.resolve_auto(config)
+  config = initial_weights.resolve_auto(config, workdir)
   claim.check(workdir, 'train', config)
   reading = read(config)
   described = reading.prepared

@@ -30,11 +30,12 @@ from leukemia_jax.lock import lock_run
 from leukemia_jax.metrics import magnification
 from leukemia_jax.tasks import Task
 from leukemia_jax.training import initial_weights, loop, setup
+from leukemia_jax.training.calls import TrainingCost
 from leukemia_jax.transforms import colour
 from leukemia_jax.transforms.colour import Removal
 from leukemia_jax.workdir import CONFIG, RESULT, SPLIT, claim, result, saved
 from leukemia_jax.workdir.records import DataRecord, MaskRecord, SplitRecord
-from leukemia_jax.workdir.saved import SavedSplit
+from leukemia_jax.workdir.saved import Learnt, SavedSplit
 
 # Training images that tell how large cells are.
 _MEASURED = 64
@@ -51,7 +52,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> None:
   Raises:
     InputError: the data or the workdir can't be used, or the loss diverged.
   """
-  config = initial_weights.resolve_auto(config)
+  config = initial_weights.resolve_auto(config, workdir)
   claim.check(workdir, 'train', config)
   task = tasks.for_model(config.model.name)
   if (workdir / RESULT).exists():
@@ -132,7 +133,8 @@ def _train(
 ) -> None:
   """Trains and scores one model."""
   originals, catalogue = loaded
-  split = _resume_split(workdir, inputs, catalogue)
+  weights = config.model.weights
+  split, before = _resume_split(workdir, inputs, catalogue, weights)
   masks = _mask_record(inputs, catalogue, split)
   names = catalogue.class_names
   task.check_classes(config, names)
@@ -142,18 +144,18 @@ def _train(
   state = sharding.broadcast(
     setup.first_state(config, network, inputs, names, workdir)
   )
-  learnt = initial_weights.seen_images(config.model.weights, split, catalogue)
+  held_out = initial_weights.seen_images(weights, before, split, catalogue)
   if sharding.leads():
     # Only now: a mistyped path must not keep the workdir from the right one.
     claim.claim(workdir, 'train', config)
-    saved.write_split(workdir, split, catalogue)
+    saved.write_split(workdir, split, catalogue, before)
   dataset, indices, origins = input_pipeline.materialise(
     split, originals, key=inputs.keys.copies, augment=inputs.augment
   )
   prepared = time.perf_counter() - started
   outcome = loop.fit(
     state,
-    setup.learner(config.train, network, inputs, task.extra_scores),
+    setup.learner(config, network, inputs, task.extra_scores),
     loop.TrainingData(dataset, indices[0], indices[1]),
     key=inputs.keys.train,
     schedule=setup.schedule(config.train),
@@ -176,7 +178,7 @@ def _train(
   scored = task.score(subject)
   data = dataclasses.replace(
     _data_record(config, inputs, split, catalogue),
-    held_out_seen_by_weights=learnt,
+    held_out_seen_by_weights=held_out,
     masks=masks,
     spectrum=_spectrum(dataset, parts['train'], inputs.spec.removal),
   )
@@ -216,21 +218,25 @@ def _data_record(
 
 
 def _resume_split(
-  workdir: pathlib.Path, inputs: Inputs, catalogue: Catalogue
-) -> Split:
-  """The split that the run began with, or a new one; warnings are printed."""
+  workdir: pathlib.Path, inputs: Inputs, catalogue: Catalogue, weights: str
+) -> tuple[Split, Learnt]:
+  """The split that the run began with, or a new one; warnings are printed.
+
+  And what its starting weights have learnt from.
+  """
   spec = inputs.spec
   if (workdir / SPLIT).exists():
     begun = saved.read_split(workdir)
     _check_images(begun, inputs, catalogue)
-    split = begun.split
+    split, before = begun.split, begun.before
   else:
     split = input_pipeline.make_split(inputs.keys.split, catalogue, spec)
+    before = initial_weights.learnt_by(weights)
   for warning in input_pipeline.warnings_of_split(
     split, catalogue, spec.protocol
   ):
     print(f'warning: {warning}')
-  return split
+  return split, before
 
 
 def _check_images(
@@ -309,7 +315,7 @@ def _patient_counts(
 
 
 def _training_cost(
-  prepared: float, mesh: Mesh, cost: loop.TrainingCost
+  prepared: float, mesh: Mesh, cost: TrainingCost
 ) -> dict[str, Any]:
   seconds = cost.train_seconds
   return {

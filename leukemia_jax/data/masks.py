@@ -53,6 +53,9 @@ def binarise(image: Image.Image, rule: str) -> np.ndarray:
 
   Returns:
     bool array, shape (height, width).
+
+  Raises:
+    ValueError: there is no such rule.
   """
   match = _RULE.fullmatch(rule)
   if not match:

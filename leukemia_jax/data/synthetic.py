@@ -76,8 +76,8 @@ def assign_patients(scale: float) -> tuple[np.ndarray, np.ndarray]:
 
   Returns:
     Two int32 arrays of one entry an image: the class index, and the patient's
-    number, unique over all classes. A class has three patients or more, and
-    its images are spread evenly over them.
+    number, unique over all classes. A class has three patients or
+    more, or one an image, and its images are spread evenly over them.
   """
   labels, patients, first = [], [], 0
   for label, (images, people) in enumerate(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from leukemia_jax.data import grouping
+from leukemia_jax.data import grouping, splits
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.protocols import Protocol
 from leukemia_jax.metrics import (
@@ -47,7 +47,7 @@ class IntervalGroups(NamedTuple):
 
   def rng(self) -> np.random.Generator:
     """Draws the same samples whatever is scored."""
-    return np.random.default_rng(np.asarray(jax.random.key_data(self.key)))
+    return splits.generator(self.key)
 
   def record(self, ends: Mapping[str, list[float]]) -> Intervals:
     """Intervals as they are stored."""

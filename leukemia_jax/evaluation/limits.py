@@ -55,15 +55,10 @@ def apply(
   Returns:
     What was flagged.
   """
-  held_out = limits.validation
-  farthest = conformal.upper_quantile(
-    held_out.distances, 1 - rates.false_alarms
+  farthest, least = conformal.thresholds(
+    *limits.validation, temperature=temperature, rates=rates
   )
-  known, new = (
-    calibration.with_temperature(own.probabilities, temperature)
-    for own in (held_out, predicted)
-  )
-  least = conformal.least_probability(known, held_out.labels, rates.coverage)
+  new = calibration.with_temperature(predicted.probabilities, temperature)
   sets = conformal.sets(new, least)
   return LimitOutcomes(
     rates,

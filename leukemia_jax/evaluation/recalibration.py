@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from leukemia_jax.data import splits
 from leukemia_jax.evaluation.assessment import IntervalGroups, Outcomes
 from leukemia_jax.metrics import calibration
 from leukemia_jax.workdir.records import ErrorOverDraws, Recalibration
@@ -26,7 +27,7 @@ def recalibrate(
     of the first draw, whose temperature is kept; None if a draw leaves no
     group to score.
   """
-  rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+  rng = splits.generator(key)
   truth, of_image = outcomes.truth, over.groups.of_image
   home = 1.0 if outcomes.temperature is None else outcomes.temperature
   first = np.zeros(0, int)

@@ -119,8 +119,6 @@ def make(
     local = calibration_file.read(calibrated_in, finished.parameters_sha256)
     temperature = local.temperature
   limits = limits_file.read(workdir)
-  held_out = limits.validation
-  known = calibration.with_temperature(held_out.probabilities, temperature)
   model = build.create_model(config, finished.model.num_outputs)
   assert isinstance(model, models.Classifier)
   step, heat = _make_steps(model, config, compile_network)
@@ -132,8 +130,9 @@ def make(
     heat,
     temperature,
     limits.detector,
-    conformal.upper_quantile(held_out.distances, 1 - rates.false_alarms),
-    conformal.least_probability(known, held_out.labels, rates.coverage),
+    *conformal.thresholds(
+      *limits.validation, temperature=temperature, rates=rates
+    ),
     devices.cpu_batch(config.model.dtype),
     build.removal(config.data),
   )

@@ -21,15 +21,12 @@ class Image(NamedTuple):
 
   Attributes:
     path: where it lies in the input, with forward slashes.
-    read: returns the file's bytes, or raises `RefusedError`.
+    read: returns the file's bytes. It raises `decode.BadImageError` for what
+      is not opened, and what reading a file or an archive may raise.
   """
 
   path: str
   read: Callable[[], bytes]
-
-
-class RefusedError(decode.BadImageError):
-  """A file that is not opened; the message says why."""
 
 
 class Options(NamedTuple):
@@ -142,17 +139,17 @@ def _reader(
     try:
       status = path.stat()
     except FileNotFoundError:
-      raise RefusedError('a link that leads nowhere, or gone') from None
+      raise decode.BadImageError('a link that leads nowhere, or gone') from None
     if not stat.S_ISREG(status.st_mode):
-      raise RefusedError('no plain file')
+      raise decode.BadImageError('no plain file')
     if path.is_symlink() and not options.follow_links:
       if not path.resolve().is_relative_to(root):
-        raise RefusedError(
+        raise decode.BadImageError(
           'a link that leads out of the folder: give '
           'config.data.follow_links=True if you trust it'
         )
     if status.st_size > options.max_bytes:
-      raise RefusedError(
+      raise decode.BadImageError(
         f'{status.st_size} bytes are over config.data.max_bytes='
         f'{options.max_bytes}'
       )

@@ -97,7 +97,7 @@ def load(
   return Loaded(
     Models(classifiers, only, decoding, scale=1.0),
     _reference(trained[0], run_folders[0], decoding),
-    config.train.batch_size,
+    build.images_at_once(config.train),
   )
 
 

@@ -48,6 +48,9 @@ class Model:
 
     Returns:
       A factor on their size; 1 where they don't say.
+
+    Raises:
+      InputError: they are no list, or one of them is no image.
     """
     some = itertools.starmap(_to_image, enumerate(_several(images)))
     return scale.measure(some, self._loaded.reference).scale

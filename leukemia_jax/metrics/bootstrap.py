@@ -209,7 +209,6 @@ def interval(
   groups: Groups,
   *,
   is_share: bool = True,
-  confidence: float = CONFIDENCE,
 ) -> np.ndarray:
   """The interval of a score: its bootstrap deviation, by Student's t.
 
@@ -223,7 +222,6 @@ def interval(
     spread: from `spreads`.
     groups: that were drawn.
     is_share: whether the score is one from 0 to 1.
-    confidence: how often the interval should hold the score of such groups.
 
   Returns:
     float, shape (2, ...): its ends; nan where they are unknown: the score
@@ -237,7 +235,7 @@ def interval(
   freedoms = np.maximum(sizes - 1, 1).reshape(-1, *[1] * estimate.ndim)
   with np.errstate(invalid='ignore', divide='ignore'):
     freedom = total**2 / (spread.variance**2 / freedoms).sum(0)
-    half = stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(total)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(total)
   half = np.where(total > _ZERO**2, half, np.nan)
   sides = np.array([-1.0, 1.0]).reshape(2, *[1] * estimate.ndim)
   if not is_share:
@@ -247,7 +245,7 @@ def interval(
     special.logit(inner) + sides * half / (inner * (1 - inner))
   )
   smallest = groups.smallest
-  low, high = statistics.wilson_interval(smallest, smallest, confidence)
+  low, high = statistics.wilson_interval(smallest, smallest, CONFIDENCE)
   is_known = ~np.isnan(total)
   perfect = (estimate >= 1 - 1e-9) & is_known
   hopeless = (estimate <= 1e-9) & is_known

@@ -7,8 +7,11 @@ are not, so what new patients show is reported beside it.
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import numpy as np
+
+from leukemia_jax.metrics import calibration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,45 @@ def least_probability(
   own = probabilities[np.arange(len(labels)), labels]
   # Not of 1 - own: its rounding would leave out what is just as probable.
   return max(0.0, -upper_quantile(-own, coverage))
+
+
+class Thresholds(NamedTuple):
+  """From where on a prediction is flagged.
+
+  Attributes:
+    farthest: distance above which an image is unlike the training images.
+    least: see `least_probability`.
+  """
+
+  farthest: float
+  least: float
+
+
+def thresholds(
+  distances: np.ndarray,
+  probabilities: np.ndarray,
+  labels: np.ndarray,
+  *,
+  temperature: float,
+  rates: Rates,
+) -> Thresholds:
+  """Chooses the thresholds of a classifier's flags.
+
+  Args:
+    distances: float, shape (n,), of held-out images, see `outliers.distances`.
+    probabilities: float, shape (n, classes), without a temperature.
+    labels: int, shape (n,): their true classes.
+    temperature: of the classifier.
+    rates: what is asked for.
+
+  Returns:
+    The thresholds.
+  """
+  known = calibration.with_temperature(probabilities, temperature)
+  return Thresholds(
+    upper_quantile(distances, 1 - rates.false_alarms),
+    least_probability(known, labels, rates.coverage),
+  )
 
 
 def sets(probabilities: np.ndarray, least: float) -> np.ndarray:

@@ -8,8 +8,8 @@ import matplotlib.figure
 import matplotlib.patches
 import numpy as np
 
-from leukemia_jax.audit import properties
-from leukemia_jax.audit.duplicates import Duplicates
+from leukemia_jax.audit import properties, verdict
+from leukemia_jax.audit.duplicates import KINDS, Duplicates
 from leukemia_jax.audit.probes import DistancePoint, ProbeScore
 from leukemia_jax.audit.properties import Property
 from leukemia_jax.data.dataset import Catalogue
@@ -139,7 +139,7 @@ def _pair_sheet(
   for kind, listed in pairs.by_kind.items():
     for first, second, similarity in listed[:_SHOWN_PAIRS]:
       classes = _classes(catalogue, first, second)
-      label = f'{kind} {similarity:.2f}\n{classes}'
+      label = f'{KINDS[kind]} {similarity:.2f}\n{classes}'
       rows.append((label, [images[first], images[second]]))
   if not rows:
     return None
@@ -163,7 +163,7 @@ def _pair_rows(pairs: Duplicates, catalogue: Catalogue) -> list[list[str]]:
   ids = catalogue.ids
   return [
     [
-      kind,
+      KINDS[kind],
       f'{similarity:.2f}',
       *(pages.literal(ids[i]) for i in (first, second)),
       pages.literal(_classes(catalogue, first, second)),
@@ -203,9 +203,11 @@ def write(
     sheet = _pair_sheet(pairs, catalogue, images)
   if sheet is not None:
     drawn['pairs.png'] = sheet
-  kinds = audit.duplicates
+  counts = {kind: getattr(audit.duplicates, kind) for kind in KINDS}
   context = {
     'audit': audit,
+    'level': verdict.LEVEL,
+    'noted_shortcut': verdict.NOTED_SHORTCUT,
     'has_pairs_sheet': sheet is not None,
     'probe_header': [
       'what is looked at',
@@ -216,13 +218,8 @@ def write(
     ],
     'probe_rows': _probe_rows(audit),
     'pair_counts': [
-      ['equal', str(kinds.exact.pairs), str(kinds.exact.images)],
-      [
-        'turned or mirrored',
-        str(kinds.oriented.pairs),
-        str(kinds.oriented.images),
-      ],
-      ['nearly equal', str(kinds.near.pairs), str(kinds.near.images)],
+      [KINDS[kind], str(own.pairs), str(own.images)]
+      for kind, own in counts.items()
     ],
     'pair_rows': _pair_rows(pairs, catalogue),
   }

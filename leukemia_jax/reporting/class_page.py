@@ -17,7 +17,9 @@ from leukemia_jax.workdir.records import Result, Shortcut
 
 _HEADINGS = {
   'macro_f1': 'macro F1',
+  'dice': 'Dice',
   'mean_dice': 'mean Dice',
+  'iou': 'IoU',
   'loss': 'loss, nats',
 }
 _COLUMNS = (
@@ -176,6 +178,7 @@ def context(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
     ],
     'ranking_rows': _ranking_rows(result),
     'calibration_rows': _calibration_rows(result),
+    'confident': str(_CONFIDENT),
     'limit_rows': _limit_rows(result),
     'class_header': ['class', 'images', 'recall, %', 'precision, %', 'F1, %'],
     'class_rows': [

@@ -30,11 +30,9 @@ def _file(
   return stream.getvalue()
 
 
-def _png(
-  figure: matplotlib.figure.Figure,
-  within: tuple[float, float, float, float] | None = None,
-) -> bytes:
+def _png(figure: matplotlib.figure.Figure) -> bytes:
   # Without the version in it the same figure is the same file.
+  within = 0, 0, 1, 0.98
   return _file(figure, within, format='png', dpi=110, metadata={'Software': ''})
 
 
@@ -88,23 +86,25 @@ def contact_sheet(
         axes.imshow(images[i])
     line[0].set_ylabel(label)
   figure.suptitle(title)
-  return _png(figure, (0, 0, 1, 0.98))
+  return _png(figure)
 
 
-def captioned(
-  images: np.ndarray, captions: Sequence[str], title: str, columns: int = 4
-) -> bytes:
+# Images in a row of those with captions.
+_CAPTIONED_COLUMNS = 4
+
+
+def captioned(images: np.ndarray, captions: Sequence[str], title: str) -> bytes:
   """Images with a caption each.
 
   Args:
     images: uint8, shape (n, height, width, 3).
     captions: n texts.
     title: above the sheet.
-    columns: images in a row.
 
   Returns:
     A PNG file's bytes.
   """
+  columns = _CAPTIONED_COLUMNS
   lines = -(-len(images) // columns)
   figure = matplotlib.figure.Figure(figsize=(2.4 * columns, 2.7 * lines + 0.4))
   every = figure.subplots(lines, columns, squeeze=False).ravel()
@@ -114,7 +114,7 @@ def captioned(
     axes.imshow(image)
     axes.set_title(caption, fontsize=8)
   figure.suptitle(title)
-  return _png(figure, (0, 0, 1, 0.98))
+  return _png(figure)
 
 
 # Images of each kind on the sheet of the best, middle and worst.

@@ -15,7 +15,12 @@ from leukemia_jax.evaluation.scored import Scored, Subject
 from leukemia_jax.metrics import bootstrap, segmentation
 from leukemia_jax.reporting import charts, class_page, figures, pages
 from leukemia_jax.workdir import METRICS
-from leukemia_jax.workdir.records import ModelRecord, Result, SplitRecord
+from leukemia_jax.workdir.records import (
+  NO_PATIENTS,
+  ModelRecord,
+  Result,
+  SplitRecord,
+)
 
 # Drawn right after scoring, from arrays that are not stored.
 _MISTAKES, _ERRORS, _THRESHOLDS = 'mistakes.png', 'errors.png', 'thresholds.svg'
@@ -176,6 +181,7 @@ def write(
     'result': result,
     'model_title': model_title(result.model),
     'keeps_groups': _keeps_groups(result.data.split),
+    'no_patients': NO_PATIENTS,
     'part_rows': class_page.parts_table(result, rows),
     'coverage': coverage,
     'has_intervals': bool(record and _HEADLINES & record.ends.keys()),

@@ -16,7 +16,7 @@ from leukemia_jax.serving.edits import Edits
 
 # Longer side of pictures on the page, px; masks are of the image's own size.
 _LONGER = 1024
-# Of what covers cells, and their outlines, as in overlays: RGB.
+# Of what covers cells, and their outlines: RGB.
 _COVER, _OUTLINE = (0, 160, 90), (0, 60, 30)
 
 

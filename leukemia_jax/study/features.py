@@ -72,6 +72,11 @@ class Extracted(NamedTuple):
   computed: int
   seconds: float
 
+  @property
+  def rate(self) -> float | None:
+    """Images a second; None if none was computed."""
+    return round(self.computed / self.seconds, 2) if self.computed else None
+
 
 def make_step(
   *, apply_fn: Callable[..., Any], preprocessing: str

@@ -55,7 +55,7 @@ def model_config(config: ConfigDict, name: str) -> ConfigDict:
   config.train.freeze_backbone = True
   prefix = f'config.study.{name}'
   config = initial_weights.match_source_run(config)
-  config = initial_weights.resolve_auto(config, prefix)
+  config = initial_weights.resolve_auto(config, prefix=prefix)
   check_config(config, prefix)
   check_size(config)
   return config

@@ -125,18 +125,19 @@ def make_backbone(config: ConfigDict, study_set: StudySet) -> features.Backbone:
     )
   key = build.make_keys(config.seed).init
   chosen = np.asarray(jax.random.permutation(key, free))[:count]
-  hashes = [study_set.catalogue.pixel_hashes[i] for i in chosen]
+  images = np.asarray(study_set.dataset.images[chosen])
 
   def calibrated() -> dict[str, Any]:
     return calibration.calibrate(
       create(**fields | {'momentum': 0.0}),
       load_weights,
-      np.asarray(study_set.dataset.images[chosen]),
+      images,
       preprocessing=config.model.preprocess,
       batch_size=config.train.batch_size,
     )
 
-  fingerprint += f', calibrated on {hashes} by {config.train.batch_size}'
+  digest, batch = _sha256(images.tobytes()), config.train.batch_size
+  fingerprint += f', calibrated on {digest} by {batch}'
   return features.Backbone(
     create(**fields), config.model.preprocess, fingerprint, calibrated
   )
@@ -178,6 +179,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> int:
   Raises:
     InputError: the data, the weights or the workdir can't be used.
   """
+  config = initial_weights.resolve_dtype(config, workdir)
   every = grid(config.study)
   _check(config, every)
   claim.check(workdir, 'study', config)
@@ -191,7 +193,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> int:
   backbones = {name: make_backbone(c, study_set) for name, c in configs.items()}
   provenances = {
     name: rows.Provenance(
-      study_set.catalogue.fingerprint, _sha256(backbone.fingerprint)
+      study_set.catalogue.fingerprint, _sha256(backbone.fingerprint.encode())
     )
     for name, backbone in backbones.items()
   }
@@ -211,8 +213,8 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> int:
   return len(wanted)
 
 
-def _sha256(text: str) -> str:
-  return hashlib.sha256(text.encode()).hexdigest()
+def _sha256(content: bytes) -> str:
+  return hashlib.sha256(content).hexdigest()
 
 
 def _check_rows(
@@ -389,6 +391,7 @@ def _option_facts(
   split, catalogue = study_set.splits[option], study_set.catalogue
   originals = np.bincount(catalogue.labels).tolist()
   tested = np.unique(study_set.indices[option][2])
+  learnt = initial_weights.learnt_by(config.model.weights)
   return {
     'data': rows.StudyData(
       originals=dict(zip(catalogue.class_names, originals, strict=True)),
@@ -398,7 +401,7 @@ def _option_facts(
       counts=splits.part_counts(split, catalogue),
     ),
     'held_out_seen_by_weights': initial_weights.seen_images(
-      config.model.weights, split, catalogue
+      config.model.weights, learnt, split, catalogue
     ),
     'memory': rows.Memory(
       images_bytes=study_set.dataset.images.nbytes,
@@ -432,9 +435,6 @@ def _backbone_record(
   lowered = step.lower(variables, image)
   # Not every device knows it before it has compiled the step.
   cost = lowered.cost_analysis() or lowered.compile().cost_analysis() or {}
-  speed = None
-  if extracted.computed:
-    speed = round(extracted.computed / extracted.seconds, 2)
   return rows.BackboneRecord(
     name=config.model.name,
     width=config.model.width,
@@ -446,5 +446,5 @@ def _backbone_record(
     features=extracted.features.shape[-1],
     parameters=result.size_of(variables['params']),
     flops_per_image=cost.get('flops'),
-    images_per_second=speed,
+    images_per_second=extracted.rate,
   )

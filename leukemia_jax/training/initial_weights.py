@@ -18,7 +18,8 @@ from leukemia_jax.errors import InputError
 from leukemia_jax.pretrained import download, hub, keras_weights
 from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.state import TrainState, init_state
-from leukemia_jax.workdir import description, result, saved
+from leukemia_jax.workdir import CONFIG, description, result, saved
+from leukemia_jax.workdir.saved import Learnt
 
 
 def _run_folder(weights: str) -> pathlib.Path | None:
@@ -39,16 +40,50 @@ def _exported_folder(config: ConfigDict) -> pathlib.Path | None:
   return folder if (folder / description.NAME).is_file() else None
 
 
+def _begun(workdir: pathlib.Path | None) -> dict[str, Any]:
+  """What a run that has begun took for `config.model`; {} before."""
+  if workdir is None or not (workdir / CONFIG).exists():
+    return {}
+  content = files.read_json(workdir / CONFIG)
+  model = content.get('model') if isinstance(content, dict) else None
+  return model if isinstance(model, dict) else {}
+
+
+def resolve_dtype(
+  config: ConfigDict, workdir: pathlib.Path | None = None
+) -> ConfigDict:
+  """The config with a dtype.
+
+  Args:
+    config: the config. `config.model.dtype='auto'` becomes what the run has
+      begun with; else 'bfloat16' where the processor has matrix units for it,
+      or 'float32'.
+    workdir: of the run, if there is one.
+
+  Returns:
+    A config that names one.
+  """
+  if config.model.dtype != 'auto':
+    return config
+  config = ml_collections.ConfigDict(config.to_dict())
+  config.model.dtype = _begun(workdir).get('dtype', devices.fast_dtype())
+  return config
+
+
 def resolve_auto(
-  config: ConfigDict, prefix: str = 'config.model'
+  config: ConfigDict,
+  workdir: pathlib.Path | None = None,
+  prefix: str = 'config.model',
 ) -> ConfigDict:
   """The config with the input scale of its weights, and a dtype.
 
   Args:
-    config: the config. `config.model.preprocess='auto'` becomes 'unit' for
-      random weights, 'backbone' for ImageNet's, and that of the model for a
-      run or an export; `config.model.dtype='auto'` becomes 'bfloat16' where
-      the processor has matrix units for it, else 'float32'.
+    config: the config. `config.model.preprocess='auto'` becomes what the run
+      has begun with; else 'unit' for random weights, 'backbone' for
+      ImageNet's, and that of the model for a run or an export. For the dtype
+      see `resolve_dtype`.
+    workdir: of the run, if there is one. One that has begun needs its weights'
+      path no more.
     prefix: see `config_check.check_config`.
 
   Returns:
@@ -58,12 +93,15 @@ def resolve_auto(
     InputError: there is nothing at the weights' path, or a Keras file, which
       does not tell its scale.
   """
-  weights = config.model.weights
-  check_weights(weights, prefix)
-  config = ml_collections.ConfigDict(config.to_dict())
-  if config.model.dtype == 'auto':
-    config.model.dtype = devices.fast_dtype()
+  weights, begun = config.model.weights, _begun(workdir)
+  if not begun:
+    check_weights(weights, prefix)
+  config = resolve_dtype(config, workdir)
   if config.model.preprocess != 'auto':
+    return config
+  config = ml_collections.ConfigDict(config.to_dict())
+  if 'preprocess' in begun:
+    config.model.preprocess = begun['preprocess']
     return config
   if weights == RANDOM:
     preprocess = 'unit'
@@ -161,6 +199,7 @@ def initialize(
   weights = config.model.weights
   if weights == RANDOM:
     return state
+  check_weights(weights)
   source_classes: list[str] = []
   if folder := _run_folder(weights):
     source = saved.load_trained(folder)
@@ -194,33 +233,52 @@ def initialize(
   return state.replace(params=params, batch_stats=statistics)
 
 
+def learnt_by(weights: str) -> Learnt:
+  """The images that weights have learnt from, and those they started from.
+
+  Args:
+    weights: `config.model.weights`.
+
+  Returns:
+    The images; none of a Keras file's, whose images are not of this kind.
+
+  Raises:
+    InputError: the split of their run can't be read.
+  """
+  if folder := _run_folder(weights):
+    return saved.read_split(folder).learnt
+  is_export = (
+    weights.startswith(HUB)
+    or (files.expand(weights) / description.NAME).exists()
+  )
+  return Learnt(frozenset(), is_known=not is_export)
+
+
 def seen_images(
-  weights: str, split: Split, catalogue: Catalogue
+  weights: str, learnt: Learnt, split: Split, catalogue: Catalogue
 ) -> dict[str, int] | None:
   """How many held-out images the starting weights have learnt from.
 
   Args:
     weights: `config.model.weights`.
+    learnt: what they have learnt from.
     split: of the run.
     catalogue: of its set.
 
   Returns:
     The number by part; None for weights that are not a run's.
   """
-  folder = _run_folder(weights)
-  if folder is None:
-    if (
-      weights.startswith(HUB)
-      or (files.expand(weights) / description.NAME).exists()
-    ):
-      print(
-        f'warning: nobody knows which images the weights of {weights} have '
-        'learnt from: if some are held out here, scores are too good'
-      )
+  if not learnt.is_known:
+    print(
+      f'warning: nobody knows which images the weights of {weights}, or those '
+      'that they started from, have learnt from: if some are held out here, '
+      'scores are too good'
+    )
+  if not learnt.pixel_hashes:
     return None
-  learnt, hashes = saved.read_split(folder).learnt, catalogue.pixel_hashes
+  hashes = catalogue.pixel_hashes
   counts = {
-    part: sum(hashes[i] in learnt for i in np.unique(pairs[:, 0]))
+    part: sum(hashes[i] in learnt.pixel_hashes for i in np.unique(pairs[:, 0]))
     for part, pairs in split._asdict().items()
     if part != 'train'
   }

@@ -6,7 +6,6 @@ import itertools
 import math
 import pathlib
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,9 +17,15 @@ from jax.sharding import Mesh
 from leukemia_jax import progress, sharding
 from leukemia_jax.data import streaming
 from leukemia_jax.data.dataset import Dataset
-from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation import eval_step
 from leukemia_jax.evaluation.eval_step import EvalStep
+from leukemia_jax.training.calls import (
+  CompiledSteps,
+  InflightSteps,
+  TrainingCost,
+  diverged,
+  plan,
+)
 from leukemia_jax.training.metric_writer import MetricWriter
 from leukemia_jax.training.plateau_and_stopping import (
   Progress,
@@ -28,28 +33,8 @@ from leukemia_jax.training.plateau_and_stopping import (
   after_epoch,
 )
 from leukemia_jax.training.state import TrainState
-from leukemia_jax.training.step import (
-  StepMetrics,
-  TrainStep,
-  epoch_order,
-  repeat_step,
-)
+from leukemia_jax.training.step import TrainStep, epoch_order
 from leukemia_jax.workdir.checkpoint import RunCheckpoints
-
-# Calls that may be under way before the oldest one's losses are looked at.
-_AHEAD = 8
-
-
-class DivergedError(InputError):
-  """The loss is no longer a finite number."""
-
-
-def _diverged(what: str, step: int, rate: float) -> DivergedError:
-  return DivergedError(
-    f'{what} at step {step} with learning rate {rate:g}; the last good '
-    'checkpoint is kept. Lower config.train.learning_rate and use a new '
-    '--workdir'
-  )
 
 
 class Schedule(NamedTuple):
@@ -58,26 +43,18 @@ class Schedule(NamedTuple):
   Attributes:
     epochs: at most.
     batch_size: images a step.
-    checkpoint_steps: a checkpoint every so many steps, besides each epoch's.
+    scored_at_once: images a step of validation.
+    checkpoint_steps: steps between checkpoints, besides each epoch's.
     steps_per_call: steps in one compiled call on a GPU.
     rules: when to lower the rate and when to stop.
   """
 
   epochs: int
   batch_size: int
+  scored_at_once: int
   checkpoint_steps: int
   steps_per_call: int
   rules: Rules
-
-
-@dataclasses.dataclass
-class TrainingCost:
-  """What a run took, from its start or from where it was resumed."""
-
-  compile_seconds: float = 0.0  # of the training step
-  train_seconds: float = 0.0
-  images: int = 0
-  resumed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,76 +63,15 @@ class Outcome:
 
   Attributes:
     variables: of the best epoch.
-    history: the epochs' lines.
-    epochs: that were trained; lines of a log that was lost are not there.
+    epochs: that were trained.
     best_epoch: that of the lowest validation loss, from 1.
     cost: what it took.
   """
 
   variables: dict[str, Any]
-  history: list[dict[str, Any]]
   epochs: int
   best_epoch: int
   cost: TrainingCost
-
-
-class InflightSteps:
-  """Looks at steps' metrics a little late, so that dispatch never waits."""
-
-  def __init__(self, rate: float) -> None:
-    self._rate = rate
-    self._waiting: deque[tuple[int, StepMetrics]] = deque()
-    self.summary = ''
-
-  def add(self, step: int, reported: StepMetrics) -> None:
-    """Adds the steps of a call, the first of which is `step`."""
-    self._waiting.append((step, reported))
-    if len(self._waiting) > _AHEAD:
-      self._look()
-
-  def drain(self) -> None:
-    """Waits for all steps.
-
-    Raises:
-      DivergedError: a loss is not finite.
-    """
-    while self._waiting:
-      self._look()
-
-  def _look(self) -> None:
-    step, reported = self._waiting.popleft()
-    losses = np.asarray(reported.loss)
-    for i, loss in enumerate(losses):
-      if not np.isfinite(loss):
-        raise _diverged(f'the loss is {loss}', step + i + 1, self._rate)
-    self.summary = (
-      f'loss {losses[-1]:.3f}  accuracy {reported.accuracy[-1]:.3f}  '
-    )
-
-
-class CompiledSteps:
-  """Compiled calls of one or more training steps, and what they took."""
-
-  def __init__(self, train_step: TrainStep, mesh: Mesh, cost: TrainingCost):
-    self._train_step = train_step
-    self._mesh = mesh
-    self._compiled: dict[int, TrainStep] = {}
-    self._cost = cost
-
-  def __call__(
-    self, count: int, state: TrainState, *args: Any
-  ) -> tuple[TrainState, StepMetrics]:
-    """Takes `count` steps in one call."""
-    if count not in self._compiled:
-      started = time.perf_counter()
-      call = jax.jit(
-        repeat_step(self._train_step, count),
-        donate_argnums=0,
-        out_shardings=sharding.on_all(self._mesh),
-      )
-      self._compiled[count] = call.lower(state, *args).compile()
-      self._cost.compile_seconds += time.perf_counter() - started
-    return self._compiled[count](state, *args)
 
 
 def _feed(
@@ -200,15 +116,17 @@ def _train_epoch(
     spent_compiling = cost.compile_seconds - compiled
     return max(time.perf_counter() - started - spent_compiling, 1e-9)
 
-  while step < end:
-    to_save = schedule.checkpoint_steps - step % schedule.checkpoint_steps
-    count = min(schedule.steps_per_call, end - step, to_save)
+  for count, saves in plan(
+    *(step, end),
+    steps_per_call=schedule.steps_per_call,
+    checkpoint_steps=schedule.checkpoint_steps,
+  ):
     state, reported = take_steps(count, state, key, *next(feed))
     inflight.add(step, reported)
     step += count
     # The last batch is filled up with images that count for nothing.
     done = min((step - first) * schedule.batch_size, remaining)
-    if step % schedule.checkpoint_steps == 0 and step < end:
+    if saves:
       # Only a state that is known to be good may replace the last one.
       inflight.drain()
       save(state)
@@ -239,12 +157,14 @@ class Learner(NamedTuple):
     num_classes: number of classes; 2 with masks, background and cells.
     extra_scores: maps the validation part's confusion matrix to further scores
       of the log.
+    compiler_options: of the training step, for XLA.
   """
 
   train_step: TrainStep
   eval_step: EvalStep
   num_classes: int
   extra_scores: Callable[[np.ndarray], dict[str, float]]
+  compiler_options: dict[str, str] | None = None
 
 
 class TrainingData(NamedTuple):
@@ -275,7 +195,7 @@ class _Session:
     """Saves the latest state, if it is a good one."""
     if not is_finite(state.variables()):
       step, rate = int(state.step), float(state.learning_rate)
-      raise _diverged('parameters are not finite', step, rate)
+      raise diverged('parameters are not finite', step, rate)
     notes = {'progress': self.progress._asdict(), 'stopped': self.stopped}
     self.checkpoints.save(int(state.step), state, notes)
 
@@ -289,7 +209,7 @@ class _Session:
     epoch, loss = line['epoch'] - 1, line['validation_loss']
     if not math.isfinite(loss):
       what = f'the validation loss is {loss}'
-      raise _diverged(what, int(state.step), line['learning_rate'])
+      raise diverged(what, int(state.step), line['learning_rate'])
     self.progress, decision = after_epoch(self.progress, epoch, loss, rules)
     self.stopped = decision.stop
     if decision.is_best:
@@ -372,7 +292,8 @@ def fit(
   indices = jnp.asarray(data.train, jnp.int32)
   steps, cost = -(-len(indices) // schedule.batch_size), TrainingCost()
   total = schedule.epochs * steps
-  take_steps = CompiledSteps(learner.train_step, mesh, cost)
+  options = learner.compiler_options
+  take_steps = CompiledSteps(learner.train_step, options, mesh, cost)
   state, data, schedule = _place(state, data, schedule, mesh)
   with (
     _open_session(state, workdir, steps) as (state, session),
@@ -397,7 +318,7 @@ def fit(
         show=lambda step, note: bar.update(task, completed=step, note=note),
       )
       line: dict[str, Any] = {'epoch': epoch + 1}
-      line |= _validate(state, learner, data, schedule.batch_size, mesh)
+      line |= _validate(state, learner, data, schedule.scored_at_once, mesh)
       line['seconds'] = round(cost.train_seconds - before, 3)
       state = session.end_epoch(state, line, schedule.rules)
       if sharding.leads():
@@ -405,7 +326,7 @@ def fit(
     variables = session.checkpoints.best(state.variables())
   variables = sharding.bring_home(variables)
   epochs, best_epoch = int(state.step) // steps, session.progress.best_epoch + 1
-  return Outcome(variables, session.writer.history, epochs, best_epoch, cost)
+  return Outcome(variables, epochs, best_epoch, cost)
 
 
 def _validate(

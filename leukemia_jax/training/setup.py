@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
+from leukemia_jax import build
 from leukemia_jax.build import Inputs, Network
 from leukemia_jax.data import input_pipeline
 from leukemia_jax.evaluation.eval_step import make_eval_step
@@ -14,7 +15,7 @@ from leukemia_jax.training.loop import Learner, Schedule
 from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.plateau_and_stopping import Rules
 from leukemia_jax.training.state import TrainState, init_state
-from leukemia_jax.training.step import make_train_step
+from leukemia_jax.training.step import compiler_options, make_train_step
 from leukemia_jax.workdir import LATEST, checkpoint
 
 
@@ -29,6 +30,7 @@ def schedule(train: ConfigDict) -> Schedule:
   return Schedule(
     train.epochs,
     train.batch_size,
+    build.images_at_once(train),
     train.checkpoint_steps,
     train.steps_per_call,
     rules,
@@ -36,7 +38,7 @@ def schedule(train: ConfigDict) -> Schedule:
 
 
 def learner(
-  train: ConfigDict,
+  config: ConfigDict,
   network: Network,
   inputs: Inputs,
   extra_scores: Callable[[np.ndarray], dict[str, float]],
@@ -44,7 +46,7 @@ def learner(
   """Makes the steps of a run.
 
   Args:
-    train: `config.train`.
+    config: the config.
     network: what learns.
     inputs: of the run.
     extra_scores: see `Learner`.
@@ -52,6 +54,7 @@ def learner(
   Returns:
     What the loop calls.
   """
+  train = config.train
   train_step = make_train_step(
     network,
     tx=make_optimizer(train.freeze_backbone),
@@ -59,7 +62,11 @@ def learner(
     accumulate=train.accumulate,
   )
   return Learner(
-    train_step, make_eval_step(network), network.num_classes, extra_scores
+    train_step,
+    make_eval_step(network),
+    network.num_classes,
+    extra_scores,
+    compiler_options(accumulate=train.accumulate, remat=config.model.remat),
   )
 
 

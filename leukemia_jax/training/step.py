@@ -75,7 +75,10 @@ def _in_pieces(gradient: _Gradient, pieces: int) -> _Gradient:
     *leaves, count = batch
 
     def add(carry: Any, piece: Any) -> tuple[Any, None]:
-      grads, sums, batch_stats = carry
+      # Side by side the pieces would take as much memory as the batch.
+      (grads, sums, batch_stats), piece = jax.lax.optimization_barrier(
+        (carry, piece)
+      )
       more_grads, more_sums, batch_stats = gradient(
         params, batch_stats, *piece, count
       )
@@ -98,6 +101,25 @@ def _in_pieces(gradient: _Gradient, pieces: int) -> _Gradient:
     return total
 
   return accumulated
+
+
+def compiler_options(*, accumulate: int, remat: bool) -> dict[str, str] | None:
+  """What XLA needs to know of a training step.
+
+  On a CPU it takes the barriers away that keep pieces of a batch apart, and
+  rematerialised values from those that were computed before; all would be in
+  memory at once.
+
+  Args:
+    accumulate: see `make_train_step`.
+    remat: of the model.
+
+  Returns:
+    Options of `jax.jit`; None for its own.
+  """
+  if jax.default_backend() != 'cpu' or (accumulate == 1 and not remat):
+    return None
+  return {'xla_disable_hlo_passes': 'cse_barrier_expander'}
 
 
 def make_train_step(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 # ITU-T T.81, annex K: the luminance and chrominance tables at quality 50.
-_LUMA_TABLE = np.array(
+LUMA_TABLE = np.array(
   [
     [16, 11, 10, 16, 24, 40, 51, 61],
     [12, 12, 14, 19, 26, 58, 60, 55],
@@ -235,7 +235,7 @@ def quantisation_tables(quality: jax.Array) -> tuple[jax.Array, jax.Array]:
   def scaled(table: np.ndarray) -> jax.Array:
     return jnp.clip((jnp.asarray(table) * scale + 50) // 100, 1, 255)
 
-  return scaled(_LUMA_TABLE), scaled(_CHROMA_TABLE)
+  return scaled(LUMA_TABLE), scaled(_CHROMA_TABLE)
 
 
 def round_trip(image: jax.Array, quality: jax.Array) -> jax.Array:

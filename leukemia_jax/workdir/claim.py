@@ -13,8 +13,8 @@ from leukemia_jax.config_keys import keys
 from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import CONFIG, RESULT
 
-# Of config.json, split.json, result.json and a study's rows; and the releases
-# that read earlier formats.
+# Of every JSON file that the package writes; and the releases that read earlier
+# formats.
 FORMAT = 5
 _READERS = {1: '0.1.0', 2: '0.2.0', 3: '0.3.0', 4: '0.4.0'}
 

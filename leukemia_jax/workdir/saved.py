@@ -39,8 +39,9 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
   if mode == 'study':
     raise InputError(
       f'{workdir} is a study: it stores scores of heads, not their weights. '
-      'Give the workdir of a training run: with config.train.freeze_backbone='
-      'True and the weights, rate and dropout of a row it trains the same head'
+      'Give the workdir of a training run: under config.data.protocol='
+      'balance_then_split one with config.train.freeze_backbone=True and the '
+      'weights, rate and dropout of a row trains the same head'
     )
   if mode != 'train':
     raise InputError(f'{path} is not that of a training run')
@@ -67,29 +68,54 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
   return config
 
 
+class Learnt(NamedTuple):
+  """The images that weights have learnt from.
+
+  Attributes:
+    pixel_hashes: of those that are known.
+    is_known: whether these are all.
+  """
+
+  pixel_hashes: frozenset[str]
+  is_known: bool
+
+
 class SavedSplit(NamedTuple):
   """The split that a run wrote down.
 
   Attributes:
     split: the split.
     fingerprint: of the set.
-    learnt: pixel hashes of the training and validation images.
+    before: what its starting weights had learnt from.
+    learnt: the same, with its training and validation images.
   """
 
   split: Split
   fingerprint: str
-  learnt: set[str]
+  before: Learnt
+  learnt: Learnt
 
 
 def write_split(
-  workdir: pathlib.Path, split: Split, catalogue: Catalogue
+  workdir: pathlib.Path, split: Split, catalogue: Catalogue, before: Learnt
 ) -> None:
-  """Writes a split, with what identifies the set that it belongs to."""
+  """Writes a split, with what identifies the set that it belongs to.
+
+  Args:
+    workdir: of the training run.
+    split: of the set.
+    catalogue: of the set.
+    before: what the starting weights have learnt from.
+  """
   content = {
     'format': FORMAT,
     'fingerprint': catalogue.fingerprint,
     'pixel_hashes': catalogue.pixel_hashes,
     'parts': {part: pairs.tolist() for part, pairs in split._asdict().items()},
+    'before': {
+      'pixel_hashes': sorted(before.pixel_hashes),
+      'is_known': before.is_known,
+    },
   }
   files.write(workdir / SPLIT, json.dumps(content))
 
@@ -116,9 +142,14 @@ def read_split(workdir: pathlib.Path) -> SavedSplit:
     for part in split:
       if not len(part) or part.min() < 0 or part[:, 0].max() >= len(hashes):
         raise ValueError('a part is empty or names images that are not there')
-    learnt = np.concatenate([split.train, split.validation])[:, 0]
+    # Runs of 0.5.0 say nothing of it.
+    told = content.get('before', {'pixel_hashes': [], 'is_known': True})
+    before = Learnt(frozenset(told['pixel_hashes']), told['is_known'])
+    own = np.concatenate([split.train, split.validation])[:, 0]
+    learnt = before.pixel_hashes | {hashes[i] for i in own}
     return SavedSplit(
-      split, content['fingerprint'], {hashes[i] for i in learnt}
+      *(split, content['fingerprint'], before),
+      before._replace(pixel_hashes=learnt),
     )
   except (
     ArithmeticError,

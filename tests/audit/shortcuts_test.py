@@ -31,4 +31,3 @@ def test_nothing_planted():
   train, validation, test = parts(80)
   best = shortcuts.best_shortcut(images, labels, train, validation, test)
   assert 0.2 < (best.labels == labels[test]).mean() < 0.8
-  assert best.model in ('forest', 'neighbours')

@@ -117,7 +117,7 @@ def test_near_twins_of_a_sources_parts_are_not_sent_to_be_torn_apart_again():
   near = dataclasses.replace(NO_LEAK, near_twins=40, any=40, share=0.1)
   (finding,) = judge(leaks=near, from_source=True)
   assert 'config.data.split=random config.data.grouping=blocks' in finding.text
-  assert 'keeps them together' not in finding.text
+  assert 'splits anew' not in finding.text
   equal = dataclasses.replace(NO_LEAK, twins=40, any=40, share=0.1)
   (finding,) = judge(leaks=equal, from_source=True)
   assert 'config.data.split=random splits anew' in finding.text

@@ -190,7 +190,7 @@ def test_sets_without_classes_groups_or_whole_files(smears, cache, tmp_path):
   for name in CLASSES:
     (few / name).mkdir(parents=True)
     shutil.copy(files(smears, name)[0], few / name)
-  content = audited(few, cache, tmp_path)
+  content = audited(few, cache, tmp_path / 'second')
   assert content['folds'] == 0 and content['leaks'] is None
   assert content['verdict'] == (
     'Not examined enough: no duplicate; not examined: leaks, shortcuts, '

@@ -156,7 +156,7 @@ def test_folds_are_trained_and_scored_together(tmp_path, cache):
   assert shortcut['above'] == pytest.approx(
     together - shortcut['balanced_accuracy']
   )
-  low, high = shortcut.get('above_interval_95', (-1, 1))
+  low, high = shortcut['above_interval_95']
   assert low <= shortcut['above'] <= high
   with (tmp_path / 'cv/predictions.csv').open(newline='') as stream:
     rows = list(csv.DictReader(stream))

@@ -355,7 +355,7 @@ def test_refused_by_name(values, options, why):
     decode.decode(stream.getvalue())
 
 
-def test_limits(monkeypatch):
+def test_limits():
   stream = io.BytesIO()
   tifffile.imwrite(stream, np.zeros((300, 300), np.uint8), compression='zlib')
   data = stream.getvalue()

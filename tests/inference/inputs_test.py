@@ -6,6 +6,7 @@ import zipfile
 
 import pytest
 
+from leukemia_jax.data.decode import BadImageError
 from leukemia_jax.errors import InputError
 from leukemia_jax.inference import inputs
 
@@ -73,8 +74,11 @@ def test_links_that_lead_out_are_not_read(tmp_path):
   listed = {image.path: image for image in inputs.images(source, OPTIONS)}
   assert set(listed) == {*ORDERED, 'in.png', 'out.png', 'nowhere.png'}
   assert listed['in.png'].read() == b'\x03'
-  for name in ('out.png', 'nowhere.png'):
-    with pytest.raises(inputs.RefusedError):
+  for name, why in (
+    ('out.png', 'a link that leads out of the folder'),
+    ('nowhere.png', 'a link that leads nowhere'),
+  ):
+    with pytest.raises(BadImageError, match=why):
       listed[name].read()
   trusting = OPTIONS._replace(follow_links=True)
   listed = {image.path: image for image in inputs.images(source, trusting)}
@@ -93,8 +97,10 @@ def test_large_files_pipes_and_odd_names(tmp_path):
     'pipe.png',
     '\\udcff.png',
   ]
-  for image in listed[:2]:
-    with pytest.raises(inputs.RefusedError):
+  for image, why in zip(
+    listed[:2], ('2000000 bytes are over', 'no plain file'), strict=True
+  ):
+    with pytest.raises(BadImageError, match=why):
       image.read()
   assert listed[2].read() == b''
 

@@ -37,7 +37,7 @@ def test_a_literal_is_shown_as_it_is(text):
   assert plain == text
 
 
-def test_a_page_is_whole_in_itself(tmp_path, monkeypatch):
+def test_a_page_is_whole_in_itself():
   rows = [['one', '1'], ['two', '2']]
   text = pages.table(['name', 'value'], rows, frozenset({1}))
   assert text.splitlines()[-1] == '| **two** | **2** |'

@@ -19,10 +19,10 @@ from leukemia_jax.configs import default, unet
 
 from leukemia_jax import build, sharding, tasks
 from leukemia_jax.data.dataset import Dataset
-from leukemia_jax.training.loop import CompiledSteps, TrainingCost
+from leukemia_jax.training.calls import CompiledSteps, TrainingCost
 from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.state import init_state
-from leukemia_jax.training.step import make_train_step
+from leukemia_jax.training.step import compiler_options, make_train_step
 
 STEPS, BATCH = 20, 16
 # Adam's first steps are little more than the signs of gradients, and those near
@@ -80,7 +80,12 @@ def train(config, devices):
   order = jax.device_put((indices, weights), sharding.by_batch(mesh, axis=1))
   pieces = 2 if config.model.name == 'unet_fpn' else 1
   step = make_train_step(network, tx=tx, augment=None, accumulate=pieces)
-  take_steps = CompiledSteps(step, mesh, TrainingCost())
+  take_steps = CompiledSteps(
+    step,
+    compiler_options(accumulate=pieces, remat=False),
+    mesh,
+    TrainingCost(),
+  )
   losses, moments = [], None
   for _ in range(STEPS):
     state, metrics = take_steps(1, state, key, data, *order)

@@ -248,7 +248,9 @@ def test_a_network_that_cannot_be_is_refused(config, export):
 
 def test_nobody_knows_what_an_export_has_learnt_from(export, capsys):
   folder, _ = export
-  assert initial_weights.seen_images(str(folder), None, None) is None
+  learnt = initial_weights.learnt_by(str(folder))
+  seen = initial_weights.seen_images(str(folder), learnt, None, None)
+  assert seen is None
   assert 'nobody knows which images' in capsys.readouterr().out
 
 

@@ -11,7 +11,7 @@ from tiny import CLASSES, COUNT, KEY, data, data_on_disk, parts
 from leukemia_jax import files, sharding
 from leukemia_jax.errors import InputError
 from leukemia_jax.evaluation import eval_step
-from leukemia_jax.training import loop
+from leukemia_jax.training import calls, loop
 from leukemia_jax.training.plateau_and_stopping import Rules
 from leukemia_jax.workdir import checkpoint
 
@@ -23,6 +23,7 @@ def schedule(rules=RULES, **changes) -> loop.Schedule:
   values = {
     'epochs': 5,
     'batch_size': 16,
+    'scored_at_once': 16,
     'checkpoint_steps': 3,
     'steps_per_call': 1,
   }
@@ -51,13 +52,20 @@ def fit(
   )
 
 
-def without_times(history):
-  return [{k: v for k, v in line.items() if k != 'seconds'} for line in history]
+def log(workdir):
+  """The epochs' lines without times."""
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [
+    {k: v for k, v in json.loads(line).items() if k != 'seconds'}
+    for line in lines
+  ]
 
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-  return fit(tmp_path_factory.mktemp('whole'))
+  """A run that nothing stops: its outcome, and its log."""
+  folder = tmp_path_factory.mktemp('whole')
+  return fit(folder), log(folder)
 
 
 def test_a_log_that_is_lost_is_not_counted_anew(tmp_path):
@@ -65,9 +73,9 @@ def test_a_log_that_is_lost_is_not_counted_anew(tmp_path):
   (tmp_path / 'w/metrics.jsonl').unlink()
   resumed = fit(tmp_path / 'w', epochs=3)
   assert resumed.epochs == 3
-  assert [line['epoch'] for line in resumed.history] == [3]
-  again = fit(tmp_path / 'w', epochs=3)
-  assert [line['epoch'] for line in again.history] == [3]
+  assert [line['epoch'] for line in log(tmp_path / 'w')] == [3]
+  assert fit(tmp_path / 'w', epochs=3).epochs == 3
+  assert [line['epoch'] for line in log(tmp_path / 'w')] == [3]
   (tmp_path / 'w/metrics.jsonl').write_text('{"loss": 1}\n')
   with pytest.raises(InputError, match='lines have no epoch; remove it'):
     fit(tmp_path / 'w', epochs=3)
@@ -79,13 +87,13 @@ class Killed(Exception):
 
 @pytest.mark.parametrize('images', [data, data_on_disk])
 @pytest.mark.parametrize(
-  'calls', [4, *(pytest.param(i, marks=pytest.mark.full) for i in (6, 13))]
+  'count', [4, *(pytest.param(i, marks=pytest.mark.full) for i in (6, 13))]
 )
 def test_a_stopped_run_goes_on_to_the_same_bits(
-  whole, tmp_path, monkeypatch, calls, images
+  whole, tmp_path, monkeypatch, count, images
 ):
-  left = [calls]
-  original = loop.CompiledSteps.__call__
+  left = [count]
+  original = calls.CompiledSteps.__call__
 
   def cut_off(self, *args):
     left[0] -= 1
@@ -94,16 +102,14 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     return original(self, *args)
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop.CompiledSteps, '__call__', cut_off)
+    patch.setattr(calls.CompiledSteps, '__call__', cut_off)
     with pytest.raises(Killed):
       fit(tmp_path / 'cut', images=images)
   resumed = fit(tmp_path / 'cut', images=images)
-  assert checkpoint.fingerprint(whole.variables) == checkpoint.fingerprint(
+  assert checkpoint.fingerprint(whole[0].variables) == checkpoint.fingerprint(
     resumed.variables
   )
-  assert without_times(whole.history) == without_times(resumed.history)
-  lines = (tmp_path / 'cut/metrics.jsonl').read_text().splitlines()
-  assert without_times(map(json.loads, lines)) == without_times(whole.history)
+  assert log(tmp_path / 'cut') == whole[1]
 
 
 @pytest.mark.parametrize(
@@ -140,8 +146,8 @@ def test_a_stop_between_two_files_changes_nothing(
     with pytest.raises(Killed):
       fit(tmp_path)
   resumed = fit(tmp_path)
-  assert without_times(whole.history) == without_times(resumed.history)
-  assert checkpoint.fingerprint(whole.variables) == checkpoint.fingerprint(
+  assert log(tmp_path) == whole[1]
+  assert checkpoint.fingerprint(whole[0].variables) == checkpoint.fingerprint(
     resumed.variables
   )
 
@@ -167,7 +173,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 
 def test_best_weights_come_back(tmp_path):
   outcome = fit(tmp_path, epochs=12)
-  losses = [line['validation_loss'] for line in outcome.history]
+  losses = [line['validation_loss'] for line in log(tmp_path)]
   assert outcome.best_epoch == int(np.argmin(losses)) + 1
   _, _, scorer = parts()
   loss, _ = eval_step.run(
@@ -183,12 +189,37 @@ def test_best_weights_come_back(tmp_path):
 
 
 def test_it_learns(tmp_path):
-  outcome = fit(tmp_path, epochs=40, rules=Rules(0.2, 40, 40))
-  assert outcome.history[-1]['validation_accuracy'] > 0.9
+  fit(tmp_path, epochs=40, rules=Rules(0.2, 40, 40))
+  assert log(tmp_path)[-1]['validation_accuracy'] > 0.9
+
+
+@pytest.mark.parametrize(
+  ('steps_per_call', 'checkpoint_steps', 'steps'),
+  [(8, 200, 97), (8, 3, 91), (1, 3, 10), (16, 5, 7), (4, 4, 12)],
+)
+def test_calls_have_two_lengths_at_most(
+  steps_per_call, checkpoint_steps, steps
+):
+  for epoch in range(5):
+    first, end = epoch * steps, (epoch + 1) * steps
+    step, since = first, 0
+    for count, saves in calls.plan(
+      *(first, end),
+      steps_per_call=steps_per_call,
+      checkpoint_steps=checkpoint_steps,
+    ):
+      step += count
+      assert count == steps_per_call or step == end
+      crossed = step // checkpoint_steps > (step - count) // checkpoint_steps
+      assert saves == (crossed and step < end)
+      since = 0 if saves else since + count
+      # No more is lost than was asked for, and one call.
+      assert since < checkpoint_steps + steps_per_call
+    assert step == end
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-  with pytest.raises(loop.DivergedError, match=r'step \d+ with learning rate'):
+  with pytest.raises(calls.DivergedError, match=r'step \d+ with learning rate'):
     fit(tmp_path, rate=1e30)
 
 
@@ -202,7 +233,7 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
 
     return broken
 
-  with pytest.raises(loop.DivergedError, match='not finite at step 3'):
+  with pytest.raises(calls.DivergedError, match='not finite at step 3'):
     fit(tmp_path, altered=altered, batch_size=8, checkpoint_steps=3)
   manager = checkpoint.open_manager(tmp_path / 'checkpoints/latest')
   assert manager.latest_step() is None
@@ -220,7 +251,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path):
 
     return broken
 
-  with pytest.raises(loop.DivergedError, match='step 8'):
+  with pytest.raises(calls.DivergedError, match='step 8'):
     fit(tmp_path, altered=altered, epochs=4)
   manager = checkpoint.open_manager(tmp_path / 'checkpoints/latest')
   assert manager.latest_step() == 6

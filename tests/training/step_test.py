@@ -17,6 +17,7 @@ from leukemia_jax.metrics import losses, segmentation
 from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.state import TrainState, init_state
 from leukemia_jax.training.step import (
+  compiler_options,
   epoch_order,
   make_train_step,
   repeat_step,
@@ -123,8 +124,10 @@ def test_a_frozen_backbone_is_not_moved():
   assert min(jax.tree.leaves(head)) > 0
 
 
-def unet(**fields) -> Network:
-  model = models.create('unet', num_classes=1, width=0.0625, depth=1, **fields)
+def unet(width=0.0625, depth=1, **fields) -> Network:
+  model = models.create(
+    'unet', num_classes=1, width=width, depth=depth, **fields
+  )
   return Network(
     model, 'unit', losses.mask_objective, segmentation.pixel_confusion, 2
   )
@@ -171,6 +174,35 @@ def test_pieces_of_a_batch_make_the_same_step(accumulate):
     whole.opt_state,
     cut.opt_state,
   )
+
+
+@pytest.mark.full
+def test_pieces_and_rematerialisation_take_less_memory():
+  images = np.zeros((32, 64, 64, 3), np.uint8)
+  masks = jnp.zeros((32, 64, 64, 1), jnp.uint8)
+  dataset = Dataset(jnp.asarray(images), jnp.zeros(32, jnp.int32), masks)
+  rows, weights = jnp.arange(32)[None], jnp.ones((1, 32))
+
+  def temporary(pieces=1, remat=False):
+    network, tx = unet(depth=2, width=0.25, remat=remat), make_optimizer(False)
+    state = init_state(
+      KEY, network.model, tx, shape=(64, 64, 3), learning_rate=1e-2
+    )
+    step = make_train_step(network, tx=tx, augment=None, accumulate=pieces)
+    compiled = (
+      jax.jit(
+        step,
+        compiler_options=compiler_options(accumulate=pieces, remat=remat),
+      )
+      .lower(state, KEY, dataset, rows, weights)
+      .compile()
+    )
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  whole = temporary()
+  assert temporary(pieces=4) < 0.4 * whole
+  assert temporary(pieces=16) < 0.2 * whole
+  assert temporary(remat=True) < 0.8 * whole
 
 
 @pytest.mark.full

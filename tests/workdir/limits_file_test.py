@@ -26,8 +26,16 @@ def test_what_is_written_comes_back(tmp_path):
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize('damage', ['missing', 'cut', 'pickled', 'misfit'])
-def test_damage_is_said(tmp_path, damage):
+@pytest.mark.parametrize(
+  ('damage', 'why'),
+  [
+    ('missing', 'No such file'),
+    ('cut', 'cannot be read: File is not a zip file'),
+    ('pickled', 'allow_pickle=False'),
+    ('misfit', 'its arrays do not fit each other'),
+  ],
+)
+def test_damage_is_said(tmp_path, damage, why):
   path, limits = tmp_path / limits_file.NAME, drawn()
   if damage == 'misfit':
     held_out = limits.validation._replace(labels=np.full(7, 3))
@@ -37,6 +45,8 @@ def test_damage_is_said(tmp_path, damage):
   if damage == 'cut':
     path.write_bytes(path.read_bytes()[:-100])
   if damage == 'pickled':
-    np.savez(path, means=np.array([{}], dtype=object), allow_pickle=True)
-  with pytest.raises(InputError, match=r'limits\.npz'):
+    arrays = limits.detector._asdict() | limits.validation._asdict()
+    means = np.empty(limits.detector.means.shape, object)
+    np.savez(path, **arrays | {'means': means})
+  with pytest.raises(InputError, match=rf'limits\.npz.*{why}'):
     limits_file.read(tmp_path)

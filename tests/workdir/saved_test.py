@@ -11,6 +11,7 @@ from leukemia_jax.data import protocols, splits
 from leukemia_jax.errors import InputError
 from leukemia_jax.workdir import saved
 
+NOTHING = saved.Learnt(frozenset(), True)
 LABELS = np.repeat(np.arange(4), (50, 98, 96, 80)).astype(np.int32)
 
 
@@ -22,14 +23,25 @@ def make(name: str) -> splits.Split:
 @pytest.mark.parametrize('name', protocols.STUDY_PROTOCOLS)
 def test_a_split_comes_back(tmp_path, name):
   split, known = make(name), catalogue(LABELS)
-  saved.write_split(tmp_path, split, known)
+  saved.write_split(tmp_path, split, known, NOTHING)
   back = saved.read_split(tmp_path)
   assert back.fingerprint == 'f'
   for before, after in zip(split, back.split, strict=True):
     np.testing.assert_array_equal(before, after)
   # What was learnt from is all that is in training or validation.
   learnt = np.concatenate(split[:2])[:, 0]
-  assert back.learnt == {known.pixel_hashes[i] for i in learnt}
+  own = {known.pixel_hashes[i] for i in learnt}
+  assert back.learnt == (own, True) and back.before == NOTHING
+  # With what its weights had learnt from, and so on.
+  before = saved.Learnt(frozenset({'elsewhere', *sorted(own)[:1]}), False)
+  saved.write_split(tmp_path, split, known, before)
+  back = saved.read_split(tmp_path)
+  assert back.before == before and back.learnt == (own | {'elsewhere'}, False)
+  # Runs of 0.5.0 say nothing of it.
+  content = json.loads((tmp_path / 'split.json').read_text())
+  del content['before']
+  (tmp_path / 'split.json').write_text(json.dumps(content))
+  assert saved.read_split(tmp_path).learnt == (own, True)
 
 
 @pytest.mark.parametrize(
@@ -43,10 +55,11 @@ def test_a_split_comes_back(tmp_path, name):
     lambda c: c['parts'].update(test=[[10**12, 0]]),
     lambda c: c['parts'].update(test='all'),
     lambda c: c.update(parts=None),
+    lambda c: c.update(before=[]),
   ],
 )
 def test_a_damaged_split_is_named(tmp_path, change):
-  saved.write_split(tmp_path, make('split'), catalogue(LABELS))
+  saved.write_split(tmp_path, make('split'), catalogue(LABELS), NOTHING)
   content = json.loads((tmp_path / 'split.json').read_text())
   change(content)
   (tmp_path / 'split.json').write_text(json.dumps(content))
