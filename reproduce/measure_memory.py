@@ -106,9 +106,7 @@ def temporary_bytes(changes: dict[str, Any]) -> int:
     state, key, data, indices, sample_weight
   )
   compiled = lowered.compile(
-    compiler_options(
-      accumulate=config.train.accumulate, remat=config.model.remat
-    )
+    compiler_options(config.model.name, config.train.accumulate)
   )
   return compiled.memory_analysis().temp_size_in_bytes
 

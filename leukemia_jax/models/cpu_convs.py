@@ -305,8 +305,12 @@ def _conv_backward(
 ) -> tuple[jax.Array, jax.Array]:
   """XLA's own gradient for the images, another form for the kernel."""
   x, kernel = residuals
-  by_images = jax.vjp(lambda x: plain_conv(x, kernel, strides, padding), x)[1]
+  # The copies that the kernel's needs are made then, and gone before the rest:
+  # XLA would make those of all layers first.
+  x, g = lax.optimization_barrier((x, g))
   dkernel = kernel_gradient(x, g, kernel.shape, strides, padding)
+  g, dkernel = lax.optimization_barrier((g, dkernel))
+  by_images = jax.vjp(lambda x: plain_conv(x, kernel, strides, padding), x)[1]
   return by_images(g)[0], dkernel
 
 

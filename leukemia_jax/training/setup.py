@@ -66,7 +66,7 @@ def learner(
     make_eval_step(network),
     network.num_classes,
     extra_scores,
-    compiler_options(accumulate=train.accumulate, remat=config.model.remat),
+    compiler_options(config.model.name, train.accumulate),
   )
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from leukemia_jax import models
 from leukemia_jax.build import Network
 from leukemia_jax.data.dataset import AugmentFn, Dataset
 from leukemia_jax.training import threefry
@@ -103,21 +104,22 @@ def _in_pieces(gradient: _Gradient, pieces: int) -> _Gradient:
   return accumulated
 
 
-def compiler_options(*, accumulate: int, remat: bool) -> dict[str, str] | None:
+def compiler_options(name: str, accumulate: int) -> dict[str, str] | None:
   """What XLA needs to know of a training step.
 
-  On a CPU it takes the barriers away that keep pieces of a batch apart, and
-  rematerialised values from those that were computed before; all would be in
-  memory at once.
+  On a CPU it takes barriers away that keep apart pieces of a batch, values that
+  are computed again, and gradients of kernels: all would be in memory at once.
+  Backbones of one piece gain nothing by them.
 
   Args:
+    name: of the model.
     accumulate: see `make_train_step`.
-    remat: of the model.
 
   Returns:
     Options of `jax.jit`; None for its own.
   """
-  if jax.default_backend() != 'cpu' or (accumulate == 1 and not remat):
+  is_large = name in models.UNETS or accumulate > 1
+  if jax.default_backend() != 'cpu' or not is_large:
     return None
   return {'xla_disable_hlo_passes': 'cse_barrier_expander'}
 

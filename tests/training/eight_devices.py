@@ -82,7 +82,7 @@ def train(config, devices):
   step = make_train_step(network, tx=tx, augment=None, accumulate=pieces)
   take_steps = CompiledSteps(
     step,
-    compiler_options(accumulate=pieces, remat=False),
+    compiler_options(config.model.name, pieces),
     mesh,
     TrainingCost(),
   )

@@ -190,10 +190,7 @@ def test_pieces_and_rematerialisation_take_less_memory():
     )
     step = make_train_step(network, tx=tx, augment=None, accumulate=pieces)
     compiled = (
-      jax.jit(
-        step,
-        compiler_options=compiler_options(accumulate=pieces, remat=remat),
-      )
+      jax.jit(step, compiler_options=compiler_options('unet', pieces))
       .lower(state, KEY, dataset, rows, weights)
       .compile()
     )
