@@ -112,12 +112,12 @@ def summarise(
     'shortcut': can_find_shortcuts,
     'duplicate': True,
   }
-  clean, weak, unknown = [], [], []
+  clean, noted, unknown = [], [], []
   for kind, is_examined in examined.items():
     if not is_examined:
       unknown.append(f'{kind}s')
     elif kind in kinds:
-      weak.append(f'{kind}s')
+      noted.append(f'{kind}s')
     else:
       clean.append(f'no {kind}')
   if not knows_patients:
@@ -125,7 +125,9 @@ def summarise(
   # Duplicates alone make no set clean.
   says_much = examined['leak'] or examined['shortcut']
   first = 'Clean' if says_much else 'Not examined enough'
-  text = f'{first}: ' + ', '.join([*clean, *(f'few {name}' for name in weak)])
+  text = f'{first}: {", ".join(clean)}'.rstrip(': ')
+  if noted:
+    text += f'; to be looked at: {", ".join(noted)}'
   if unknown:
     text += f'; not examined: {", ".join(unknown)}'
   return text + '.'

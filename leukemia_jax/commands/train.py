@@ -133,8 +133,7 @@ def _train(
 ) -> None:
   """Trains and scores one model."""
   originals, catalogue = loaded
-  weights = config.model.weights
-  split, before = _resume_split(workdir, inputs, catalogue, weights)
+  split, before, seen_before = _resume_split(workdir, config, inputs, catalogue)
   masks = _mask_record(inputs, catalogue, split)
   names = catalogue.class_names
   task.check_classes(config, names)
@@ -144,7 +143,6 @@ def _train(
   state = sharding.broadcast(
     setup.first_state(config, network, inputs, names, workdir)
   )
-  held_out = initial_weights.seen_images(weights, before, split, catalogue)
   if sharding.leads():
     # Only now: a mistyped path must not keep the workdir from the right one.
     claim.claim(workdir, 'train', config)
@@ -178,7 +176,7 @@ def _train(
   scored = task.score(subject)
   data = dataclasses.replace(
     _data_record(config, inputs, split, catalogue),
-    held_out_seen_by_weights=held_out,
+    held_out_seen_by_weights=seen_before,
     masks=masks,
     spectrum=_spectrum(dataset, parts['train'], inputs.spec.removal),
   )
@@ -218,13 +216,17 @@ def _data_record(
 
 
 def _resume_split(
-  workdir: pathlib.Path, inputs: Inputs, catalogue: Catalogue, weights: str
-) -> tuple[Split, Learnt]:
+  workdir: pathlib.Path,
+  config: ConfigDict,
+  inputs: Inputs,
+  catalogue: Catalogue,
+) -> tuple[Split, Learnt, dict[str, int] | None]:
   """The split that the run began with, or a new one; warnings are printed.
 
-  And what its starting weights have learnt from.
+  And what its starting weights have learnt from, with how many of these images
+  are held out.
   """
-  spec = inputs.spec
+  spec, weights = inputs.spec, config.model.weights
   if (workdir / SPLIT).exists():
     begun = saved.read_split(workdir)
     _check_images(begun, inputs, catalogue)
@@ -236,7 +238,8 @@ def _resume_split(
     split, catalogue, spec.protocol
   ):
     print(f'warning: {warning}')
-  return split, before
+  seen_before = initial_weights.seen_images(weights, before, split, catalogue)
+  return split, before, seen_before
 
 
 def _check_images(

@@ -192,10 +192,10 @@ def of_classes(
   add(
     'test',
     _confusion_score(outcomes, over, class_names, benign),
-    not_shares=['loss'],
+    from_zero=['loss'],
   )
   ranked = _rank(outcomes, over, class_names, benign, add)
-  calibrated = _calibrate(outcomes, over, add)
+  calibrated = _calibrate(outcomes, over, add, ends)
   limits = None
   if outcomes.limits:
     # Of whatever class: an image is flagged or not.
@@ -242,17 +242,23 @@ def _rank(
 
 
 def _calibrate(
-  outcomes: Outcomes, over: IntervalGroups, add: Add
+  outcomes: Outcomes,
+  over: IntervalGroups,
+  add: Add,
+  ends: dict[str, list[float]],
 ) -> Calibration:
   def calibrate(prefix: str, temperature: Temperatures) -> CalibrationScores:
     said = calibration.with_temperature(outcomes.probabilities, temperature)
     score = _calibration_score(said, outcomes.truth, over)
     values: dict[str, Any] = dict(
-      add(prefix, score, not_shares=['brier', 'loss'], biased=['error'])
+      add(prefix, score, from_zero=['brier', 'loss'])
     )
+    # Absolute values: drawn anew they only grow.
+    ends.pop(f'{prefix}.error', None)
     if values['confident'] == 0:
       values['confident_accuracy'] = None
-    return CalibrationScores(**values)
+    by_chance = calibration.error_by_chance(over.rng(), said)
+    return CalibrationScores(**values, error_by_chance=by_chance)
 
   temperature = outcomes.temperature
   scaled = None
@@ -282,6 +288,8 @@ def _confusion_score(
     drawn = np.tensordot(times, confusions, 1)
     scored = classification.of_confusions(drawn, benign, required)
     flat = {n: v for n, v in scored.items() if not n.startswith('class_')}
+    # The lowest of several is too low: each class has an interval of its own.
+    del flat['worst_class_recall']
     # Nothing is known of a class that a sample, or the set, lacks.
     present = drawn.sum(2) > 0
     for field in ('recall', 'precision', 'f1'):
@@ -378,7 +386,7 @@ def of_masks(
     over.rng(),
     groups,
     score,
-    not_shares=['hausdorff_95', 'cell_count_error'],
+    from_zero=['hausdorff_95', 'cell_count_error'],
   )
   return Assessment(
     over._replace(groups=groups).record(

@@ -120,11 +120,12 @@ class Spread(NamedTuple):
   Attributes:
     variance: shape (strata, ...): by drawing that stratum's groups alone; nan
       if the score depends on the only group of a stratum, or with a class.
-    bias: shape (...): how much samples lie above the score, on average.
+    needed: int, shape (...): number of groups of the smallest class without
+      which there is no score; of all where there is one without any.
   """
 
   variance: np.ndarray
-  bias: np.ndarray
+  needed: np.ndarray
 
 
 def spreads(
@@ -151,7 +152,6 @@ def spreads(
   size = max(1, _CHUNK // max(width, len(strata)))
   estimates = score(np.ones((1, len(strata))))
   variances: dict[str, list[np.ndarray]] = {name: [] for name in estimates}
-  biases = {name: np.zeros_like(own[0]) for name, own in estimates.items()}
   for own in (np.flatnonzero(strata == value) for value in np.unique(strata)):
     parts, without = [], []
     if len(own) > 1:
@@ -171,9 +171,7 @@ def spreads(
       variance = np.zeros_like(estimate[0], float)
       if parts:
         samples = np.concatenate([part[name] for part in parts])
-        variance, bias = _moments(samples, estimate[0])
-        variance = variance * len(own) / (len(own) - 1)
-        biases[name] = biases[name] + bias
+        variance = _variance(samples) * len(own) / (len(own) - 1)
       for others in without:
         left = others[name][0]
         # Without the only one of a stratum it is another, or none; without one
@@ -183,15 +181,34 @@ def spreads(
           depends = ~(np.abs(left - estimate[0]) <= _ZERO)
         variance = np.where(depends, np.nan, variance)
       variances[name].append(variance)
+  needed = _needed(groups, score, estimates)
   return {
-    name: Spread(np.stack(variances[name]), biases[name]) for name in estimates
+    name: Spread(np.stack(variances[name]), needed[name]) for name in estimates
   }
 
 
-def _moments(
-  samples: np.ndarray, estimate: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """Variance of samples that have a score, and their mean less `estimate`."""
+def _needed(
+  groups: Groups, score: Score, estimates: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """See `Spread`: what is nan without a class, or without all others."""
+  count = len(groups.strata)
+  needed = {
+    name: np.full(own.shape[1:], count) for name, own in estimates.items()
+  }
+  for held in groups.holds.T:
+    for missing in (held, ~held):
+      if not missing.any() or missing.all():
+        continue
+      with np.errstate(invalid='ignore', divide='ignore'):
+        left = score(np.where(missing, 0.0, 1.0)[None])
+      for name, own in needed.items():
+        fewer = np.minimum(own, missing.sum())
+        needed[name] = np.where(np.isnan(left[name][0]), fewer, own)
+  return needed
+
+
+def _variance(samples: np.ndarray) -> np.ndarray:
+  """Variance of the samples that have a score."""
   known = ~np.isnan(samples)
   count = known.sum(0)
   with np.errstate(invalid='ignore', divide='ignore'):
@@ -199,8 +216,7 @@ def _moments(
     squared = np.where(known, samples - mean, 0) ** 2
     # Too few samples that have a score tell nothing.
     enough = count * 2 > len(samples)
-    variance = np.where(enough, squared.sum(0) / count, np.nan)
-  return variance, mean - estimate
+    return np.where(enough, squared.sum(0) / count, np.nan)
 
 
 def interval(
@@ -227,7 +243,7 @@ def interval(
     float, shape (2, ...): its ends; nan where they are unknown: the score
     depends on the only group of a stratum, or with a class, or does not vary
     although it is neither 0 nor 1. A share of 0 or 1 has Wilson's, of as many
-    successes as the smallest has groups.
+    successes as groups are needed for it.
   """
   estimate = np.asarray(estimate, float)
   sizes = np.unique(groups.strata, return_counts=True)[1]
@@ -244,15 +260,13 @@ def interval(
   ends = special.expit(
     special.logit(inner) + sides * half / (inner * (1 - inner))
   )
-  smallest = groups.smallest
-  low, high = statistics.wilson_interval(smallest, smallest, CONFIDENCE)
+  wilson = np.array(
+    [statistics.wilson_interval(n, n) for n in np.ravel(spread.needed).tolist()]
+  )
+  wilson = wilson.T.reshape(2, *estimate.shape)
   is_known = ~np.isnan(total)
-  perfect = (estimate >= 1 - 1e-9) & is_known
-  hopeless = (estimate <= 1e-9) & is_known
-  flat = ends.reshape(2, -1)
-  flat = np.where(perfect.ravel(), [[low], [high]], flat)
-  flat = np.where(hopeless.ravel(), [[1 - high], [1 - low]], flat)
-  return flat.reshape(2, *estimate.shape)
+  ends = np.where((estimate >= 1 - 1e-9) & is_known, wilson, ends)
+  return np.where((estimate <= 1e-9) & is_known, 1 - wilson[::-1], ends)
 
 
 def score_with_intervals(
@@ -261,7 +275,7 @@ def score_with_intervals(
   score: Score,
   *,
   not_shares: Collection[str] = (),
-  biased: Collection[str] = (),
+  from_zero: Collection[str] = (),
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
   """Each score with its interval.
 
@@ -270,8 +284,7 @@ def score_with_intervals(
     groups: of the images.
     score: of samples, one number each.
     not_shares: names of the scores that don't go from 0 to 1.
-    biased: names of scores from 0 up that lie above the truth in samples; their
-      intervals are moved down by as much as samples lie above the score.
+    from_zero: of those that go from 0 up, not to 1.
 
   Returns:
     Scores by name, and the ends of their intervals, without those that have
@@ -282,16 +295,9 @@ def score_with_intervals(
   for name, spread in spreads(
     rng, groups, score, width=len(groups.of_image)
   ).items():
-    value = estimates[name][0]
-    if name in biased:
-      value = value - spread.bias
-    own = interval(
-      value,
-      spread,
-      groups,
-      is_share=name not in not_shares and name not in biased,
-    )
-    ends[name] = np.maximum(own, 0) if name in biased else own
+    is_share = name not in not_shares and name not in from_zero
+    own = interval(estimates[name][0], spread, groups, is_share=is_share)
+    ends[name] = np.maximum(own, 0) if name in from_zero else own
   scores = {name: float(values[0]) for name, values in estimates.items()}
   known = {name: own for name, own in ends.items() if np.isfinite(own).all()}
   return scores, {name: own.tolist() for name, own in known.items()}

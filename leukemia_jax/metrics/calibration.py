@@ -11,6 +11,8 @@ BINS = 15
 _TEMPERATURES = (0.05, 20.0)
 # Deviation of a temperature's logarithm, before an image is seen.
 _PRIOR = 0.5
+# Sets of right probabilities.
+_CHANCE_DRAWS = 400
 # Below it float32 loses digits.
 _SMALLEST = 1e-38
 
@@ -28,6 +30,7 @@ class CalibrationScores:
     loss: mean negative log likelihood, nats.
     confident: share of images predicted with a confidence of .9 or more.
     confident_accuracy: how often these are correct; None if there are none.
+    error_by_chance: see `error_by_chance`; None in results of 0.5.0.
   """
 
   error: float
@@ -35,6 +38,7 @@ class CalibrationScores:
   loss: float
   confident: float
   confident_accuracy: float | None
+  error_by_chance: float | None = None
 
 
 class Reliability(NamedTuple):
@@ -95,6 +99,33 @@ def of_sums(totals: np.ndarray) -> dict[str, np.ndarray]:
       'confident': confident / images,
       'confident_accuracy': confident_correct / confident,
     }
+
+
+def error_by_chance(
+  rng: np.random.Generator, probabilities: np.ndarray
+) -> float:
+  """The calibration error that right probabilities stay below in 95 % of sets.
+
+  Consistency resampling (Broecker and Smith, Weather and Forecasting 22, 2007):
+  each image is correct as often as its confidence says, whatever the others
+  are. Images of one patient are alike, so that it may be more.
+
+  Args:
+    rng: draws which are correct.
+    probabilities: float, shape (n, classes).
+
+  Returns:
+    From 0 to 1.
+  """
+  confidence = probabilities.max(1)
+  place = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
+  errors = [
+    np.abs(
+      np.bincount(place, (rng.random(len(place)) < confidence) - confidence)
+    ).sum()
+    for _ in range(_CHANCE_DRAWS)
+  ]
+  return float(np.quantile(errors, 0.95)) / len(place)
 
 
 def reliability(probabilities: np.ndarray, truth: np.ndarray) -> Reliability:

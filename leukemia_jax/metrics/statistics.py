@@ -7,22 +7,17 @@ import numpy as np
 from scipy import stats
 
 
-def wilson_interval(
-  successes: int, count: int, confidence: float = 0.95
-) -> tuple[float, float]:
-  """The interval of a share (Wilson, J. Am. Stat. Assoc. 22, 1927).
+def wilson_interval(successes: int, count: int) -> tuple[float, float]:
+  """The 95 % interval of a share (Wilson, J. Am. Stat. Assoc. 22, 1927).
 
   Args:
     successes: how many succeeded.
     count: of how many, 1 or more.
-    confidence: how often it should hold the true share.
 
   Returns:
     Its ends, from 0 to 1.
   """
-  interval = stats.binomtest(successes, count).proportion_ci(
-    confidence, method='wilson'
-  )
+  interval = stats.binomtest(successes, count).proportion_ci(method='wilson')
   return float(interval.low), float(interval.high)
 
 

@@ -210,6 +210,9 @@ def _finish(axes: matplotlib.axes.Axes) -> bytes:
   return figures.svg(figure)
 
 
+_LINES = ('-', '--', '-.', ':')
+
+
 def ranking(by_class: Mapping[str, Scores]) -> dict[str, bytes]:
   """Receiver operating characteristic, and precision and recall.
 
@@ -227,13 +230,19 @@ def ranking(by_class: Mapping[str, Scores]) -> dict[str, bytes]:
   )
   curve = _square('Each class against all others', 'recall', 'precision')
   roc.plot([0, 1], [0, 1], color='grey', linestyle=':')
-  for name, (truth, probability) in by_class.items():
-    if not 0 < truth.sum() < len(truth):
-      continue
+  told = [
+    (name, *own) for name, own in by_class.items() if len(set(own.truth)) > 1
+  ]
+  for i, (name, truth, probability) in enumerate(told):
+    # There are ten colours.
+    line: dict[str, Any] = {
+      'color': f'C{i % 10}',
+      'linestyle': _LINES[i // 10 % len(_LINES)],
+    }
     fall_out, recall, _ = roc_curve(truth, probability)
-    roc.plot(fall_out, recall, label=name)
+    roc.plot(fall_out, recall, label=name, **line)
     precision, recall, _ = precision_recall_curve(truth, probability)
-    curve.step(recall, precision, where='post', label=name)
+    curve.step(recall, precision, where='post', label=name, **line)
   return {'roc.svg': _finish(roc), 'precision_recall.svg': _finish(curve)}
 
 

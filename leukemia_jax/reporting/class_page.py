@@ -1,18 +1,15 @@
 """What a classifier's page says: verdict, tables and charts."""
 
-import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from leukemia_jax.audit import properties
-from leukemia_jax.data.names import natural_key
-from leukemia_jax.data.splits import PARTS
 from leukemia_jax.evaluation import predictions
 from leukemia_jax.evaluation.predictions import Row
 from leukemia_jax.metrics import calibration, ranking
-from leukemia_jax.reporting import charts, pages
+from leukemia_jax.reporting import charts, page_rows, pages
 from leukemia_jax.workdir.records import Result, Shortcut
 
 _HEADINGS = {
@@ -32,8 +29,6 @@ _COLUMNS = (
   'specificity',
   'loss',
 )
-SHOWN_MISTAKES = 12
-_SHOWN_PATIENTS = 20
 _CONFIDENT = round(100 * calibration.CONFIDENT)
 
 
@@ -63,23 +58,6 @@ def tested_on(result: Result) -> str:
   if record and record.group != 'image':
     words += f' (groups: {record.groups}, one {record.group} each)'
   return words
-
-
-def where(row: Row, line: int, names: Mapping[str, str]) -> str:
-  """Which image a row is of, without a patient's real id.
-
-  Args:
-    row: of predictions.csv.
-    line: its number there; the header is line 1.
-    names: from `patient_names`.
-
-  Returns:
-    The path; of a known patient the number, and the line of predictions.csv,
-    since ids stand in paths.
-  """
-  if row['patient']:
-    return f'{names[row["patient"]]}, line {line}'
-  return pages.literal(row['path'])
 
 
 def verdict(result: Result) -> list[str]:
@@ -145,6 +123,11 @@ def _knows(result: Result) -> str:
     f'Its probabilities{after} are off by '
     f'{pages.percent(scores.error)} points on average'
   )
+  if scores.error_by_chance is not None:
+    sentence += (
+      f' (right ones, by up to {pages.percent(scores.error_by_chance)} on as '
+      'many images)'
+    )
   if scores.confident_accuracy is None:
     return f'{sentence}, and none is {_CONFIDENT} % or more.'
   return (
@@ -196,8 +179,9 @@ def context(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
       ]
       for name, own in test.by_class.items()
     ],
-    'patient_rows': _patient_rows(rows),
-    'mistake_rows': _mistake_rows(rows),
+    'shown_patients': page_rows.SHOWN_PATIENTS,
+    'patient_rows': page_rows.patient_rows(rows),
+    'mistake_rows': page_rows.mistake_rows(rows),
     'num_mistakes': test.images - int(np.trace(test.confusion_matrix)),
   }
 
@@ -278,7 +262,10 @@ def _calibration_rows(result: Result) -> list[list[str]]:
   return [
     [
       title,
-      with_interval(result, own.error, f'calibration.{key}.error'),
+      pages.percent(own.error),
+      '-'
+      if own.error_by_chance is None
+      else pages.percent(own.error_by_chance),
       pages.number(own.brier, 3),
       pages.number(own.loss, 3),
       pages.percent(own.confident),
@@ -309,62 +296,6 @@ def _limit_rows(result: Result) -> list[list[str]]:
       interval(result, f'limits.{name}') or '-',
     ]
     for words, name in rows
-  ]
-
-
-def patient_names(rows: Sequence[Row]) -> dict[str, str]:
-  """P01, P02, ... by the patient's real id, which stays in predictions.csv."""
-  patients = sorted(
-    {r['patient'] for r in rows if r['patient']}, key=natural_key
-  )
-  return {name: f'P{i:02}' for i, name in enumerate(patients, 1)}
-
-
-def _patient_rows(rows: Sequence[Row]) -> list[list[str]]:
-  """The test part's patients, those with the lowest share correct first."""
-  names = patient_names(rows)
-  counts: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
-  classes: dict[str, set[str]] = collections.defaultdict(set)
-  for row in predictions.tested(rows):
-    if row['patient']:
-      counts[row['patient']][0] += 1
-      is_correct = row['predicted_class'] == row['true_class']
-      counts[row['patient']][1] += is_correct
-      classes[row['patient']].add(row['true_class'])
-  worst = sorted(counts, key=lambda p: (counts[p][1] / counts[p][0], names[p]))
-  return [
-    [
-      names[patient],
-      pages.literal(', '.join(sorted(classes[patient]))),
-      str(counts[patient][0]),
-      pages.percent(counts[patient][1] / counts[patient][0]),
-    ]
-    for patient in worst[:_SHOWN_PATIENTS]
-  ]
-
-
-def _mistake_rows(rows: Sequence[Row]) -> list[list[str]]:
-  """The test images that were predicted incorrectly with most confidence."""
-  names = patient_names(rows)
-  lines = {id(row): line for line, row in enumerate(rows, 2)}
-  incorrect = [
-    row
-    for row in predictions.tested(rows)
-    if row['true_class'] != row['predicted_class']
-  ]
-
-  def confidence(row: Row) -> float:
-    return float(row[f'p_{row["predicted_class"]}'])
-
-  incorrect.sort(key=lambda row: (-confidence(row), row['path']))
-  return [
-    [
-      where(row, lines[id(row)], names),
-      pages.literal(row['true_class']),
-      pages.literal(row['predicted_class']),
-      pages.percent(confidence(row)),
-    ]
-    for row in incorrect[:SHOWN_MISTAKES]
   ]
 
 
@@ -417,28 +348,3 @@ def fold_context(result: Result) -> dict[str, Any]:
     ]
   )
   return {'fold_header': ['%', *map(heading, names)], 'fold_rows': lines}
-
-
-def parts_table(result: Result, rows: Sequence[Row]) -> list[list[str]]:
-  """Images and patients of each part, in the order of `splits.PARTS`."""
-  names, lines = patient_names(rows), []
-  for part in PARTS:
-    own = [row for row in rows if row['part'] == part]
-    if not own:
-      continue
-    patients = sorted({names[r['patient']] for r in own if r['patient']})
-    classes = collections.Counter(row['true_class'] for row in own)
-    lines.append(
-      [
-        part,
-        str(len(own)),
-        ', '.join(
-          f'{pages.literal(name)} {classes[name]}'
-          for name in result.data.classes
-          if name in classes
-        )
-        or '-',
-        f'{len(patients)}: {", ".join(patients)}' if patients else '-',
-      ]
-    )
-  return lines

@@ -8,7 +8,7 @@ from leukemia_jax.evaluation import predictions
 from leukemia_jax.evaluation.predictions import Row
 from leukemia_jax.metrics import objects, segmentation
 from leukemia_jax.metrics.segmentation import MaskScores
-from leukemia_jax.reporting import class_page, pages
+from leukemia_jax.reporting import class_page, page_rows, pages
 from leukemia_jax.workdir.records import Baselines, Result
 
 COLUMNS = {
@@ -80,7 +80,7 @@ def context(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
     for part in reversed(PARTS)
     if part != 'test' and getattr(result, part) is not None
   ]
-  names = class_page.patient_names(rows)
+  names = page_rows.patient_names(rows)
   lines = {id(row): line for line, row in enumerate(rows, 2)}
   worst = sorted(
     predictions.tested(rows), key=lambda row: (float(row['dice']), row['path'])
@@ -109,7 +109,7 @@ def context(result: Result, rows: Sequence[Row]) -> dict[str, Any]:
     ],
     'worst_rows': [
       [
-        class_page.where(row, lines[id(row)], names),
+        page_rows.where(row, lines[id(row)], names),
         pages.number(float(row['dice']), 3),
         row['cells_true'],
         row['cells_predicted'],

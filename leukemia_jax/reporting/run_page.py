@@ -13,7 +13,13 @@ from leukemia_jax.evaluation.eval_step import ClassPredictions
 from leukemia_jax.evaluation.predictions import Row
 from leukemia_jax.evaluation.scored import Scored, Subject
 from leukemia_jax.metrics import bootstrap, segmentation
-from leukemia_jax.reporting import charts, class_page, figures, pages
+from leukemia_jax.reporting import (
+  charts,
+  class_page,
+  figures,
+  page_rows,
+  pages,
+)
 from leukemia_jax.workdir import METRICS
 from leukemia_jax.workdir.records import (
   NO_PATIENTS,
@@ -63,7 +69,7 @@ def class_sheets(subject: Subject, scored: Scored) -> dict[str, bytes]:
   confidence = predicted.probabilities.max(-1)
   incorrect = np.flatnonzero(predicted.labels != truth)
   ordered = incorrect[np.argsort(-confidence[incorrect], kind='stable')]
-  chosen = ordered[: class_page.SHOWN_MISTAKES]
+  chosen = ordered[: page_rows.SHOWN_MISTAKES]
   if not len(chosen) or not subject.scoring.shows_images:
     return {}
   names = subject.class_names
@@ -182,7 +188,7 @@ def write(
     'model_title': model_title(result.model),
     'keeps_groups': _keeps_groups(result.data.split),
     'no_patients': NO_PATIENTS,
-    'part_rows': class_page.parts_table(result, rows),
+    'part_rows': page_rows.parts_table(result, rows),
     'coverage': coverage,
     'has_intervals': bool(record and _HEADLINES & record.ends.keys()),
     'drawn': set(charted),

@@ -56,13 +56,13 @@ def test_clean_is_said_of_what_was_examined_alone():
   )
   few = dataclasses.replace(NO_LEAK, twins=3, any=3, share=3 / 400)
   said = summarise(judge(leaks=few), few)
-  assert said == 'Clean: no shortcut, no duplicate, few leaks.'
+  assert said == 'Clean: no shortcut, no duplicate; to be looked at: leaks.'
 
 
 def test_duplicates_are_not_said_to_be_none():
   findings = judge(NOTHING._replace(exact=[Pair(0, 1, 1.0)]))
   said = summarise(findings)
-  assert said == 'Clean: no leak, no shortcut, few duplicates.'
+  assert said == 'Clean: no leak, no shortcut; to be looked at: duplicates.'
 
 
 def test_what_is_serious_comes_first():

@@ -53,7 +53,7 @@ def test_the_deviation_is_that_of_drawing_groups():
   # Widened from ten groups of a class to nine.
   got = np.sqrt(spread['balanced'].variance.sum() * 9 / 10)
   assert got == pytest.approx(np.std(scores), rel=0.1)
-  assert abs(spread['balanced'].bias) < 0.01
+  assert spread['balanced'].needed == 10
   # In pieces, as many groups need, they are the same.
   pieces = bootstrap.spreads(
     np.random.default_rng(0), groups, score, width=1_000_000
@@ -80,15 +80,44 @@ def test_groups_widen_the_interval():
 
 def test_perfect_and_hopeless_scores_have_wilsons_interval():
   strata = np.array([0] * 12 + [1] * 5)
-  flat = bootstrap.Spread(np.zeros((2, 3)), np.zeros(3))
+  flat = bootstrap.Spread(np.zeros((2, 3)), np.array([5, 12, 5]))
   groups = of_one_class(strata)
   ends = bootstrap.interval(np.array([1.0, 0.0, 0.5]), flat, groups)
-  # Of the smallest class: nobody knows its sixth group.
-  low, high = statistics.wilson_interval(5, 5)
-  assert ends[:, 0] == pytest.approx([low, high])
+  assert ends[:, 0] == pytest.approx(statistics.wilson_interval(5, 5))
+  low, high = statistics.wilson_interval(12, 12)
   assert ends[:, 1] == pytest.approx([1 - high, 1 - low])
   # What never varies is not certain.
   assert np.isnan(ends[:, 2]).all()
+
+
+def test_a_small_class_leaves_what_it_is_not_in_alone():
+  # 60 groups of a class, 40 of another, 2 of a third; all is correct.
+  strata = np.repeat(np.arange(3), (60, 40, 2))
+  groups = of_one_class(strata)
+  confusions = groups.confusions(strata, strata, 3)
+
+  def score(times):
+    drawn = np.tensordot(times, confusions, 1)
+    recalls = np.diagonal(drawn, axis1=1, axis2=2) / drawn.sum(2)
+    others = drawn[:, 1:].sum((1, 2))
+    return {
+      'accuracy': np.trace(drawn, axis1=1, axis2=2) / drawn.sum((1, 2)),
+      'balanced': recalls.mean(1),
+      'first': recalls[:, 0],
+      # Needs the first class, and any other.
+      'first of two': recalls[:, 0] + 0 * others / others,
+    }
+
+  _, ends = bootstrap.score_with_intervals(
+    np.random.default_rng(0), groups, score
+  )
+  for name, count in (
+    ('accuracy', 102),
+    ('balanced', 2),
+    ('first', 60),
+    ('first of two', 42),
+  ):
+    assert ends[name] == pytest.approx(statistics.wilson_interval(count, count))
 
 
 def test_what_depends_on_a_single_group_has_no_interval():
@@ -139,25 +168,17 @@ def test_a_class_that_a_single_mixed_group_holds(is_correct):
     assert 'a' in ends
 
 
-def test_a_biased_score_is_moved_down():
-  rng = np.random.default_rng(0)
-  values = rng.normal(0, 1, 40)
-  groups = bootstrap.make_groups(np.arange(40), np.zeros(40, int))
-
-  def score(times):
-    return {'distance': np.abs(times @ values / times.sum(1))}
-
-  ends = {
-    bool(biased): bootstrap.score_with_intervals(
-      np.random.default_rng(1),
-      groups,
-      score,
-      not_shares=['distance'],
-      biased=biased,
-    )[1]['distance']
-    for biased in ([], ['distance'])
-  }
-  assert ends[True][0] == 0 and ends[True][1] < ends[False][1]
+def test_what_is_never_negative_has_no_negative_end():
+  # One group of twelve is off by one.
+  values = np.eye(12)[0]
+  groups = bootstrap.make_groups(np.arange(12), np.zeros(12, int))
+  _, ends = bootstrap.score_with_intervals(
+    np.random.default_rng(0),
+    groups,
+    lambda times: {'error': times @ values / times.sum(1)},
+    from_zero=['error'],
+  )
+  assert ends['error'][0] == 0 and 0.1 < ends['error'][1] < 0.4
 
 
 def covered(sizes_of_classes, recall, concentration, sets=1000):

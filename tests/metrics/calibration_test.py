@@ -28,7 +28,7 @@ def scores(probabilities, truth):
 def test_scores_by_their_definitions():
   probabilities, truth = drawn(500)
   got = scores(probabilities, truth)
-  assert set(got) == {
+  assert {*got, 'error_by_chance'} == {
     field.name for field in dataclasses.fields(calibration.CalibrationScores)
   }
   assert got['loss'] == pytest.approx(metrics.log_loss(truth, probabilities))
@@ -46,6 +46,19 @@ def test_scores_by_their_definitions():
   sure = confidence >= 0.9
   assert got['confident'] == pytest.approx(sure.mean())
   assert got['confident_accuracy'] == pytest.approx(correct[sure].mean())
+
+
+def test_right_probabilities_stay_below_chance_as_often_as_is_said():
+  probabilities, _ = drawn(200)
+  limit = calibration.error_by_chance(np.random.default_rng(1), probabilities)
+  rng, below = np.random.default_rng(2), []
+  for _ in range(500):
+    truth = (rng.random((200, 1)) > probabilities.cumsum(1)).sum(1)
+    below.append(scores(probabilities, truth)['error'] <= limit)
+  assert 0.92 < np.mean(below) < 0.98
+  sure, truth = drawn(200, temperature=3)
+  limit = calibration.error_by_chance(np.random.default_rng(1), sure)
+  assert scores(sure, truth)['error'] > 1.5 * limit
 
 
 def test_reliability_is_scikit_learns():
