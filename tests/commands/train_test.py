@@ -250,6 +250,42 @@ def test_the_studys_protocol_and_a_start_from_other_weights(
 
 
 @pytest.mark.full
+def test_weights_that_are_gone_are_missed_by_no_run_that_has_begun(
+  trained, cache, tmp_path
+):
+  first = tmp_path / 'first'
+  shutil.copytree(trained, first)
+  # What the first one's weights had learnt from is passed on.
+  path = first / 'split.json'
+  split = json.loads(path.read_text())
+  everything = set(split['pixel_hashes'])
+  split['before'] = {'pixel_hashes': sorted(everything), 'is_known': False}
+  path.write_text(json.dumps(split))
+  flags = [f'--workdir={tmp_path}/w', cache, *SMALL]
+  flags.append(f'--config.model.weights={first}')
+  done = run(*flags)
+  assert done.returncode == 0, done.stderr
+  assert 'or those that they started from' in done.stdout
+  whole = result(tmp_path / 'w')
+  seen = whole['data']['held_out_seen_by_weights']
+  assert seen == {p: whole[p]['images'] for p in ('validation', 'test')}
+  shutil.rmtree(first)
+  (tmp_path / 'w/result.json').unlink()
+  again = run(*flags)
+  assert again.returncode == 0, again.stderr
+  got = result(tmp_path / 'w')
+  assert got['parameters_sha256'] == whole['parameters_sha256']
+  assert got['data'] == whole['data']
+  scored = run(
+    *('--mode=evaluate', f'--checkpoint={tmp_path}/w', cache),
+    f'--workdir={tmp_path}/e',
+  )
+  assert scored.returncode == 0, scored.stderr
+  error = refused(run(f'--workdir={tmp_path}/new', *flags[1:]))
+  assert f'config.model.weights={first}: there is no such file' in error
+
+
+@pytest.mark.full
 def test_pyramids_that_weights_lack_are_not_left_random(
   segmenter, cache, tmp_path
 ):
