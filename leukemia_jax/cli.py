@@ -22,7 +22,7 @@ from leukemia_jax.config_check import (
   check_start,
 )
 from leukemia_jax.errors import InputError
-from leukemia_jax.workdir import CONFIG, RESULT
+from leukemia_jax.workdir import CONFIG, RESULT, config_of
 
 # Those that use a trained model.
 _OF_A_RUN = ('evaluate', 'predict', 'export', 'serve')
@@ -129,7 +129,7 @@ def _dispatch() -> None:
   config, workdir = parsed.config, files.expand(parsed.workdir or '.')
   if parsed.workdir:
     check_paths(config, workdir)
-    if not (workdir / CONFIG).exists():
+    if not config_of(workdir):
       # A run that has begun has its weights.
       check_start(config)
   # An evaluation's config is the trained run's, with these overrides.
@@ -165,8 +165,10 @@ def _dispatch() -> None:
       sys.stdout = io.StringIO()
   print(f'device: {devices.describe()}', flush=True)
   if config.model.dtype == 'auto' and parsed.mode in _COMPUTES:
-    dtype = devices.fast_dtype()
-    print(f'config.model.dtype=auto: {dtype} on this processor', flush=True)
+    from leukemia_jax.training import initial_weights
+
+    dtype = initial_weights.resolve_dtype(config, workdir).model.dtype
+    print(f'config.model.dtype=auto: {dtype}', flush=True)
   # Of several processes JAX lets the first alone store what it compiles.
   if parsed.num_processes == 1:
     # Nothing is kept in a home folder that isn't there.

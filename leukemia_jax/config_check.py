@@ -121,8 +121,11 @@ def check_paths(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def check_start(config: ConfigDict) -> None:
   """Checks where a config's weights are to come from; see `check_weights`."""
-  if 'weights' in config.get('model', {}):
-    check_weights(config.model.weights)
+  try:
+    weights = config.model.weights
+  except AttributeError:
+    return  # `check_config` names what is missing.
+  check_weights(weights)
 
 
 def check_weights(weights: str, prefix: str = 'config.model') -> None:

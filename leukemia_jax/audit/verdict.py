@@ -124,7 +124,9 @@ def summarise(
     unknown.append('patients')
   # Duplicates alone make no set clean.
   says_much = examined['leak'] or examined['shortcut']
-  first = 'Clean' if says_much else 'Not examined enough'
+  first = 'Clean' if clean else 'Nothing serious'
+  if not says_much:
+    first = 'Not examined enough'
   text = f'{first}: {", ".join(clean)}'.rstrip(': ')
   if noted:
     text += f'; to be looked at: {", ".join(noted)}'

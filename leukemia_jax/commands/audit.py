@@ -83,10 +83,10 @@ def run(
   """
   config = initial_weights.resolve_auto(config, workdir)
   claim.check(workdir, 'train', config)
-  audited.check(workdir, config.data.source)
   inputs = build.inputs(config, 'classes')
   everything = input_pipeline.load_everything(inputs.spec)
   catalogue = everything.catalogue
+  audited.check(workdir, config.data.source, catalogue.fingerprint)
   # What is taken out of all images makes them more alike.
   as_they_are = everything
   if inputs.spec.removal != Removal():

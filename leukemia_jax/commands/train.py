@@ -230,7 +230,8 @@ def _resume_split(
   if (workdir / SPLIT).exists():
     begun = saved.read_split(workdir)
     _check_images(begun, inputs, catalogue)
-    split, before = begun.split, begun.before
+    split = begun.split
+    before = begun.before or initial_weights.learnt_by(weights)
   else:
     split = input_pipeline.make_split(inputs.keys.split, catalogue, spec)
     before = initial_weights.learnt_by(weights)

@@ -179,9 +179,7 @@ def of_classes(
   benign = classification.benign_index(class_names, benign_class)
   ends: dict[str, list[float]] = {}
 
-  def add(
-    prefix: str, score: Score, **kinds: Sequence[str]
-  ) -> dict[str, float]:
+  def add(prefix: str, score: Score, **kinds: Any) -> dict[str, float]:
     """The scores; their intervals are kept under a prefix."""
     values, own = bootstrap.score_with_intervals(
       over.rng(), over.groups, score, **kinds
@@ -193,6 +191,7 @@ def of_classes(
     'test',
     _confusion_score(outcomes, over, class_names, benign),
     from_zero=['loss'],
+    bearing=_predicted(outcomes, over, class_names),
   )
   ranked = _rank(outcomes, over, class_names, benign, add)
   calibrated = _calibrate(outcomes, over, add, ends)
@@ -206,6 +205,19 @@ def of_classes(
     ends |= {f'limits.{name}': value for name, value in own.items()}
     limits = LimitScores(outcomes.limits.rates, **shares)
   return Assessment(over.record(ends), ranked, calibrated, limits)
+
+
+def _predicted(
+  outcomes: Outcomes, over: IntervalGroups, class_names: Sequence[str]
+) -> dict[str, int]:
+  """Groups with an image that a class is predicted of, by its precision."""
+  said = np.eye(len(class_names))[outcomes.predicted]
+  return {
+    f'by_class.{name}.precision': max(1, int(count))
+    for name, count in zip(
+      class_names, (over.groups.sum(said) > 0).sum(0), strict=True
+    )
+  }
 
 
 # Scores, whose intervals are kept under a prefix.
@@ -250,8 +262,14 @@ def _calibrate(
   def calibrate(prefix: str, temperature: Temperatures) -> CalibrationScores:
     said = calibration.with_temperature(outcomes.probabilities, temperature)
     score = _calibration_score(said, outcomes.truth, over)
+    sure = over.groups.sum(said.max(1) >= calibration.CONFIDENT) > 0
     values: dict[str, Any] = dict(
-      add(prefix, score, from_zero=['brier', 'loss'])
+      add(
+        prefix,
+        score,
+        from_zero=['brier', 'loss'],
+        bearing={'confident_accuracy': max(1, int(sure.sum()))},
+      )
     )
     # Absolute values: drawn anew they only grow.
     ends.pop(f'{prefix}.error', None)

@@ -5,6 +5,7 @@ alike (Davison and Hinkley, Bootstrap Methods, 1997, section 3.8).
 """
 
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -276,6 +277,7 @@ def score_with_intervals(
   *,
   not_shares: Collection[str] = (),
   from_zero: Collection[str] = (),
+  bearing: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
   """Each score with its interval.
 
@@ -285,6 +287,8 @@ def score_with_intervals(
     score: of samples, one number each.
     not_shares: names of the scores that don't go from 0 to 1.
     from_zero: of those that go from 0 up, not to 1.
+    bearing: number of groups that bear on a score, by its name, where these are
+      not those of a class.
 
   Returns:
     Scores by name, and the ends of their intervals, without those that have
@@ -295,6 +299,9 @@ def score_with_intervals(
   for name, spread in spreads(
     rng, groups, score, width=len(groups.of_image)
   ).items():
+    if name in bearing:
+      fewer = np.minimum(spread.needed, bearing[name])
+      spread = spread._replace(needed=fewer)
     is_share = name not in not_shares and name not in from_zero
     own = interval(estimates[name][0], spread, groups, is_share=is_share)
     ends[name] = np.maximum(own, 0) if name in from_zero else own

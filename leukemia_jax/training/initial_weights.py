@@ -11,14 +11,14 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import build, devices, files
 from leukemia_jax.config_check import check_weights
-from leukemia_jax.config_keys import HUB, HUB_REFERENCE, IMAGENET, RANDOM
+from leukemia_jax.config_keys import HUB_REFERENCE, IMAGENET, RANDOM
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import Split
 from leukemia_jax.errors import InputError
 from leukemia_jax.pretrained import download, hub, keras_weights
 from leukemia_jax.training.optimizer import make_optimizer
 from leukemia_jax.training.state import TrainState, init_state
-from leukemia_jax.workdir import CONFIG, description, result, saved
+from leukemia_jax.workdir import config_of, description, result, saved
 from leukemia_jax.workdir.saved import Learnt
 
 
@@ -42,9 +42,8 @@ def _exported_folder(config: ConfigDict) -> pathlib.Path | None:
 
 def _begun(workdir: pathlib.Path | None) -> dict[str, Any]:
   """What a run that has begun took for `config.model`; {} before."""
-  if workdir is None or not (workdir / CONFIG).exists():
-    return {}
-  content = files.read_json(workdir / CONFIG)
+  path = workdir and config_of(workdir)
+  content = files.read_json(path) if path else None
   model = content.get('model') if isinstance(content, dict) else None
   return model if isinstance(model, dict) else {}
 
@@ -245,13 +244,12 @@ def learnt_by(weights: str) -> Learnt:
   Raises:
     InputError: the split of their run can't be read.
   """
+  if weights in (RANDOM, IMAGENET):
+    return Learnt(frozenset(), is_known=True)
   if folder := _run_folder(weights):
     return saved.read_split(folder).learnt
-  is_export = (
-    weights.startswith(HUB)
-    or (files.expand(weights) / description.NAME).exists()
-  )
-  return Learnt(frozenset(), is_known=not is_export)
+  # Of an export, or of what is gone, nobody knows them.
+  return Learnt(frozenset(), is_known=files.expand(weights).is_file())
 
 
 def seen_images(

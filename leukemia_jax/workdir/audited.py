@@ -118,26 +118,27 @@ class Audit:
 
 def name_of(source: str) -> str:
   """How an audit calls the set of `config.data.source`."""
-  return pathlib.Path(source).name
+  return files.expand(source).resolve().name
 
 
-def check(workdir: pathlib.Path, source: str) -> None:
-  """Refuses a folder that holds the audit of another set.
+def check(workdir: pathlib.Path, source: str, fingerprint: str) -> None:
+  """Refuses a folder that holds the audit of a set of another name.
 
   Args:
     workdir: the folder.
     source: `config.data.source`; a set that has changed is audited again.
+    fingerprint: of the set, which may have been renamed.
 
   Raises:
     InputError: it does.
   """
   path = workdir / NAME
-  if not path.exists():
+  before = files.read_json(path) if path.exists() else None
+  if not isinstance(before, dict) or before.get('fingerprint') == fingerprint:
     return
-  audited = files.read_json(path).get('source')
-  if audited != name_of(source):
+  if before.get('source') != name_of(source):
     raise InputError(
-      f'--workdir={workdir} holds the audit of {audited}, not of '
+      f'--workdir={workdir} holds the audit of {before.get("source")}, not of '
       f'{name_of(source)}: give another --workdir'
     )
 

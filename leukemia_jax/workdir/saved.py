@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from leukemia_jax import build, files
 from leukemia_jax.config_check import check_config
+from leukemia_jax.config_keys import IMAGENET, RANDOM
 from leukemia_jax.data.dataset import Catalogue
 from leukemia_jax.data.splits import PARTS, Split
 from leukemia_jax.errors import InputError
@@ -86,13 +87,14 @@ class SavedSplit(NamedTuple):
   Attributes:
     split: the split.
     fingerprint: of the set.
-    before: what its starting weights had learnt from.
+    before: what its starting weights had learnt from; None in runs of 0.5.0,
+      which don't say it.
     learnt: the same, with its training and validation images.
   """
 
   split: Split
   fingerprint: str
-  before: Learnt
+  before: Learnt | None
   learnt: Learnt
 
 
@@ -142,14 +144,16 @@ def read_split(workdir: pathlib.Path) -> SavedSplit:
     for part in split:
       if not len(part) or part.min() < 0 or part[:, 0].max() >= len(hashes):
         raise ValueError('a part is empty or names images that are not there')
-    # Runs of 0.5.0 say nothing of it.
-    told = content.get('before', {'pixel_hashes': [], 'is_known': True})
-    before = Learnt(frozenset(told['pixel_hashes']), told['is_known'])
+    before = None
+    if 'before' in content:
+      told = content['before']
+      before = Learnt(frozenset(told['pixel_hashes']), told['is_known'])
     own = np.concatenate([split.train, split.validation])[:, 0]
-    learnt = before.pixel_hashes | {hashes[i] for i in own}
+    earlier = before or Learnt(frozenset(), _starts_from_nothing(workdir))
+    learnt = earlier.pixel_hashes | {hashes[i] for i in own}
     return SavedSplit(
       *(split, content['fingerprint'], before),
-      before._replace(pixel_hashes=learnt),
+      earlier._replace(pixel_hashes=learnt),
     )
   except (
     ArithmeticError,
@@ -159,6 +163,12 @@ def read_split(workdir: pathlib.Path) -> SavedSplit:
     ValueError,
   ) as error:
     raise InputError(f'{path} is damaged: {error!r}') from error
+
+
+def _starts_from_nothing(workdir: pathlib.Path) -> bool:
+  """Whether a run's weights had learnt from no images of this kind."""
+  model = files.read_json(workdir / CONFIG)['model']
+  return model['weights'] in (RANDOM, IMAGENET)
 
 
 class Trained(NamedTuple):

@@ -8,6 +8,7 @@ from leukemia_jax.audit import verdict
 from leukemia_jax.audit.duplicates import Duplicates, Pair
 from leukemia_jax.audit.leaks import Leaks
 from leukemia_jax.audit.probes import ProbeScore
+from leukemia_jax.audit.verdict import Finding
 
 NOTHING = Duplicates([], [], [], 0.55)
 TITLES = {
@@ -101,6 +102,15 @@ def test_the_colour_of_a_cell_is_no_shortcut_where_an_image_is_a_cell():
   (of_fields,) = judge(probes=probes)
   (of_cells,) = judge(probes=probes, cells_alone=True)
   assert of_fields.serious and not of_cells.serious
+
+
+def test_a_set_is_not_clean_where_every_check_has_something_to_say():
+  noted = [
+    Finding(kind, False, '') for kind in ('leak', 'shortcut', 'duplicate')
+  ]
+  assert summarise(noted, NO_LEAK) == (
+    'Nothing serious; to be looked at: leaks, shortcuts, duplicates.'
+  )
 
 
 def test_advice_is_of_what_helps():

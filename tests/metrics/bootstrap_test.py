@@ -120,6 +120,18 @@ def test_a_small_class_leaves_what_it_is_not_in_alone():
     assert ends[name] == pytest.approx(statistics.wilson_interval(count, count))
 
 
+def test_groups_that_bear_on_a_score_may_be_fewer_than_a_class():
+  groups = of_one_class(np.repeat([0, 1], (80, 20)))
+  sure = np.arange(100) < 3
+  _, ends = bootstrap.score_with_intervals(
+    np.random.default_rng(0),
+    groups,
+    lambda times: {'sure': times @ sure / (times @ sure)},
+    bearing={'sure': 3},
+  )
+  assert ends['sure'] == pytest.approx(statistics.wilson_interval(3, 3))
+
+
 def test_what_depends_on_a_single_group_has_no_interval():
   truth = np.array([0, 0, 0, 1, 1, 1, 1])
   groups = bootstrap.make_groups(np.array([0, 0, 0, 1, 2, 3, 3]), truth)

@@ -41,7 +41,11 @@ def test_a_split_comes_back(tmp_path, name):
   content = json.loads((tmp_path / 'split.json').read_text())
   del content['before']
   (tmp_path / 'split.json').write_text(json.dumps(content))
-  assert saved.read_split(tmp_path).learnt == (own, True)
+  for weights, is_known in (('none', True), ('runs/first', False)):
+    config = {'model': {'weights': weights}}
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    back = saved.read_split(tmp_path)
+    assert back.before is None and back.learnt == (own, is_known)
 
 
 @pytest.mark.parametrize(
