@@ -168,7 +168,7 @@ def read_split(workdir: pathlib.Path) -> SavedSplit:
 def _starts_from_nothing(workdir: pathlib.Path) -> bool:
   """Whether a run's weights had learnt from no images of this kind."""
   model = files.read_json(workdir / CONFIG)['model']
-  return model['weights'] in (RANDOM, IMAGENET)
+  return model.get('weights') in (RANDOM, IMAGENET)
 
 
 class Trained(NamedTuple):
