@@ -109,6 +109,9 @@ def test_all_images_are_done_and_bad_ones_named(
   trained, segmenter, images, tmp_path, capsys
 ):
   assert call(tmp_path / 'w', [trained, segmenter], images) == 1
+  # A segmenter beside one classifier makes no ensemble.
+  page = (tmp_path / 'w/predictions.md').read_text()
+  assert 'Both rates hold on average' in page and 'averaged' not in page
   written = capsys.readouterr()
   for name in ('cut.jpg: ', 'scan.dcm: '):
     assert name in written.err
@@ -157,6 +160,12 @@ def test_shards_and_an_ensemble_of_one_model_say_the_same(
   call(tmp_path / 'twice', [trained, trained], images)
   whole = (tmp_path / 'whole/predictions.csv').read_text()
   assert (tmp_path / 'twice/predictions.csv').read_text() == whole
+  # Flags of several keep no rate.
+  for folder, words in (
+    ('whole', 'Both rates hold on average'),
+    ('twice', "Both rates are each model's own"),
+  ):
+    assert words in (tmp_path / folder / 'predictions.md').read_text()
   parts = [
     rows(tmp_path / f'shards/predictions-{i}-of-3.csv') for i in range(3)
   ]
