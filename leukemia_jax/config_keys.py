@@ -18,7 +18,7 @@ RANDOM, IMAGENET = 'none', 'imagenet'
 HUB = 'hf:'
 HUB_REFERENCE = re.compile(r'hf:(\w[\w.-]*/\w[\w.-]*)@(\w[\w.-]*)')
 
-# Of images, and of what is to be found in them.
+# Of the factors on the size of images.
 LARGEST_SCALE = 8
 # Keys of `config.model` that a study has for each backbone.
 SECTION = ('weights', 'preprocess', 'width', 'blocks')

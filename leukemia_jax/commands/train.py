@@ -226,15 +226,14 @@ def _resume_split(
   And what its starting weights have learnt from, with how many of these images
   are held out.
   """
-  spec, weights = inputs.spec, config.model.weights
+  spec, weights, before = inputs.spec, config.model.weights, None
   if (workdir / SPLIT).exists():
     begun = saved.read_split(workdir)
     _check_images(begun, inputs, catalogue)
-    split = begun.split
-    before = begun.before or initial_weights.learnt_by(weights)
+    split, before = begun.split, begun.before
   else:
     split = input_pipeline.make_split(inputs.keys.split, catalogue, spec)
-    before = initial_weights.learnt_by(weights)
+  before = before or initial_weights.learnt_by(weights)
   for warning in input_pipeline.warnings_of_split(
     split, catalogue, spec.protocol
   ):

@@ -179,22 +179,28 @@ def of_classes(
   benign = classification.benign_index(class_names, benign_class)
   ends: dict[str, list[float]] = {}
 
-  def add(prefix: str, score: Score, **kinds: Any) -> dict[str, float]:
-    """The scores; their intervals are kept under a prefix."""
+  def add(
+    prefix: str, score: Score, without: Sequence[str] = (), **kinds: Any
+  ) -> dict[str, float]:
+    """The scores; intervals of all but some are kept under a prefix."""
     values, own = bootstrap.score_with_intervals(
       over.rng(), over.groups, score, **kinds
     )
-    ends.update({f'{prefix}.{name}': value for name, value in own.items()})
+    ends.update(
+      {f'{prefix}.{n}': value for n, value in own.items() if n not in without}
+    )
     return values
 
   add(
     'test',
     _confusion_score(outcomes, over, class_names, benign),
+    # The lowest of several is too low: each class has an interval of its own.
+    without=['worst_class_recall'],
     from_zero=['loss'],
-    bearing=_predicted(outcomes, over, class_names),
+    bearing=_groups_by_precision(outcomes, over, class_names),
   )
   ranked = _rank(outcomes, over, class_names, benign, add)
-  calibrated = _calibrate(outcomes, over, add, ends)
+  calibrated = _calibrate(outcomes, over, add)
   limits = None
   if outcomes.limits:
     # Of whatever class: an image is flagged or not.
@@ -207,13 +213,13 @@ def of_classes(
   return Assessment(over.record(ends), ranked, calibrated, limits)
 
 
-def _predicted(
+def _groups_by_precision(
   outcomes: Outcomes, over: IntervalGroups, class_names: Sequence[str]
 ) -> dict[str, int]:
   """Groups with an image that a class is predicted of, by its precision."""
   said = np.eye(len(class_names))[outcomes.predicted]
   return {
-    f'by_class.{name}.precision': max(1, int(count))
+    f'by_class.{name}.precision': int(count)
     for name, count in zip(
       class_names, (over.groups.sum(said) > 0).sum(0), strict=True
     )
@@ -254,10 +260,7 @@ def _rank(
 
 
 def _calibrate(
-  outcomes: Outcomes,
-  over: IntervalGroups,
-  add: Add,
-  ends: dict[str, list[float]],
+  outcomes: Outcomes, over: IntervalGroups, add: Add
 ) -> Calibration:
   def calibrate(prefix: str, temperature: Temperatures) -> CalibrationScores:
     said = calibration.with_temperature(outcomes.probabilities, temperature)
@@ -267,12 +270,12 @@ def _calibrate(
       add(
         prefix,
         score,
+        # Absolute values: drawn anew they only grow.
+        without=['error'],
         from_zero=['brier', 'loss'],
-        bearing={'confident_accuracy': max(1, int(sure.sum()))},
+        bearing={'confident_accuracy': int(sure.sum())},
       )
     )
-    # Absolute values: drawn anew they only grow.
-    ends.pop(f'{prefix}.error', None)
     if values['confident'] == 0:
       values['confident_accuracy'] = None
     by_chance = calibration.error_by_chance(over.rng(), said)
@@ -306,8 +309,6 @@ def _confusion_score(
     drawn = np.tensordot(times, confusions, 1)
     scored = classification.of_confusions(drawn, benign, required)
     flat = {n: v for n, v in scored.items() if not n.startswith('class_')}
-    # The lowest of several is too low: each class has an interval of its own.
-    del flat['worst_class_recall']
     # Nothing is known of a class that a sample, or the set, lacks.
     present = drawn.sum(2) > 0
     for field in ('recall', 'precision', 'f1'):

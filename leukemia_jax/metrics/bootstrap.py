@@ -5,7 +5,6 @@ alike (Davison and Hinkley, Bootstrap Methods, 1997, section 3.8).
 """
 
 from collections.abc import Callable, Collection, Mapping
-from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -277,7 +276,7 @@ def score_with_intervals(
   *,
   not_shares: Collection[str] = (),
   from_zero: Collection[str] = (),
-  bearing: Mapping[str, int] = MappingProxyType({}),
+  bearing: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
   """Each score with its interval.
 
@@ -299,8 +298,9 @@ def score_with_intervals(
   for name, spread in spreads(
     rng, groups, score, width=len(groups.of_image)
   ).items():
-    if name in bearing:
-      fewer = np.minimum(spread.needed, bearing[name])
+    if bearing and name in bearing:
+      # Where none does there is no score.
+      fewer = np.minimum(spread.needed, max(1, bearing[name]))
       spread = spread._replace(needed=fewer)
     is_share = name not in not_shares and name not in from_zero
     own = interval(estimates[name][0], spread, groups, is_share=is_share)

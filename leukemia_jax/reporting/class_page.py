@@ -125,8 +125,8 @@ def _knows(result: Result) -> str:
   )
   if scores.error_by_chance is not None:
     sentence += (
-      f' (right ones, by up to {pages.percent(scores.error_by_chance)} on as '
-      'many images)'
+      f' (by chance alone it would be up to '
+      f'{pages.percent(scores.error_by_chance)})'
     )
   if scores.confident_accuracy is None:
     return f'{sentence}, and none is {_CONFIDENT} % or more.'

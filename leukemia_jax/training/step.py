@@ -118,8 +118,8 @@ def compiler_options(name: str, accumulate: int) -> dict[str, str] | None:
   Returns:
     Options of `jax.jit`; None for its own.
   """
-  is_large = name in models.UNETS or accumulate > 1
-  if jax.default_backend() != 'cpu' or not is_large:
+  uses_barriers = name in models.UNETS or accumulate > 1
+  if jax.default_backend() != 'cpu' or not uses_barriers:
     return None
   return {'xla_disable_hlo_passes': 'cse_barrier_expander'}
 
