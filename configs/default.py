@@ -43,7 +43,8 @@ def _data() -> ml_collections.ConfigDict:
   data.image_size = 112
   # Factor on that: evaluate a set whose cells are twice as large with 0.5.
   data.scale = 1.0
-  # Where prepared records are stored, by content; safe to delete.
+  # Where prepared records are stored, by where images lie, their sizes and
+  # times; safe to delete.
   data.cache_dir = '~/.cache/leukemia_jax'
   # Whether images stay on disk and are decoded whenever they are needed, for
   # sets that don't fit memory. Slower, and the same numbers.
@@ -233,8 +234,8 @@ def _train() -> ml_collections.ConfigDict:
   train.stop_patience = 8
   # Steps between checkpoints, besides one after each epoch.
   train.checkpoint_steps = 200
-  # Steps in one compiled call on a GPU. On a CPU it is always one: gradients
-  # of convolutions run 30 times slower inside a loop there.
+  # Steps in one compiled call on a GPU. Always one on a CPU, where gradients of
+  # convolutions run 30 times slower inside a loop, and with data.stream.
   train.steps_per_call = 1
   return train
 

@@ -3,7 +3,7 @@
     python -m reproduce.measure_explanations --run=runs/first
 
 takes the finished run of the README's first command and draws fields of new
-patients with their exact cells. Heat of Grad-CAM and of integrated
+patients with their exact cells. Heat of HiResCAM and of integrated
 gradients is compared with heat that knows nothing: by the share that lies on
 cells, and by how fast the predicted class loses its probability when the
 hottest pixels go first (deletion), or gains it when they come first
@@ -68,8 +68,8 @@ def measure(run: pathlib.Path) -> dict[str, Any]:
   model = build.create_model(config, trained.result.model.num_outputs)
   logits = jax.jit(explain.logits_of(model, variables, kind))
   curves = _make_curves(logits)
-  grad_cam = jax.jit(
-    lambda images, labels: explain.grad_cam(
+  hires_cam = jax.jit(
+    lambda images, labels: explain.hires_cam(
       model, variables, images, labels, preprocessing=kind
     )
   )
@@ -101,7 +101,7 @@ def measure(run: pathlib.Path) -> dict[str, Any]:
     labels = logits(images.astype(jnp.float32)).argmax(-1)
     gradients = explain.integrated_gradients(logits, images, labels)
     heats = {
-      'grad_cam': grad_cam(images, labels),
+      'hires_cam': hires_cam(images, labels),
       'integrated_gradients': jnp.abs(gradients).sum(-1),
     }
     for draw in range(_RANDOM):
@@ -116,7 +116,7 @@ def measure(run: pathlib.Path) -> dict[str, Any]:
   }
   nothing = {
     score: np.mean([values[f'random_{i}'][score] for i in range(_RANDOM)], 0)
-    for score in values['grad_cam']
+    for score in values['hires_cam']
   }
   return {
     'command': 'python -m reproduce.measure_explanations --run=runs/first',
@@ -124,7 +124,7 @@ def measure(run: pathlib.Path) -> dict[str, Any]:
     'patients': len(np.unique(fields.patients)),
     'ways': {
       name: _compare(values[name], nothing, fields)
-      for name in ('grad_cam', 'integrated_gradients')
+      for name in ('hires_cam', 'integrated_gradients')
     },
   }
 

@@ -33,7 +33,7 @@ def explanations() -> dict[str, str]:
     'images': str(measured['images']),
     'patients': str(measured['patients']),
   }
-  for way, short in (('grad_cam', 'cam'), ('integrated_gradients', 'ig')):
+  for way, short in (('hires_cam', 'cam'), ('integrated_gradients', 'ig')):
     own = measured['ways'][way]
     numbers[f'{short} on cells'] = _with_ends(own['concentration'], 1)
     numbers[f'{short} deletion'] = _with_ends(own['random_minus_deletion'], 3)

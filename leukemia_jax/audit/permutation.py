@@ -44,7 +44,7 @@ def p_values(
   Returns:
     float, shape (classifiers,): above 0, at most 1.
   """
-  by_groups = _by_groups(rng, groups.strata, counts.sum(2), score)
+  by_groups = _by_groups(rng, groups.majority, counts.sum(2), score)
   if groups.are_pure:
     return by_groups
   num_classes = counts.shape[-1]
@@ -73,11 +73,11 @@ def smallest(truth: np.ndarray, groups: Groups) -> float:
     ).sum(-1)
     return float(np.sum(ways))
 
-  by_groups = logarithm(np.bincount(groups.strata))
+  by_groups = logarithm(np.bincount(groups.majority))
   if groups.are_pure:
     ways, tests = by_groups, 1
   else:
-    size = len(groups.strata), truth.max() + 1
+    size = len(groups.majority), truth.max() + 1
     counts = np.zeros(size)
     np.add.at(counts, (groups.of_image, truth), 1)
     ways, tests = max(by_groups, logarithm(counts)), 2
@@ -96,7 +96,7 @@ def _as_good(own: np.ndarray, draw: Callable[[], np.ndarray]) -> np.ndarray:
 
 def _by_groups(
   rng: np.random.Generator,
-  strata: np.ndarray,
+  majority: np.ndarray,
   by_predicted: np.ndarray,
   score: Score,
 ) -> np.ndarray:
@@ -104,7 +104,7 @@ def _by_groups(
 
   Args:
     rng: permutes.
-    strata: int, shape (groups,).
+    majority: int, shape (groups,): the class of most of a group's images.
     by_predicted: counts, shape (groups, classifiers, classes).
     score: see `p_values`.
 
@@ -112,7 +112,7 @@ def _by_groups(
     See `p_values`.
   """
   count, classifiers, classes = by_predicted.shape
-  of_class = np.eye(classes)[strata].T
+  of_class = np.eye(classes)[majority].T
   flat = by_predicted.reshape(count, -1)
 
   def scored(places: np.ndarray) -> np.ndarray:

@@ -77,9 +77,11 @@ def make_folds(
     try:
       fold_of = protocols.assign_folds(fold_key, catalogue, folded)
       break
-    except TooFewGroupsError:
-      if folded is tried[-1]:
+    except TooFewGroupsError as error:
+      if folded is protocol:
         raise
+      if folded is tried[-1]:
+        raise InputError(_in_one_group(catalogue, folded)) from error
   groups = grouping.group_ids(catalogue, folded.grouping, folded.block)
   train, test = [], []
   for fold in range(folded.folds):
@@ -101,6 +103,20 @@ def make_folds(
     test,
     groups,
     *grouping.for_intervals(catalogue, folded.grouping, folded.block),
+  )
+
+
+def _in_one_group(catalogue: Catalogue, protocol: Protocol) -> str:
+  """Why a set can't be cut into two folds."""
+  groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)
+  lonely = [
+    repr(name)
+    for label, name in enumerate(catalogue.class_names)
+    if len(set(groups[catalogue.labels == label])) < 2
+  ]
+  return (
+    'each class must be in two groups or more (patients, where they are '
+    f'known), to learn it from one and test it on another: {", ".join(lonely)}'
   )
 
 

@@ -87,7 +87,7 @@ def compile_program(
 
 
 def inference(config: ConfigDict, network: Network, inputs: Inputs) -> Timed:
-  """A model's answers to images, in steps as evaluations take them.
+  """A model's answers to images, in steps as predictions take them.
 
   Args:
     config: of the benchmark; `train.batch_size` is the most a step.

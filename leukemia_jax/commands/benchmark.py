@@ -58,14 +58,21 @@ def _check(config: ConfigDict, compare: Sequence[str]) -> None:
   model = config.model
   size = models.published_size(model.name)
   own = models.Size(model.width, tuple(model.blocks), model.depth)
-  altered = model.batch_norm or model.remat
+  altered = model.batch_norm or model.remat or config.train.freeze_backbone
+  if config.train.accumulate > 1:
+    # XLA counts what a loop does once.
+    raise InputError(
+      f'config.train.accumulate={config.train.accumulate}: what a step in '
+      'pieces does is not counted; give config.train.accumulate=1'
+    )
   if compare and (size != own or altered):
     raise InputError(
       f'--compare={",".join(compare)}: other libraries have published sizes '
       'alone; give --config=configs/inception_resnet_v2.py, or '
       f'configs/unet.py:study, and config.model as there, not {model.name} of '
       f'width {model.width}, depth {own.depth}, blocks {own.blocks}, '
-      f'batch_norm={model.batch_norm} and remat={model.remat}'
+      f'batch_norm={model.batch_norm} and remat={model.remat}, nor '
+      f'config.train.freeze_backbone={config.train.freeze_backbone}'
     )
 
 

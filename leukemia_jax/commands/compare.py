@@ -130,7 +130,7 @@ def _compare(
   return Comparison(
     runs=names if len(set(names)) == 2 else [str(own) for own in folders],
     images=len(first),
-    groups=len(groups.strata),
+    groups=len(groups.majority),
     group=intervals.group if intervals else 'image',
     scores=scores,
     paired=paired,

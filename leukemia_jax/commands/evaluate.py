@@ -106,7 +106,7 @@ def _evaluate(
   numbers = [names.index(name) for name in catalogue.class_names]
   labels = jnp.asarray(numbers, jnp.int32)[originals.labels]
   originals = originals._replace(labels=labels)
-  dataset, origins, parts, left_out = _parts_to_score(
+  dataset, origins, parts, left_out, named_alike = _parts_to_score(
     inputs, run_folder, overrides, originals, catalogue
   )
   groups = assessment.set_groups(
@@ -140,6 +140,7 @@ def _evaluate(
     classes=list(names),
     masks=masks,
     left_out_as_trained_on=left_out,
+    patients_named_as_learnt=named_alike,
   )
   finished = tasks.describe(
     task,
@@ -207,7 +208,9 @@ def _recalibrate(
   over = subject.over_test()
   outcome = recalibration.recalibrate(key, outcomes, over, count)
   if outcome is None:
-    in_groups = f' in {len(over.groups.strata)} groups ({subject.groups.group})'
+    in_groups = (
+      f' in {len(over.groups.majority)} groups ({subject.groups.group})'
+    )
     raise _none_left(count, len(outcomes.truth), in_groups)
   record, chosen = outcome
   hashes = subject.catalogue.pixel_hashes
@@ -256,12 +259,15 @@ class _Scorable(NamedTuple):
     origins: of its images.
     parts: indices by part.
     left_out: how many images were left out: the model was trained on them.
+    named_alike: number of patients of another set that are named as some that
+      the model has learnt from; None for a run's own set.
   """
 
   dataset: Dataset
   origins: np.ndarray
   parts: dict[str, np.ndarray]
   left_out: int
+  named_alike: int | None
 
 
 def _parts_to_score(
@@ -272,13 +278,13 @@ def _parts_to_score(
   catalogue: Catalogue,
 ) -> _Scorable:
   """What is scored: a run's own parts, or all of another set."""
-  split, fingerprint, _, learnt = saved.read_split(run_folder)
+  split, fingerprint, _, learnt, patients = saved.read_split(run_folder)
   if fingerprint == catalogue.fingerprint:
     dataset, indices, origins = input_pipeline.materialise(
       split, originals, key=inputs.keys.copies, augment=inputs.augment
     )
     parts = dict(zip(splits.PARTS, map(np.unique, indices), strict=True))
-    return _Scorable(dataset, origins, parts, 0)
+    return _Scorable(dataset, origins, parts, 0, None)
   source = inputs.spec.source.source
   is_same_source = 'data.source' not in overrides and not any(
     key.startswith('synthetic.') for key in overrides
@@ -302,7 +308,19 @@ def _parts_to_score(
       'warning: nobody knows which images the weights that the model started '
       'from have learnt from: if some are here, scores are too good'
     )
+  # By name alone: numbers of two laboratories may be the same.
+  named_alike = {catalogue.patients[i] for i in new} & patients
+  if named_alike:
+    print(
+      f'warning: {len(named_alike)} patients are named as some that the model '
+      f'has learnt from, such as {min(named_alike)}: if these are the same '
+      'persons, scores are too good'
+    )
   origins = splits.originals(np.arange(len(hashes)))
   return _Scorable(
-    originals, origins, {'test': np.array(new, np.int32)}, left_out
+    originals,
+    origins,
+    {'test': np.array(new, np.int32)},
+    left_out,
+    len(named_alike),
   )

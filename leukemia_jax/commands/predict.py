@@ -34,8 +34,8 @@ from leukemia_jax.workdir.saved import Trained
 
 # Images between two commits of what was written.
 _COMMIT = 256
-# Images that say how large cells are.
-_MEASURED = 32
+# Images that say how large cells are: at most, and to be believed.
+_MEASURED, _ENOUGH = 32, 8
 
 
 def run(
@@ -186,9 +186,17 @@ def _scale(
   measured = scale.measure(images, loaded.reference)
   if not measured.is_known:
     print(
-      'warning: these images are too unlike the training images to tell how '
-      'large cells are; they are not scaled (config.predict.scale=auto)'
+      'warning: these images do not tell how large cells are, having another '
+      'stain or other cells than the training images, or those of one class '
+      'alone; they are not scaled (config.predict.scale=auto)'
     )
+  elif measured.scale != 1 and measured.images < _ENOUGH:
+    print(
+      f'warning: cells may be {1 / measured.scale:.2g} times as large as in '
+      f'training, by {measured.images} images, too few to be sure: they are '
+      f'not scaled. If they are, give config.predict.scale={measured.scale:.2g}'
+    )
+    return 1.0
   elif measured.scale != 1:
     print(
       f'cells are {1 / measured.scale:.2g} times as large as in training, by '

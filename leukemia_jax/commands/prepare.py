@@ -63,12 +63,15 @@ def read(config: ConfigDict) -> Reading:
   Raises:
     InputError: the data can't be used.
   """
-  inputs = build.inputs(config, tasks.for_model(config.model.name).targets)
+  task = tasks.for_model(config.model.name)
+  inputs = build.inputs(config, task.targets)
   protocol = inputs.spec.protocol
   if protocol.folds > 1 and protocol.fold < 0:
     protocol = protocol._replace(fold=0)
     inputs = inputs._replace(spec=inputs.spec._replace(protocol=protocol))
   catalogue, load_some = input_pipeline.examine(inputs.spec)
+  if catalogue.has_classes:
+    task.check_classes(config, catalogue.class_names)
   record = result.mask_record(inputs.spec, catalogue)
   warnings = input_pipeline.warnings_of(catalogue)
   split = None
@@ -124,7 +127,8 @@ def _tables(reading: Reading, literal: Callable[[object], str]) -> list[str]:
   tables = [_counts(reading, literal)]
   if reading.masks:
     tables.append(_masks(reading.masks, reading.catalogue, literal))
-  return [*tables, literal(_left_out(reading.prepared, reading.catalogue))]
+  lines = _left_out(reading.prepared, reading.catalogue)
+  return [*tables, '\n'.join(map(literal, lines))]
 
 
 def _masks(
@@ -184,8 +188,8 @@ def _counts(reading: Reading, literal: Callable[[object], str]) -> str:
   return text
 
 
-def _left_out(known: Prepared, catalogue: Catalogue) -> str:
-  """What isn't used, and why."""
+def _left_out(known: Prepared, catalogue: Catalogue) -> list[str]:
+  """Lines that say what isn't used, and why."""
   lines = [
     f'{known.images} images, {known.masks} with a mask, {known.duplicates} '
     f'duplicates within a class; fingerprint {known.fingerprint}'
@@ -202,7 +206,7 @@ def _left_out(known: Prepared, catalogue: Catalogue) -> str:
       lines.append(
         f'{len(names)} {flaw} (fine for classification): {"; ".join(names[:5])}'
       )
-  return '\n'.join(lines)
+  return lines
 
 
 def _draw_sheets(reading: Reading) -> dict[str, bytes]:

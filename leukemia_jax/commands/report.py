@@ -10,6 +10,9 @@ from leukemia_jax.lock import lock_folder, lock_run
 from leukemia_jax.reporting import study_page
 from leukemia_jax.workdir import CONFIG, RESULT, ROWS, claim, result
 
+# Modes whose pages are written from what they stored.
+_WITH_RESULT = ('train', 'evaluate', 'study')
+
 
 def run(workdir: pathlib.Path) -> None:
   """Writes the pages of a finished run again, from what lies in its folder.
@@ -36,6 +39,11 @@ def run(workdir: pathlib.Path) -> None:
       task = tasks.for_model(finished.model.name)
       shows_images = build.shows_images(ConfigDict(content))
       page = tasks.write_report(task, workdir, finished, shows_images)
+    elif content.get('mode') not in _WITH_RESULT:
+      raise InputError(
+        f'--workdir={workdir} holds what --mode={content.get("mode")} wrote: '
+        'its pages are there, or come when the same command is given again'
+      )
     else:
       raise InputError(
         f'{workdir} holds no finished training run, evaluation or study; '

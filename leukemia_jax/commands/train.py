@@ -156,7 +156,7 @@ def _train(
     setup.learner(config, network, inputs, task.extra_scores),
     loop.TrainingData(dataset, indices[0], indices[1]),
     key=inputs.keys.train,
-    schedule=setup.schedule(config.train),
+    schedule=setup.schedule(config),
     workdir=workdir,
     mesh=mesh,
   )

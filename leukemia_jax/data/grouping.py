@@ -49,11 +49,13 @@ def for_intervals(
     block: length of a run of files.
 
   Returns:
-    int array, one group number an image: patients where they are known, else
-    runs of files where the set is split by these, else images; and the words.
+    int array, one group number an image: patients where they are known (images
+    of none are single), else runs of files where the set is split by these,
+    else images; and the words.
   """
   if catalogue.num_patients:
-    return group_ids(catalogue, 'record', block), 'patient'
+    word = 'patient' if all(catalogue.patients) else 'patient or single image'
+    return group_ids(catalogue, 'record', block), word
   if grouping in ('blocks', 'contiguous'):
     return runs(catalogue, block), f'run of {block} files'
   return group_ids(catalogue, 'record', block), 'image'

@@ -14,6 +14,7 @@ from leukemia_jax.data import (
   dataset,
   grouping,
   masks,
+  part_contents,
   protocols,
   records,
   splits,
@@ -344,7 +345,7 @@ def make_split(key: jax.Array, catalogue: Catalogue, spec: InputSpec) -> Split:
 def warnings_of_split(
   split: Split, catalogue: Catalogue, protocol: Protocol
 ) -> list[str]:
-  """Says how many images nothing is done with, for the company they keep.
+  """Says what is tested on no image, and how many images nothing is done with.
 
   Args:
     split: of the set.
@@ -352,19 +353,27 @@ def warnings_of_split(
     protocol: of the split.
 
   Returns:
-    One text; none where all images of a group are together.
+    The texts, if there are any.
   """
   if protocol.name not in protocols.BY_GROUPS:
     return []
+  names = catalogue.class_names
+  lacking = part_contents.lacking(split, ['validation', 'test'], catalogue)
+  warnings = [
+    f"the source's {part} part has no image of {names[label]!r}: its scores "
+    'say nothing of that class; config.data.split=random splits anew'
+    for part, label in lacking
+  ]
   groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)
   used = np.isin(np.arange(len(groups)), np.concatenate(split)[:, 0])
   held_out = np.concatenate([split.validation, split.test])[:, 0]
   count = int((~used & np.isin(groups, groups[held_out])).sum())
   if not count:
-    return []
+    return warnings
   return [
+    *warnings,
     f'{count} images are in no part: they equal images of the validation or '
-    'test part, or are of a patient or run of files there'
+    'test part, or are of a patient or run of files there',
   ]
 
 

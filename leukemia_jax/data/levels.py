@@ -197,7 +197,9 @@ def other_levels(images: list[Image]) -> list[int]:
     owners[level] = collections.defaultdict(set)
     for image in images:
       if len(image.folders) > level:
-        owners[level][names.fold(image.label)].add(image.folders[level])
+        # Spellings of one class are no levels below it.
+        name = names.fold(image.folders[level])
+        owners[level][names.fold(image.label)].add(name)
   return [
     level
     for level, by_label in owners.items()

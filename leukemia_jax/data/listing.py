@@ -33,7 +33,8 @@ class File:
 
   Attributes:
     path: where it lies in the source, with forward slashes.
-    stamp: changes when the content does (size and time, or CRC).
+    stamp: changes when the content does (size, times and place on the disk, or
+      size and CRC); begins with the size.
     read: returns the bytes.
   """
 
@@ -90,6 +91,8 @@ class _Lister:
       name = f'{prefix}{entry.name}'
       if names.is_system(entry.name):
         self.of_system.append(name)
+        if names.set_aside(name) and entry.is_dir(follow_symlinks=False):
+          self.of_system += _below(entry.path, name)
         continue
       _check_name(self._root, name)
       path = pathlib.Path(entry.path)
@@ -132,8 +135,46 @@ class _Lister:
     ):
       self._leading_out.append(name)
     status = entry.stat()
-    stamp = f'{status.st_size} {status.st_mtime_ns}'
-    self.files.append(File(name, stamp, path.read_bytes))
+    self.files.append(File(name, _stamp(status), path.read_bytes))
+
+
+def _below(folder: str, name: str) -> list[str]:
+  """The images in a folder of that name, however deep."""
+  return [
+    f'{name}{own.removeprefix(folder).replace(os.sep, "/")}/{file}'
+    for own, _, files in os.walk(folder)
+    for file in files
+    if names.is_image(file)
+  ]
+
+
+def _set_aside(of_system: list[str]) -> list[str]:
+  """Warns of images in folders that are taken for a system's by their name."""
+  images = collections.Counter(
+    names.set_aside(name) for name in of_system if names.is_image(name)
+  )
+  return [
+    f'{count} images in {folder} are left out: by its name a system made this '
+    'folder; if it is yours rename it'
+    for folder, count in sorted(images.items())
+    if folder
+  ]
+
+
+def _stamp(status: os.stat_result) -> str:
+  """See `File`: copies and archives may keep a file's time, and its size."""
+  return ' '.join(
+    map(
+      str,
+      (
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_dev,
+        status.st_ino,
+      ),
+    )
+  )
 
 
 def _check_name(where: pathlib.Path, name: str) -> None:
@@ -255,6 +296,7 @@ def _list_zip(path: pathlib.Path, max_bytes: int) -> Listing:
       'pack it again with names in UTF-8, or give the unpacked folder as '
       'config.data.source'
     )
+  warnings += _set_aside(of_system)
   return Listing(tuple(files), tuple(empty), tuple(of_system), tuple(warnings))
 
 
@@ -303,10 +345,7 @@ def locate(name: str) -> pathlib.Path | None:
 
 def open_file(path: pathlib.Path) -> File:
   """A file that the user named, outside of any source."""
-  status = path.stat()
-  return File(
-    path.name, f'{status.st_size} {status.st_mtime_ns}', path.read_bytes
-  )
+  return File(path.name, _stamp(path.stat()), path.read_bytes)
 
 
 def find_files(pattern: str) -> list[pathlib.Path]:
@@ -360,5 +399,8 @@ def list_source(name: str, *, max_bytes: int, follow_links: bool) -> Listing:
       'permit it, or move it elsewhere'
     ) from None
   return Listing(
-    tuple(lister.files), tuple(lister.empty), tuple(lister.of_system)
+    tuple(lister.files),
+    tuple(lister.empty),
+    tuple(lister.of_system),
+    tuple(_set_aside(lister.of_system)),
   )

@@ -352,13 +352,22 @@ def _is_below(path: str, folders: set[Folders]) -> bool:
   return any(tuple(above[: i + 1]) in folders for i in range(len(above)))
 
 
+def _suffix(path: str) -> str:
+  return path.rpartition('.')[2]
+
+
 def _check_pairs_of_formats(index: _Index) -> None:
   """Refuses folders in which most images are there in two formats."""
   for stems in index.stems.values():
-    twice = [files for files in stems.values() if len(files) == 2]
+    twice = [
+      files
+      for files in stems.values()
+      # Not in folders of two spellings.
+      if len(files) == len({_suffix(file.path) for file in files}) == 2
+    ]
     if len(twice) > 2 and 2 * len(twice) >= len(stems):
       first, second = (file.path for file in twice[0])
-      suffixes = [f'.{path.rpartition(".")[2]}' for path in (first, second)]
+      suffixes = [f'.{_suffix(path)}' for path in (first, second)]
       raise InputError(
         f'{len(twice)} files are there twice, as {first} and {second}. If one '
         f'is the mask, give config.data.mask_suffix={" or ".join(suffixes)}; '

@@ -114,6 +114,20 @@ def is_system(path: str) -> bool:
   )
 
 
+def set_aside(path: str) -> str:
+  """The folder of a path that a system may have made, or a user; or ''.
+
+  Args:
+    path: for which `is_system` holds.
+
+  Returns:
+    The path up to a folder such as `Trash`, a word that a class may have.
+  """
+  parts = path.split('/')
+  first = next(i for i, name in enumerate(parts) if is_system(name))
+  return '/'.join(parts[: first + 1]) if parts[first].isalpha() else ''
+
+
 def is_image(path: str) -> bool:
   """Whether a file is an image that is read, by its suffix."""
   return path.casefold().endswith(IMAGE_SUFFIXES)

@@ -192,9 +192,9 @@ def make(
   empty = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
   if len(empty):
     raise InputError(
-      f'class {names[empty[0]]!r} has no image left; '
-      f'{len(catalogue.bad_images)} bad images were left out: mend some of its '
-      'files or remove its folder'
+      f'class {names[empty[0]]!r} has no image left: the others could not be '
+      'read, or have no mask where masks are learnt. Mend some of its files, '
+      'add masks, or leave the class out'
     )
   groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)
   takes_source = takes_source_parts(catalogue, protocol)
@@ -430,7 +430,7 @@ def _check_classes(
     hints = ''
     if protocol.option != 1:
       hints += ', or give config.data.option=1'
-    if protocol.folds > 1:
+    if 1 < protocol.folds < len(set(of_class)):
       hints += f', or more folds than config.data.folds={protocol.folds}'
     if protocol.grouping == 'blocks':
       hints += f', or give a lower config.data.block than {protocol.block}'
@@ -439,5 +439,10 @@ def _check_classes(
     raise kind(
       f'class {catalogue.class_names[label]!r} has no image in the {part} '
       f'part: its {len(of_class)} images in {len(set(of_class))} groups are '
-      f'too few to split. Add images{hints}'
+      f'too few to split. Add {_more(catalogue)}{hints}'
     )
+
+
+def _more(catalogue: Catalogue) -> str:
+  """What a set lacks that has too few groups."""
+  return 'patients' if catalogue.num_patients else 'images'

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from leukemia_jax import files as user_files
-from leukemia_jax.data import layouts, listing, mask_pairs, names, tables
+from leukemia_jax.data import (
+  layouts,
+  levels,
+  listing,
+  mask_pairs,
+  names,
+  tables,
+)
 from leukemia_jax.data.layouts import Entry, Reading
 from leukemia_jax.data.listing import File
 from leukemia_jax.data.tables import Joined
@@ -18,6 +25,7 @@ from leukemia_jax.errors import InputError
 # The one class of a set without classes.
 UNLABELLED = 'unlabelled'
 _MAX_TABLE_BYTES = 2**27
+_WORKBOOKS, _MOST_WORKBOOKS = ('.xlsx', '.xls', '.ods'), 3
 
 
 class Options(NamedTuple):
@@ -150,7 +158,7 @@ def _read(name: str, listed: listing.Listing, options: Options) -> Source:
     warnings=[
       *listed.warnings,
       *reading.warnings,
-      *_table_warnings(joined, reading.entries),
+      *_table_warnings(joined, reading.entries, others),
     ],
   )
   items = tuple(
@@ -178,6 +186,7 @@ def _with_tables(
     contents = _find_tables(name, files, options.table)
     named = _without_masks(images, options)
     joined = tables.join(contents, named, options.columns)
+    _check_labels(images, joined, options)
     return layouts.read(images, options.layout, joined), joined
   candidates = [p for p in others if p.casefold().endswith(tables.SUFFIXES)]
   if not options.table or not candidates:
@@ -199,6 +208,35 @@ def _with_tables(
   key = 'patient' if has_classes else 'label'
   reading = _with_hint(layouts.read(images, options.layout), columns, key)
   return reading.warned(unread), None
+
+
+def _check_labels(images: list[str], joined: Joined, options: Options) -> None:
+  """Refuses a table whose classes, of a usual name, are not the folders'."""
+  is_chosen = any(text.startswith('label=') for text in options.columns)
+  if is_chosen or 'label' not in joined.columns or options.layout.label:
+    return
+  layout = options.layout._replace(patient='', label_names=())
+  try:
+    reading = layouts.read(images, layout)
+  except InputError:
+    return  # the table says what folders don't
+  if len(reading.class_names) < 2:
+    return
+  pairs = {
+    (entry.label, names.fold(joined.by_path[entry.path].label))
+    for entry in reading.entries
+    if entry.label and entry.path in joined.by_path
+  }
+  if all(len(pairs) == len({pair[i] for pair in pairs}) for i in (0, 1)):
+    return  # names of the same classes
+  column = joined.columns['label']
+  told = {row.label for row in joined.by_path.values()} - {''}
+  raise InputError(
+    'the classes can be read in two ways: from the folders, '
+    f'{levels.listed(reading.class_names)}, or from column {column!r} of the '
+    f'table, {levels.listed(told)}. Choose with config.data.columns='
+    f'"(\'label=\',)", or "(\'label={column}\',)"'
+  )
 
 
 def _without_masks(images: list[str], options: Options) -> list[str]:
@@ -314,11 +352,16 @@ def _check_names(class_names: Sequence[str]) -> None:
 
 
 def _table_warnings(
-  joined: Joined | None, entries: Sequence[Entry]
+  joined: Joined | None, entries: Sequence[Entry], others: Sequence[str]
 ) -> list[str]:
-  """Rows without a file, and files without a row."""
+  """Rows without a file, and files without a row; workbooks."""
   if joined is None:
-    return []
+    return [
+      f'{path} is a workbook, which is not read: if it says what images are, '
+      'save its sheet as CSV beside it, for config.data.table'
+      for path in others
+      if path.casefold().endswith(_WORKBOOKS)
+    ][:_MOST_WORKBOOKS]
   warnings = []
   if joined.missing:
     warnings.append(

@@ -345,6 +345,13 @@ def join(
         f'{", ".join(map(repr, parsed.iloc[0]))}; choose with '
         "config.data.columns=\"('path=COLUMN','label=COLUMN')\""
       )
+    if table.columns.keys() <= {'path'}:
+      raise InputError(
+        f'{path} names images, but no column is a class, a patient or a part '
+        f'by its name. Its columns are {", ".join(map(repr, table.cells))}; '
+        'choose with config.data.columns="(\'patient=COLUMN\',)", or give '
+        "config.data.table='' to do without it"
+      )
     columns |= table.columns
     scope = _scope(path)
     cells = (_cells(table, key) for key in COLUMNS)

@@ -52,7 +52,7 @@ class IntervalGroups(NamedTuple):
   def record(self, ends: Mapping[str, list[float]]) -> Intervals:
     """Intervals as they are stored."""
     return Intervals(
-      *(len(self.groups.strata), self.group, dict(ends)),
+      *(len(self.groups.majority), self.group, dict(ends)),
       smallest=self.groups.smallest,
     )
 
@@ -191,13 +191,15 @@ def of_classes(
     )
     return values
 
+  score, alternatives = _confusion_score(outcomes, over, class_names, benign)
   add(
     'test',
-    _confusion_score(outcomes, over, class_names, benign),
+    score,
     # The lowest of several is too low: each class has an interval of its own.
     without=['worst_class_recall'],
     from_zero=['loss'],
     bearing=_groups_by_precision(outcomes, over, class_names),
+    alternatives=alternatives,
   )
   ranked = _rank(outcomes, over, class_names, benign, add)
   calibrated = _calibrate(outcomes, over, add)
@@ -299,14 +301,14 @@ def _confusion_score(
   over: IntervalGroups,
   class_names: Sequence[str],
   benign: int | None,
-) -> Score:
+) -> tuple[Score, list[dict[str, np.ndarray]]]:
+  """The score of samples, and those of what can't be drawn."""
   count, groups = len(class_names), over.groups
   confusions = groups.confusions(outcomes.truth, outcomes.predicted, count)
   losses = groups.sum(np.asarray(outcomes.losses, float))
   required = confusions.sum((0, 2)) > 0
 
-  def score(times: np.ndarray) -> dict[str, np.ndarray]:
-    drawn = np.tensordot(times, confusions, 1)
+  def scores_of(drawn: np.ndarray) -> dict[str, np.ndarray]:
     scored = classification.of_confusions(drawn, benign, required)
     flat = {n: v for n, v in scored.items() if not n.startswith('class_')}
     # Nothing is known of a class that a sample, or the set, lacks.
@@ -315,9 +317,13 @@ def _confusion_score(
       values = np.where(present, scored[f'class_{field}'], np.nan)
       for i, name in enumerate(class_names):
         flat[f'by_class.{name}.{field}'] = values[:, i]
-    return flat | {'loss': times @ losses / drawn.sum((1, 2))}
+    return flat
 
-  return score
+  def score(times: np.ndarray) -> dict[str, np.ndarray]:
+    drawn = np.tensordot(times, confusions, 1)
+    return scores_of(drawn) | {'loss': times @ losses / drawn.sum((1, 2))}
+
+  return score, [scores_of(own) for own in bootstrap.may_be(confusions, groups)]
 
 
 def _ranking_score(

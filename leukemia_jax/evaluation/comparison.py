@@ -166,7 +166,9 @@ def _differences(
       first=values[f'first {name}'],
       second=values[f'second {name}'],
       difference=values[f'difference {name}'],
-      interval_95=ends.get(f'difference {name}'),
+      # Shares differ by one at most.
+      interval_95=own and np.clip(own, -1, 1).tolist(),
     )
     for name in names
+    for own in [ends.get(f'difference {name}')]
   }

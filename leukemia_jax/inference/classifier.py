@@ -34,7 +34,7 @@ class Classifier(NamedTuple):
     step: maps (variables, uint8 images) to softmax probabilities, float32
       (batch, classes), and features, float32 (batch, channels); compiled.
     heat: maps (variables, uint8 images, int labels) to where the network sees
-      that class, float32 (batch, height, width); see `explain.grad_cam`.
+      that class, float32 (batch, height, width); see `explain.hires_cam`.
     temperature: what logits are divided by.
     detector: says how far an image is from the training images.
     farthest: distance above which an image is unlike them.
@@ -158,7 +158,7 @@ def _make_steps(
   def explained(
     variables: Any, images: jax.Array, labels: jax.Array
   ) -> jax.Array:
-    return explain.grad_cam(
+    return explain.hires_cam(
       model, variables, images, labels, preprocessing=kind
     )
 

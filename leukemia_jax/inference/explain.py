@@ -40,7 +40,7 @@ def logits_of(
   return logits
 
 
-def grad_cam(
+def hires_cam(
   model: models.Classifier,
   variables: Any,
   images: jax.Array,
@@ -48,13 +48,13 @@ def grad_cam(
   *,
   preprocessing: str,
 ) -> jax.Array:
-  """Grad-CAM after the backbone's first stage, gradients pixel by pixel.
+  """HiResCAM after the backbone's first stage.
 
   Grad-CAM (Selvaraju et al., ICCV 2017) averages gradients over an image, which
   smears heat over all that looks alike; HiResCAM (Draelos and Carin,
-  arXiv:2011.08891), this form, does not. Later stages of small images are a few
-  pixels wide; the first still tells cells apart, and the network's rest is in
-  the gradient.
+  arXiv:2011.08891) takes them pixel by pixel. Later stages of small images are
+  a few pixels wide; the first still tells cells apart, and the network's rest
+  is in the gradient.
 
   Args:
     model: the classifier.
@@ -177,7 +177,7 @@ def curve(
 
 
 def random_heat(key: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
-  """Heat that knows nothing, as smooth as that of `grad_cam`.
+  """Heat that knows nothing, as smooth as that of `hires_cam`.
 
   Args:
     key: PRNG key.

@@ -4,7 +4,7 @@ Groups (patients, runs of files) are drawn, not images: images of one group are
 alike (Davison and Hinkley, Bootstrap Methods, 1997, section 3.8).
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -14,10 +14,10 @@ from leukemia_jax.metrics import statistics
 
 DRAWS = 400
 CONFIDENCE = 0.95
-# Share of 95 % intervals that hold the truth in simulated sets whose groups
-# differ much, by the number of groups of the smallest class; the lowest.
+# Lowest share of 95 % intervals that hold the truth in simulated sets of fewer
+# groups of the smallest class, which differ much.
 ENOUGH_GROUPS = 20
-COVERAGE = {2: 0.83, 3: 0.83, 4: 0.90, 5: 0.92}
+COVERAGE = 0.88
 # Differences below it are rounding.
 _ZERO = 1e-9
 # Numbers held at once.
@@ -29,14 +29,24 @@ class Groups(NamedTuple):
 
   Attributes:
     of_image: int, shape (images,): each image's group.
-    strata: int, shape (groups,): the class of most of a group's images. As many
-      groups of each are drawn as there are.
+    majority: int, shape (groups,): the class of most of a group's images.
     holds: bool, shape (groups, classes): which classes a group has images of.
   """
 
   of_image: np.ndarray
-  strata: np.ndarray
+  majority: np.ndarray
   holds: np.ndarray
+
+  @property
+  def strata(self) -> np.ndarray:
+    """Of each, as many groups are drawn as there are: int, (groups,).
+
+    A group of one majority; one alone can't be drawn, and where others hold its
+    class too it joins those of most groups.
+    """
+    sizes = np.bincount(self.majority)
+    joins = (sizes[self.majority] == 1) & ~self.are_alone
+    return np.where(joins, sizes.argmax(), self.majority)
 
   @property
   def smallest(self) -> int:
@@ -58,8 +68,8 @@ class Groups(NamedTuple):
   def of_one_stratum(self) -> Self:
     """The same groups, whose classes don't matter."""
     return self._replace(
-      strata=np.zeros_like(self.strata),
-      holds=np.ones((len(self.strata), 1), bool),
+      majority=np.zeros_like(self.majority),
+      holds=np.ones((len(self.majority), 1), bool),
     )
 
   def confusions(
@@ -75,7 +85,7 @@ class Groups(NamedTuple):
     Returns:
       float64, shape (groups, classes, classes).
     """
-    counts = np.zeros((len(self.strata), num_classes, num_classes))
+    counts = np.zeros((len(self.majority), num_classes, num_classes))
     np.add.at(counts, (self.of_image, truth, predicted), 1)
     return counts
 
@@ -88,7 +98,7 @@ class Groups(NamedTuple):
     Returns:
       float64, shape (groups, ...).
     """
-    sums = np.zeros((len(self.strata), *values.shape[1:]))
+    sums = np.zeros((len(self.majority), *values.shape[1:]))
     np.add.at(sums, self.of_image, values)
     return sums
 
@@ -277,6 +287,7 @@ def score_with_intervals(
   not_shares: Collection[str] = (),
   from_zero: Collection[str] = (),
   bearing: Mapping[str, int] | None = None,
+  alternatives: Sequence[Mapping[str, np.ndarray]] = (),
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
   """Each score with its interval.
 
@@ -288,6 +299,8 @@ def score_with_intervals(
     from_zero: of those that go from 0 up, not to 1.
     bearing: number of groups that bear on a score, by its name, where these are
       not those of a class.
+    alternatives: the scores, shape (1,) each, of what can't be drawn and may be
+      as well; see `may_be`.
 
   Returns:
     Scores by name, and the ends of their intervals, without those that have
@@ -303,25 +316,70 @@ def score_with_intervals(
       fewer = np.minimum(spread.needed, max(1, bearing[name]))
       spread = spread._replace(needed=fewer)
     is_share = name not in not_shares and name not in from_zero
-    own = interval(estimates[name][0], spread, groups, is_share=is_share)
+    estimate = estimates[name][0]
+    own = interval(estimate, spread, groups, is_share=is_share)
+    if is_share and _ZERO < estimate < 1 - _ZERO:
+      own = _widen(own, estimate, [values[name][0] for values in alternatives])
     ends[name] = np.maximum(own, 0) if name in from_zero else own
   scores = {name: float(values[0]) for name, values in estimates.items()}
   known = {name: own for name, own in ends.items() if np.isfinite(own).all()}
   return scores, {name: own.tolist() for name, own in known.items()}
 
 
-def coverage(groups: int, smallest: int) -> float | None:
+def _widen(
+  ends: np.ndarray, estimate: float, alternatives: Sequence[float]
+) -> np.ndarray:
+  """The interval of a share with more than what was drawn; see `may_be`."""
+  away = np.nan_to_num(np.array(alternatives) - estimate)
+  # The deviations of independent parts of a sum, each on its own side.
+  low = np.hypot(estimate - ends[0], np.linalg.norm(np.minimum(away, 0)))
+  high = np.hypot(ends[1] - estimate, np.linalg.norm(np.maximum(away, 0)))
+  return np.clip([estimate - low, estimate + high], 0, 1)
+
+
+def may_be(confusions: np.ndarray, groups: Groups) -> list[np.ndarray]:
+  """What classes may be like of which all images are predicted alike.
+
+  However their groups are drawn, these have a recall of 1, or of 0: of five
+  groups nobody would say so. Each such class has, in its turn, the recall of
+  Wilson's limit, its groups being what is counted, and what else it gains or
+  loses is spread evenly. How far a score moves is that class' part of its
+  interval (Zou and Donner, Statistics in Medicine 27, 2008: the limits of a sum
+  from those of its parts).
+
+  Args:
+    confusions: shape (groups, classes, classes).
+    groups: that they are of.
+
+  Returns:
+    Of each such class: all groups' counts, shape (1, classes, classes).
+  """
+  total, changed = confusions.sum(0), []
+  for label, own in enumerate(total):
+    count, correct = own.sum(), own[label]
+    if not count or 0 < correct < count or len(own) < 2:
+      continue
+    number = int((confusions[:, label].sum(1) > 0).sum())
+    limit, _ = statistics.wilson_interval(number, number)
+    elsewhere = own.copy()
+    elsewhere[label] = 0
+    shares = np.ones(len(own)) if correct else elsewhere
+    shares[label] = 0
+    recall = limit if correct else 1 - limit
+    moved = total.copy()
+    moved[label] = shares / shares.sum() * (1 - recall) * count
+    moved[label, label] = recall * count
+    changed.append(moved[None])
+  return changed
+
+
+def coverage(smallest: int) -> float | None:
   """How often intervals over few groups hold the truth.
 
   Args:
-    groups: number of groups.
-    smallest: number of groups of the class that has fewest; 1 counts as 2, for
-      what depends on it has no interval.
+    smallest: number of groups of the class that has fewest.
 
   Returns:
     The share; None if there are enough.
   """
-  few = max(COVERAGE)
-  if smallest >= few and groups >= ENOUGH_GROUPS:
-    return None
-  return COVERAGE[min(max(smallest, 2), few)]
+  return COVERAGE if smallest < ENOUGH_GROUPS else None

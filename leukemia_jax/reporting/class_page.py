@@ -68,6 +68,7 @@ def verdict(result: Result) -> list[str]:
   sentences = [
     f'{tested_on(result)} balanced accuracy is {score} %'
     + (f' (95 % interval {ends}).' if ends else '.')
+    + _lacking(result)
   ]
   shortcut = result.baselines.shortcut
   chance = pages.percent(_chance(result))
@@ -82,6 +83,18 @@ def verdict(result: Result) -> list[str]:
   if result.calibration:
     sentences.append(_knows(result))
   return sentences
+
+
+def _lacking(result: Result) -> str:
+  """Says which classes the test part has no image of; '' if none."""
+  by_class = result.class_scores('test').by_class
+  lacking = [name for name, own in by_class.items() if not own.images]
+  if not lacking:
+    return ''
+  return (
+    f' No test image is of {", ".join(lacking)}: nothing is known of how well '
+    'these are told from the others.'
+  )
 
 
 def _chance(result: Result) -> float:
@@ -104,7 +117,7 @@ def _above(shortcut: Shortcut, chance: str) -> str:
     f' the best shortcut{name}, which sees no shape of a cell and reaches '
     f'{pages.percent(shortcut.balanced_accuracy)} %; chance is {chance} %.'
   )
-  if points <= 0 or (ends and ends[0] <= 0):
+  if points <= 0 or not ends or ends[0] <= 0:
     words += ' The score alone does not show that cells were looked at.'
   return words
 

@@ -23,6 +23,7 @@ from leukemia_jax.reporting import (
 from leukemia_jax.workdir import METRICS
 from leukemia_jax.workdir.records import (
   NO_PATIENTS,
+  DataRecord,
   ModelRecord,
   Result,
   SplitRecord,
@@ -117,8 +118,16 @@ def next_command(result: Result, workdir: pathlib.Path) -> tuple[str, str]:
   if result.data.source != 'synthetic':
     source = ' --config.data.source=FOLDER_OR_ZIP'
   if result.recalibration:
+    known = result.recalibration
+    why = 'Use this temperature for other images of that laboratory:'
+    if known.local.mean >= min(known.home.mean, known.raw.mean):
+      why = (
+        'This temperature did not lower the error of calibration on images '
+        'that it was not fitted to: fit one to more, or leave it. To use it '
+        'nevertheless:'
+      )
     return (
-      'Use this temperature for other images of that laboratory:',
+      why,
       'python main.py --mode=evaluate --checkpoint=RUN '
       f'--calibration={name} --workdir=runs/calibrated{source}',
     )
@@ -134,13 +143,28 @@ def next_command(result: Result, workdir: pathlib.Path) -> tuple[str, str]:
   )
 
 
+def _leaks(data: DataRecord) -> list[str]:
+  """What makes the scores too good, or doubtful, as far as it is known."""
+  leaks = []
+  if data.test_copies_in_training:
+    leaks.append(
+      f'{data.test_copies_in_training} test images equal one trained on'
+    )
+  for part, count in (data.held_out_seen_by_weights or {}).items():
+    if count:
+      leaks.append(
+        f'the starting weights have learnt from {count} images of the {part} '
+        'part'
+      )
+  return leaks + (data.masks.warnings if data.masks else [])
+
+
 def _keeps_groups(split: SplitRecord | None) -> bool:
-  """Whether no group is in two parts; a source's own parts keep patients."""
+  """Whether no group is in two parts."""
   return (
     split is not None
     and split.protocol in protocols.BY_GROUPS
     and split.grouping != 'none'
-    and split.split != 'source'
   )
 
 
@@ -182,10 +206,11 @@ def write(
   record = result.intervals
   coverage = None
   if record and record.smallest:
-    coverage = bootstrap.coverage(record.groups, record.smallest)
+    coverage = bootstrap.coverage(record.smallest)
   values = context(result, rows) | {
     'result': result,
     'model_title': model_title(result.model),
+    'leaks': _leaks(result.data),
     'keeps_groups': _keeps_groups(result.data.split),
     'no_patients': NO_PATIENTS,
     'part_rows': page_rows.parts_table(result, rows),

@@ -142,18 +142,12 @@ def _winners_table(
   cells = []
   for i in chosen:
     test, line = records[i].repeats[0].test, lines[i]
-    # A source's own test part may lack a class.
-    worst = min(
-      (scores for scores in test.by_class.values() if scores.images),
-      key=lambda scores: scores.recall,
-    )
     cells.append(
       [
         line['model'],
         *(_cell(name, line, {}) for name in _PARAMETERS),
         str(line['loading_option']),
         _cell('test_worst_class_recall', line, {}),
-        _interval(worst.recall, worst.images),
         _cell('test_accuracy', line, {}),
         _interval(test.accuracy, test.images),
         f'{100 * records[i].colour_3_nearest_neighbours:.2f}',
@@ -166,7 +160,6 @@ def _winners_table(
     *(_COLUMNS[name] for name in _PARAMETERS),
     'option',
     _COLUMNS['test_worst_class_recall'],
-    '95 % interval',
     'test accuracy, %',
     '95 % interval',
     'colour 3-NN, %',

@@ -293,7 +293,7 @@ def _run_heads(
   # Another process may have finished some meanwhile.
   missing = [r for r in missing if not rows.path_of(workdir, r).exists()]
   wanted = [row for row in of_model if row in missing]
-  repeats, schedule = config.study.repeats, setup.schedule(config.train)
+  repeats, schedule = config.study.repeats, setup.schedule(config)
   num_classes = len(study_set.catalogue.class_names)
   by_rate = {
     rate: heads.Heads(

@@ -88,13 +88,15 @@ class InflightSteps:
 
   def _look(self) -> None:
     step, reported = self._waiting.popleft()
-    losses = np.asarray(reported.loss)
+    # Whole: to take one value on the device would be a program of its own.
+    losses, accuracies = (
+      np.asarray(reported.loss),
+      np.asarray(reported.accuracy),
+    )
     for i, loss in enumerate(losses):
       if not np.isfinite(loss):
         raise diverged(f'the loss is {loss}', step + i + 1, self._rate)
-    self.summary = (
-      f'loss {losses[-1]:.3f}  accuracy {reported.accuracy[-1]:.3f}  '
-    )
+    self.summary = f'loss {losses[-1]:.3f}  accuracy {accuracies[-1]:.3f}  '
 
 
 class CompiledSteps:

@@ -45,7 +45,8 @@ class Schedule(NamedTuple):
     batch_size: images a step.
     scored_at_once: images a step of validation.
     checkpoint_steps: steps between checkpoints, besides each epoch's.
-    steps_per_call: steps in one compiled call on a GPU.
+    steps_per_call: steps in one compiled call; 1 for a set on disk, where what
+      is read is one step's.
     rules: when to lower the rate and when to stop.
   """
 
@@ -244,17 +245,13 @@ def _open_session(
 
 
 def _place(
-  state: TrainState, data: TrainingData, schedule: Schedule, mesh: Mesh
-) -> tuple[TrainState, TrainingData, Schedule]:
-  """Lays a state, and a set in memory, on every device; sets steps a call."""
-  # On a CPU never a loop over steps: gradients of convolutions crawl in it. And
-  # what comes from disk is one step's.
-  if data.dataset.is_on_disk or jax.default_backend() == 'cpu':
-    schedule = schedule._replace(steps_per_call=1)
+  state: TrainState, data: TrainingData, mesh: Mesh
+) -> tuple[TrainState, TrainingData]:
+  """Lays a state, and a set in memory, on every device."""
   everywhere = sharding.on_all(mesh)
   if not data.dataset.is_on_disk:
     data = data._replace(dataset=sharding.put(data.dataset, everywhere))
-  return sharding.put(state, everywhere), data, schedule
+  return sharding.put(state, everywhere), data
 
 
 def fit(
@@ -294,7 +291,7 @@ def fit(
   total = schedule.epochs * steps
   options = learner.compiler_options
   take_steps = CompiledSteps(learner.train_step, options, mesh, cost)
-  state, data, schedule = _place(state, data, schedule, mesh)
+  state, data = _place(state, data, mesh)
   with (
     _open_session(state, workdir, steps) as (state, session),
     progress.bar('note') as bar,

@@ -2,9 +2,11 @@
 
 import json
 import pathlib
+import time
 from typing import Any
 
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2, summary_pb2
 
 from leukemia_jax import files, sharding
 from leukemia_jax.errors import InputError
@@ -41,8 +43,15 @@ class MetricWriter:
     self.history = [line for line in lines if line['epoch'] <= epochs]
     self._board = None
     if sharding.leads():
-      self._board = tensorboardX.SummaryWriter(
-        str(workdir / 'tensorboard'), purge_step=0
+      folder = workdir / 'tensorboard'
+      folder.mkdir(exist_ok=True)
+      # Not a SummaryWriter: its thread ends on a full disk, without a word, and
+      # whoever waits for it then waits for ever.
+      self._board = EventsWriter(str(folder / 'events'))
+      # Hides what earlier files say of these epochs.
+      session = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      self._board.write_event(
+        event_pb2.Event(wall_time=time.time(), session_log=session)
       )
     # All of them again: a kill loses what was not flushed.
     for line in self.history:
@@ -59,9 +68,19 @@ class MetricWriter:
   def _add_scalars(self, line: dict[str, Any]) -> None:
     if self._board is None:
       return
-    for name, value in line.items():
-      if name != 'epoch':
-        self._board.add_scalar(name, value, line['epoch'])
+    scalars = [
+      summary_pb2.Summary.Value(tag=name, simple_value=value)
+      for name, value in line.items()
+      if name != 'epoch'
+    ]
+    self._board.write_event(
+      event_pb2.Event(
+        wall_time=time.time(),
+        step=line['epoch'],
+        summary=summary_pb2.Summary(value=scalars),
+      )
+    )
+    self._board.flush()
 
   def close(self) -> None:
     """Closes the files."""

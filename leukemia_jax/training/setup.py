@@ -3,6 +3,7 @@
 import pathlib
 from collections.abc import Callable
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -19,8 +20,13 @@ from leukemia_jax.training.step import compiler_options, make_train_step
 from leukemia_jax.workdir import LATEST, checkpoint
 
 
-def schedule(train: ConfigDict) -> Schedule:
-  """Takes how long to train from `config.train`."""
+def schedule(config: ConfigDict) -> Schedule:
+  """Takes how long to train from a config."""
+  train = config.train
+  # Never a loop over steps on a CPU: gradients of convolutions crawl in it.
+  steps_per_call = train.steps_per_call
+  if config.data.stream or jax.default_backend() == 'cpu':
+    steps_per_call = 1
   rules = Rules(
     train.plateau_factor,
     train.plateau_patience,
@@ -32,7 +38,7 @@ def schedule(train: ConfigDict) -> Schedule:
     train.batch_size,
     build.images_at_once(train),
     train.checkpoint_steps,
-    train.steps_per_call,
+    steps_per_call,
     rules,
   )
 

@@ -45,6 +45,11 @@ def read(workdir: pathlib.Path, parameters_sha256: str) -> LocalCalibration:
     InputError: there is none, it is damaged, or another model's.
   """
   path = workdir / NAME
+  if not path.exists():
+    raise InputError(
+      f'--calibration={workdir}: no temperature was fitted there; run '
+      '--mode=evaluate with config.evaluate.recalibrate, and give its --workdir'
+    )
   content = files.read_json(path)
   check_format(content, path)
   local = result.from_json(content, LocalCalibration, path)

@@ -86,6 +86,11 @@ def check(
     traverse_util.flatten_dict(tree, sep='.')
     for tree in (content, _content(mode, config, more))
   )
+  if saved.get('mode') != mode:
+    raise InputError(
+      f'--workdir={workdir} holds what --mode={saved.get("mode")} wrote; give '
+      'another folder'
+    )
   free = {name for name, key in keys().items() if not key.identifies}
   # Older shards don't say of how many images they are.
   free |= {'images'} - saved.keys()

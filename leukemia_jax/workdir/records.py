@@ -80,6 +80,8 @@ class DataRecord:
       learnt from, by part.
     masks: if they were read.
     left_out_as_trained_on: of an evaluation, images that were not scored.
+    patients_named_as_learnt: of an evaluation of another set, number of its
+      patients that are named as some that the model has learnt from.
     spectrum: of a training run's images; see `metrics.magnification`.
   """
 
@@ -100,6 +102,7 @@ class DataRecord:
   held_out_seen_by_weights: dict[str, int] | None = None
   masks: MaskRecord | None = None
   left_out_as_trained_on: int | None = None
+  patients_named_as_learnt: int | None = None
   spectrum: list[float] | None = None
 
 

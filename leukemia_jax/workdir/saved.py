@@ -90,12 +90,14 @@ class SavedSplit(NamedTuple):
     before: what its starting weights had learnt from; None in runs of 0.5.0,
       which don't say it.
     learnt: the same, with its training and validation images.
+    patients: of these images; none in runs of 0.5.0.
   """
 
   split: Split
   fingerprint: str
   before: Learnt | None
   learnt: Learnt
+  patients: frozenset[str]
 
 
 def write_split(
@@ -113,6 +115,7 @@ def write_split(
     'format': FORMAT,
     'fingerprint': catalogue.fingerprint,
     'pixel_hashes': catalogue.pixel_hashes,
+    'patients': catalogue.patients,
     'parts': {part: pairs.tolist() for part, pairs in split._asdict().items()},
     'before': {
       'pixel_hashes': sorted(before.pixel_hashes),
@@ -151,9 +154,11 @@ def read_split(workdir: pathlib.Path) -> SavedSplit:
     own = np.concatenate([split.train, split.validation])[:, 0]
     earlier = before or Learnt(frozenset(), _starts_from_nothing(workdir))
     learnt = earlier.pixel_hashes | {hashes[i] for i in own}
+    patients = content.get('patients') or [''] * len(hashes)
     return SavedSplit(
       *(split, content['fingerprint'], before),
       earlier._replace(pixel_hashes=learnt),
+      frozenset({str(patients[i]) for i in own} - {''}),
     )
   except (
     ArithmeticError,

@@ -40,6 +40,18 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
       ('--compare=torch', '--config=configs/unet.py'),
       'other libraries have published sizes',
     ),
+    (
+      (
+        '--compare=keras',
+        '--config=configs/inception_resnet_v2.py',
+        '--config.train.freeze_backbone=True',
+      ),
+      'other libraries have published sizes',
+    ),
+    (
+      ('--config.train.accumulate=2',),
+      'config.train.accumulate=2: what a step in pieces does is not counted',
+    ),
   ):
     assert words in refused(run(*flags, *more))
   done = run(f'--workdir={tmp_path / "speed"}', '--compare=keras')

@@ -89,6 +89,10 @@ def test_recalibration_at_another_laboratory(trained, cache, tmp_path):
   assert not (tmp_path / 'all/config.json').exists()
   path = tmp_path / 'local/calibration.json'
   content = json.loads(path.read_text())
+  path.unlink()
+  assert 'no temperature was fitted there' in refused(
+    run(f'--workdir={tmp_path}/again', *flags, used)
+  )
   path.write_text(json.dumps(content | {'parameters_sha256': 'another'}))
   assert 'another model' in refused(
     run(f'--workdir={tmp_path}/again', *flags, used)
@@ -122,7 +126,8 @@ def test_an_evaluation_too_small_for_the_model(trained, cache, tmp_path):
 @pytest.mark.full
 def test_evaluation_leaves_out_what_was_trained_on(trained, cache, tmp_path):
   """A grown copy of the training set: only what is new, or was test, counts."""
-  conftest.save_images(tmp_path / 'one', {'a': 20, 'b': 20}, size=75)
+  folders = [f'{"ab"[i // 5]}/patient {i}' for i in range(10)]
+  conftest.save_images(tmp_path / 'one', dict.fromkeys(folders, 4), size=75)
   done = run(
     f'--workdir={tmp_path}/w',
     cache,
@@ -134,17 +139,26 @@ def test_evaluation_leaves_out_what_was_trained_on(trained, cache, tmp_path):
   learnt = {i for part in ('train', 'validation') for i, _ in split[part]}
   flags = ['--mode=evaluate', f'--checkpoint={tmp_path}/w', cache]
   shutil.copytree(tmp_path / 'one', tmp_path / 'two')
-  conftest.save_images(tmp_path / 'new', {'a': 3, 'b': 2}, size=75, seed=9)
+  new = dict.fromkeys(folders, 1)
+  conftest.save_images(tmp_path / 'new', new, size=75, seed=9)
   for path in (tmp_path / 'new').rglob('*.png'):
-    shutil.copy(path, tmp_path / 'two' / path.parent.name / f'new-{path.name}')
+    folder = path.parent.relative_to(tmp_path / 'new')
+    shutil.copy(path, tmp_path / 'two' / folder / f'new-{path.name}')
   source = f'--config.data.source={tmp_path}/two'
   done = run(f'--workdir={tmp_path}/out', *flags, source)
   assert done.returncode == 0, done.stderr
   got = result(tmp_path / 'out')
   assert got['data']['left_out_as_trained_on'] == len(learnt)
-  assert got['test']['images'] == 45 - len(learnt)
+  assert got['test']['images'] == 50 - len(learnt)
+  # New images, but not all of new patients.
+  patients = {i // 4 for i in learnt}
+  assert got['data']['patients_named_as_learnt'] == len(patients)
+  assert f'{len(patients)} patients are named as some' in done.stdout
+  page = (tmp_path / 'out/report.md').read_text()
+  assert f'{len(patients)} patients are named as some' in page
   # Its own source, changed: refused rather than scored as if it were test.
-  shutil.copy(tmp_path / 'new/a/cell-0.png', tmp_path / 'one/a/more.png')
+  more = tmp_path / f'one/{folders[0]}/more.png'
+  shutil.copy(tmp_path / f'new/{folders[0]}/cell-0.png', more)
   error = refused(run(f'--workdir={tmp_path}/out2', *flags))
   assert 'has changed since' in error
 

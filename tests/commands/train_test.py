@@ -88,6 +88,10 @@ def test_images_that_may_not_be_shown_are_taken_away(trained, tmp_path):
   (workdir / 'result.json').unlink()
   unfinished = run('--mode=report', f'--workdir={workdir}')
   assert 'no finished training run' in refused(unfinished)
+  other = json.dumps(config | {'mode': 'predict'})
+  (workdir / 'config.json').write_text(other)
+  wrong = run('--mode=report', f'--workdir={workdir}')
+  assert 'holds what --mode=predict wrote' in refused(wrong)
 
 
 def test_predictions_name_each_image(trained):

@@ -107,3 +107,12 @@ def test_images_that_are_in_no_part_are_counted():
   alone = catalogue(labels, parts=parts)
   split = input_pipeline.make_split(jax.random.key(0), alone, spec)
   assert not input_pipeline.warnings_of_split(split, alone, spec.protocol)
+
+
+def test_a_test_part_without_a_class_is_said():
+  parts = ['train'] * 9 + ['test'] * 3
+  known = catalogue([0, 1, 0] * 3 + [0] * 3, parts=parts)
+  spec = build.inputs(default.get_config(), 'classes').spec
+  split = input_pipeline.make_split(jax.random.key(0), known, spec)
+  said = input_pipeline.warnings_of_split(split, known, spec.protocol)
+  assert "the source's test part has no image of 'class 1'" in ' '.join(said)

@@ -227,6 +227,13 @@ def classes_of(paths, **options):
   return {entry.path: entry.label for entry in reading.entries}
 
 
+def test_spellings_of_a_class_are_no_patients():
+  paths = [f'{c}/{i}.png' for c in ('L1', 'l1', 'L2', 'L3') for i in range(3)]
+  reading = layouts.read(paths)
+  assert reading.class_names == ('L1', 'L2', 'L3')
+  assert not reading.how['patients']
+
+
 def test_a_class_of_its_patients_name_is_no_nested_archive():
   paths = [f'{p}/{c}/{i}.png' for p in '1234' for c in '01' for i in range(3)]
   with pytest.raises(InputError, match='two ways: 1, 2, 3, 4') as error:

@@ -1,7 +1,9 @@
 """Listing folders and archives: layouts that are found, tricks that fail."""
 
+import itertools
 import os
 import pathlib
+import shutil
 import struct
 import sys
 import tracemalloc
@@ -95,6 +97,70 @@ def test_key_changes_with_any_file(tmp_path):
   assert opened(tmp_path).key() == before
   (tmp_path / 'a/cell-0.png').write_bytes(b'changed')
   assert opened(tmp_path).key() != before
+
+
+def test_key_tells_files_of_equal_size_and_time_apart(tmp_path):
+  for name in ('one', 'two'):
+    for label in 'ab':
+      (tmp_path / name / label).mkdir(parents=True)
+      path = tmp_path / name / label / '1.png'
+      path.write_bytes(name.encode())
+      os.utime(path, (1, 1))
+  one, two = (opened(tmp_path / name).key() for name in ('one', 'two'))
+  assert one != two
+  # Also in the place of what was there.
+  shutil.rmtree(tmp_path / 'one')
+  shutil.copytree(tmp_path / 'two', tmp_path / 'one')
+  assert opened(tmp_path / 'one').key() not in (one, two)
+
+
+@pytest.mark.parametrize('is_zip', [False, True])
+def test_images_in_what_may_be_a_systems_folder_are_said(tmp_path, is_zip):
+  sizes = {'a': 2, 'b': 2, 'Trash': 3, '.cache': 1, '@eaDir': 1}
+  conftest.save_images(tmp_path / 'set', sizes, size=8)
+  path = tmp_path / 'set'
+  if is_zip:
+    path = zipped(path, tmp_path / 'x.zip')
+  notes = opened(path).notes
+  (warning,) = notes.warnings
+  assert warning.startswith('3 images in Trash are left out')
+
+
+def test_a_table_that_says_other_classes_than_folders_is_refused(tmp_path):
+  conftest.save_images(tmp_path / 'set', {'a': 2, 'b': 2}, size=8)
+
+  def read(types, columns=()):
+    lines = [
+      f'{label}/cell-{i}.png,{patient},{types[label][i]}'
+      for patient, (label, i) in enumerate(itertools.product('ab', range(2)))
+    ]
+    table = tmp_path / 'set/t.csv'
+    table.write_text('\n'.join(['image,patient,type', *lines]))
+    options = conftest.reading(table='t.csv')._replace(columns=columns)
+    return source.open_source(str(tmp_path / 'set'), options)
+
+  stains = {'a': ('giemsa', 'wright'), 'b': ('giemsa', 'wright')}
+  with pytest.raises(InputError, match="from the folders, a, b, or .*'type'"):
+    read(stains)
+  assert read(stains, ('label=',)).class_names == ('a', 'b')
+  chosen = read(stains, ('label=type',))
+  assert chosen.class_names == ('giemsa', 'wright')
+  # Another name of the same classes.
+  assert read({'a': 'AA', 'b': 'BB'}).class_names == ('A', 'B')
+
+
+def test_a_table_that_says_nothing_is_refused(tmp_path):
+  conftest.save_images(tmp_path / 'set', {'a': 2, 'b': 2}, size=8)
+  (tmp_path / 'set/t.csv').write_text('image,who\na/cell-0.png,7\n')
+  with pytest.raises(InputError, match=r"no column is .*'image', 'who'"):
+    source.open_source(str(tmp_path / 'set'), conftest.reading(table='t.csv'))
+
+
+def test_a_workbook_is_named(tmp_path):
+  conftest.save_images(tmp_path, {'a': 2, 'b': 2}, size=8)
+  (tmp_path / 'labels.xlsx').write_bytes(b'PK')
+  (warning,) = opened(tmp_path).notes.warnings
+  assert warning.startswith('labels.xlsx is a workbook, which is not read')
 
 
 def test_missing_path():

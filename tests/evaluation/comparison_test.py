@@ -70,6 +70,19 @@ def test_classes():
   )
 
 
+def test_shares_differ_by_one_at_most():
+  # Two groups of one class, one of which only the first predicts correctly.
+  truth = np.array([0, 0, 1, 1])
+  groups = bootstrap.make_groups(np.arange(4), truth)
+  both = np.eye(3)[truth], np.eye(3)[[1, 0, 1, 1]]
+  scores, _ = comparison.compare_classes(
+    *(rows(truth, own) for own in both),
+    *(NAMES, groups, np.random.default_rng(0)),
+  )
+  low, high = scores['balanced_accuracy'].interval_95
+  assert -1 <= low < 0.25 < high == 1
+
+
 def test_probabilities_that_rounding_made_alike():
   truth, _, groups, _ = drawn()
   tied = rows(truth, np.full((len(truth), 3), 0.333333))

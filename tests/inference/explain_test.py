@@ -103,7 +103,7 @@ def test_backbones_have_a_first_stage(name):
   )
   assert logits.shape == (2, 3) and features.ndim == 2
   heat = jax.eval_shape(
-    lambda v: explain.grad_cam(
+    lambda v: explain.hires_cam(
       model, v, images, jnp.array([0, 1]), preprocessing='unit'
     ),
     variables,
@@ -150,7 +150,7 @@ def test_heat_is_the_gradient_at_the_first_stage():
   )
   labels = jnp.array([2, 0])
   look = jax.jit(
-    lambda *args: explain.grad_cam(model, *args, preprocessing='unit')
+    lambda *args: explain.hires_cam(model, *args, preprocessing='unit')
   )
   heat = look(variables, images, labels)
   assert heat.shape == (2, 96, 96) and heat.dtype == jnp.float32

@@ -163,6 +163,18 @@ def test_a_frozen_run_goes_on_too(tmp_path):
   )
 
 
+def test_several_steps_in_a_call(tmp_path, whole):
+  fit(tmp_path / 'cut', steps_per_call=2, epochs=3)
+  resumed = fit(tmp_path / 'cut', steps_per_call=2)
+  once = fit(tmp_path / 'once', steps_per_call=2)
+  assert resumed.cost.resumed
+  assert checkpoint.fingerprint(resumed.variables) == checkpoint.fingerprint(
+    once.variables
+  )
+  first, alone = log(tmp_path / 'once')[0], whole[1][0]
+  assert first == pytest.approx(alone, rel=1e-5)
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
   one, two = fit(tmp_path), fit(tmp_path)
   assert two.cost.images == 0

@@ -23,7 +23,7 @@ def test_the_same_config_claims_again_and_another_is_named(tmp_path):
   text = str(caught.value)
   assert 'model.blocks: [1, 1, 1] saved, [2, 1, 1] now' in text
   assert 'cache_dir' not in text and 'epochs' not in text
-  with pytest.raises(InputError, match="mode: 'train' saved, 'study' now"):
+  with pytest.raises(InputError, match='holds what --mode=train wrote; give'):
     claim.check(tmp_path / 'w', 'study', config)
 
 
