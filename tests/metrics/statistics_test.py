@@ -36,3 +36,25 @@ def test_mcnemar_by_enumeration(one, other):
   extreme = abs(one - differing / 2)
   expected = np.mean([abs(f - differing / 2) >= extreme for f in falls])
   assert got.p_value == pytest.approx(expected)
+
+
+def test_holm():
+  # Holm's steps: the smallest by the number of all, the next by one less, ...
+  assert statistics.holm([0.04, 0.01, 0.03]) == pytest.approx(
+    [0.06, 0.03, 0.06]
+  )
+  assert statistics.holm([0.5, 0.6]) == [1.0, 1.0]
+  rng = np.random.default_rng(0)
+  for count in (1, 2, 7):
+    values = rng.uniform(0, 0.3, count)
+    # By brute force: the least level at which the steps reach a test.
+    ascending = np.sort(values)
+    factors = np.arange(count, 0, -1)
+    expected = [
+      min(
+        1,
+        max(f * v for f, v in zip(factors, ascending, strict=True) if v <= own),
+      )
+      for own in values
+    ]
+    assert statistics.holm(values) == pytest.approx(expected)
