@@ -30,7 +30,7 @@ from leukemia_jax import build
 from leukemia_jax.audit import baselines
 from leukemia_jax.data import input_pipeline, masks, synthetic, synthetic_cells
 from leukemia_jax.reporting import figures
-from reproduce import tables
+from reproduce import balancing_trace, tables
 from reproduce.rows import (
   AUDITS,
   BACKBONES,
@@ -136,7 +136,7 @@ def probe(data: pathlib.Path) -> None:
   }
   for name in ('split_then_balance', 'balance_then_split'):
     scores = [
-      baselines.balancing_trace(
+      balancing_trace.balancing_trace(
         catalogue,
         images,
         spec=spec._replace(protocol=spec.protocol._replace(name=name)),

@@ -117,9 +117,8 @@ def _evaluate(
   masks = result.mask_record(inputs.spec, catalogue)
   for warning in masks.warnings if masks else ():
     print(f'warning: {warning}')
-  fitted_to, scorable = config.evaluate.recalibrate, len(parts['test'])
-  if fitted_to and fitted_to >= scorable:
-    raise _none_left(fitted_to, scorable)
+  if config.evaluate.recalibrate >= len(parts['test']):
+    raise _none_left(config.evaluate.recalibrate, len(parts['test']))
   claim.claim(workdir, 'evaluate', config, **named)
   network = tasks.make_network(task, config, trained.result.model.num_outputs)
   subject = Subject(

@@ -1,7 +1,7 @@
 """Two models on the same images: where they differ, and by how much."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -80,16 +80,25 @@ def compare_labels(
   """
   confusions = [groups.confusions(truth, own, num_classes) for own in predicted]
 
-  def score(times: np.ndarray) -> dict[str, np.ndarray]:
+  required = confusions[0].sum((0, 2)) > 0
+
+  def scores_of(drawn: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     scored = [
-      classification.of_confusions(
-        np.tensordot(times, own, 1), required=own.sum((0, 2)) > 0
-      )
-      for own in confusions
+      classification.of_confusions(own, required=required) for own in drawn
     ]
     return _paired({name: [s[name] for s in scored] for name in _CLASS_SCORES})
 
-  return _differences(rng, groups, score, _CLASS_SCORES)
+  def score(times: np.ndarray) -> dict[str, np.ndarray]:
+    return scores_of([np.tensordot(times, own, 1) for own in confusions])
+
+  # One of both as it may be, the other as it is.
+  first, second = (own.sum(0, keepdims=True) for own in confusions)
+  first_may_be, second_may_be = (
+    bootstrap.may_be(own, groups) for own in confusions
+  )
+  alternatives = [scores_of([own, second]) for own in first_may_be]
+  alternatives += [scores_of([first, own]) for own in second_may_be]
+  return _differences(rng, groups, score, _CLASS_SCORES, alternatives)
 
 
 def compare_classes(
@@ -156,10 +165,18 @@ def _paired(scores: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _differences(
-  rng: np.random.Generator, groups: Groups, score: Score, names: Sequence[str]
+  rng: np.random.Generator,
+  groups: Groups,
+  score: Score,
+  names: Sequence[str],
+  alternatives: Sequence[Mapping[str, np.ndarray]] = (),
 ) -> dict[str, Difference]:
   values, ends = bootstrap.score_with_intervals(
-    rng, groups, score, not_shares=[f'difference {name}' for name in names]
+    rng,
+    groups,
+    score,
+    not_shares=[f'difference {name}' for name in names],
+    alternatives=alternatives,
   )
   return {
     name: Difference(

@@ -22,6 +22,11 @@ from leukemia_jax.workdir.records import (
 
 _CLASS_SCORES = ('accuracy', 'balanced_accuracy', 'macro_f1')
 _MASK_SCORES = ('dice', 'mean_dice')
+# Fields that each `MaskScores` has.
+_OVERLAP = (
+  *('accuracy', 'precision', 'recall', 'iou', 'dice'),
+  *('mean_iou', 'mean_dice'),
+)
 
 
 def classes(
@@ -112,8 +117,6 @@ def join(
   """
   first = runs[0]
   hashes = ''.join(run.parameters_sha256 for run in runs)
-  colours = [run.baselines.colour_3_nearest_neighbours for run in runs]
-  balanced = [run.baselines.colour_balanced_accuracy for run in runs]
   split = first.data.split
   assert split is not None
   is_classes = isinstance(scores, ClassificationScores)
@@ -135,7 +138,7 @@ def join(
     test=scores,
     train=None,
     validation=None,
-    baselines=Baselines(_mean(colours), _mean(balanced), shortcut),
+    baselines=_baselines([run.baselines for run in runs], shortcut),
     cost=Cost(
       seconds=round(sum(run.cost.seconds for run in runs), 1),
       peak_memory_bytes=max(run.cost.peak_memory_bytes or 0 for run in runs)
@@ -169,6 +172,31 @@ def _seen(runs: Sequence[Result]) -> dict[str, int] | None:
   return {part: sum(own[part] for own in known) for part in known[0]}
 
 
+def _baselines(
+  known: Sequence[Baselines], shortcut: Shortcut | None
+) -> Baselines:
+  """Those of folds, averaged, and the shortcut of all images."""
+  return Baselines(
+    _mean([own.colour_3_nearest_neighbours for own in known]),
+    _mean([own.colour_balanced_accuracy for own in known]),
+    shortcut,
+    background=_mean_masks([own.background for own in known]),
+    colour_rule=_mean_masks([own.colour_rule for own in known]),
+  )
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
   known = [value for value in values if value is not None]
   return float(np.mean(known)) if known else None
+
+
+def _mean_masks(values: Sequence[MaskScores | None]) -> MaskScores | None:
+  """Overlap scores averaged over folds, if all have them."""
+  known = [value for value in values if value is not None]
+  if len(known) < len(values):
+    return None
+  means = {
+    name: float(np.mean([getattr(own, name) for own in known]))
+    for name in _OVERLAP
+  }
+  return MaskScores(sum(own.images for own in known), **means)

@@ -299,8 +299,8 @@ def score_with_intervals(
     from_zero: of those that go from 0 up, not to 1.
     bearing: number of groups that bear on a score, by its name, where these are
       not those of a class.
-    alternatives: the scores, shape (1,) each, of what can't be drawn and may be
-      as well; see `may_be`.
+    alternatives: the scores, shape (1,) each, or some of them, of what can't be
+      drawn and may be as well; see `may_be`.
 
   Returns:
     Scores by name, and the ends of their intervals, without those that have
@@ -318,8 +318,12 @@ def score_with_intervals(
     is_share = name not in not_shares and name not in from_zero
     estimate = estimates[name][0]
     own = interval(estimate, spread, groups, is_share=is_share)
-    if is_share and _ZERO < estimate < 1 - _ZERO:
-      own = _widen(own, estimate, [values[name][0] for values in alternatives])
+    # Wilson's interval, of a share of 0 or 1, is wide enough.
+    if not is_share or _ZERO < estimate < 1 - _ZERO:
+      others = [values[name][0] for values in alternatives if name in values]
+      own = _widen(own, estimate, others)
+    if is_share:
+      own = np.clip(own, 0, 1)
     ends[name] = np.maximum(own, 0) if name in from_zero else own
   scores = {name: float(values[0]) for name, values in estimates.items()}
   known = {name: own for name, own in ends.items() if np.isfinite(own).all()}
@@ -329,12 +333,12 @@ def score_with_intervals(
 def _widen(
   ends: np.ndarray, estimate: float, alternatives: Sequence[float]
 ) -> np.ndarray:
-  """The interval of a share with more than what was drawn; see `may_be`."""
+  """The interval of a score with more than what was drawn; see `may_be`."""
   away = np.nan_to_num(np.array(alternatives) - estimate)
   # The deviations of independent parts of a sum, each on its own side.
   low = np.hypot(estimate - ends[0], np.linalg.norm(np.minimum(away, 0)))
   high = np.hypot(ends[1] - estimate, np.linalg.norm(np.maximum(away, 0)))
-  return np.clip([estimate - low, estimate + high], 0, 1)
+  return np.array([estimate - low, estimate + high])
 
 
 def may_be(confusions: np.ndarray, groups: Groups) -> list[np.ndarray]:

@@ -55,7 +55,8 @@ def verdict(result: Result) -> list[str]:
   ]
   if rule:
     sentences.append(
-      f'A colour rule fitted to the training part reaches {rule.dice:.3f}.'
+      f'A colour rule fitted to the training part reaches {rule.dice:.3f}'
+      + (' on average over the folds.' if result.cross_validation else '.')
     )
   if test.cell_f1 is not None and test.cell_count_error is not None:
     sentences.append(

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics
 
 from leukemia_jax.evaluation import comparison
-from leukemia_jax.metrics import bootstrap, segmentation
+from leukemia_jax.metrics import bootstrap, segmentation, statistics
 
 NAMES = ('a', 'b', 'c')
 
@@ -81,6 +81,28 @@ def test_shares_differ_by_one_at_most():
   )
   low, high = scores['balanced_accuracy'].interval_95
   assert -1 <= low < 0.25 < high == 1
+
+
+def test_a_class_that_one_predicts_without_a_mistake_may_have_some():
+  # Five groups of ten images beside twenty; only the second makes mistakes in
+  # the first class.
+  truth = np.repeat([0, 1], (50, 200))
+  groups = bootstrap.make_groups(np.arange(250) // 10, truth)
+  mistaken = np.zeros(250, bool)
+  mistaken[[0, 10, 11, 20, 21, 22, 30, 31, 40, 41]] = True
+  mistaken_by_both = (np.arange(250) % 17 == 0) & (truth == 1)
+  labels = [
+    np.where(own, 1 - truth, truth)
+    for own in (mistaken_by_both, mistaken | mistaken_by_both)
+  ]
+  got = comparison.compare_labels(
+    truth, labels, 2, groups, np.random.default_rng(0)
+  )['balanced_accuracy']
+  assert got.difference == pytest.approx(0.1)
+  # The first may have a recall of Wilson's limit, the second has one of .8.
+  limit = statistics.wilson_interval(5, 5)[0]
+  assert got.interval_95[0] < 0.1 - (1 - limit) / 2
+  assert 0.1 < got.interval_95[1] < 0.16
 
 
 def test_probabilities_that_rounding_made_alike():

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from leukemia_jax.evaluation import cross_validation
+from leukemia_jax.evaluation import assessment, cross_validation
 from leukemia_jax.evaluation.assessment import IntervalGroups
 from leukemia_jax.metrics import bootstrap, calibration, segmentation
+from leukemia_jax.reporting import mask_page
 from leukemia_jax.workdir import result
 from reproduce import stored as results
 
@@ -103,3 +104,21 @@ def test_masks():
   assert scores == segmentation.pooled(counted)
   low, high = assessed.intervals.ends['test.dice']
   assert low < scores.dice < high
+
+
+def test_masks_have_the_mean_of_the_folds_colour_rules(segmenter):
+  first = result.read(segmenter)
+  rule = first.baselines.colour_rule
+  other = dataclasses.replace(rule, images=5, dice=rule.dice / 3)
+  second = dataclasses.replace(
+    first, baselines=dataclasses.replace(first.baselines, colour_rule=other)
+  )
+  assessed = assessment.Assessment(over(8).record({}))
+  joined = cross_validation.join([first, second], first.test, assessed, None)
+  got = joined.baselines.colour_rule
+  assert got.images == rule.images + 5
+  assert got.dice == pytest.approx(2 / 3 * rule.dice)
+  assert got.mean_iou == pytest.approx(rule.mean_iou)
+  assert joined.baselines.background.dice == first.baselines.background.dice
+  said = mask_page.verdict(joined)[1]
+  assert f'reaches {got.dice:.3f} on average over the folds' in said
