@@ -321,8 +321,10 @@ def _write(
   scale: float,
 ) -> Progress:
   """Writes what is said of images, as it comes."""
-  state = files.progress
+  state, multipage = files.progress, []
   for own in predicted:
+    if own.is_multipage:
+      multipage.append(own.path)
     if own.flaw:
       print(progress.printable(f'{own.path}: {own.flaw}'), file=sys.stderr)
       files.append(tables.flaws, [[own.path, own.flaw]])
@@ -344,6 +346,13 @@ def _write(
     if state.items % _COMMIT == 0:
       files.commit(state)
   files.commit(state)
+  if multipage:
+    warning = (
+      f'warning: {len(multipage)} files have several pages or frames, such as '
+      f'{multipage[0]}: the first of each is predicted; to have others, save '
+      'them as files of their own'
+    )
+    print(progress.printable(warning))
   return state
 
 

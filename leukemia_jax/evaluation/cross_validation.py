@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -195,7 +196,7 @@ def _mean_masks(values: Sequence[MaskScores | None]) -> MaskScores | None:
   known = [value for value in values if value is not None]
   if len(known) < len(values):
     return None
-  means = {
+  means: dict[str, Any] = {
     name: float(np.mean([getattr(own, name) for own in known]))
     for name in _OVERLAP
   }

@@ -56,6 +56,7 @@ class Predicted(NamedTuple):
       folder to write to.
     cells: of a segmenter; None without one.
     cell_share: share of the image that cells cover.
+    is_multipage: whether its file has more pages or frames than this one.
   """
 
   path: str
@@ -64,6 +65,7 @@ class Predicted(NamedTuple):
   instances: np.ndarray | None = None
   cells: Sequence[Cell] | None = None
   cell_share: float = 0.0
+  is_multipage: bool = False
 
 
 def predict(
@@ -185,8 +187,9 @@ def _predict_one(
     files.check_machine(error, image.path)
     # zipfile and zlib raise many kinds on a damaged entry; OSError otherwise.
     raise decode.BadImageError(f'cannot be read: {error!r}') from None
-  whole = decode.decode(data, models.decoding).image
-  predicted = Predicted(image.path)
+  decoded = decode.decode(data, models.decoding)
+  whole = decoded.image
+  predicted = Predicted(image.path, is_multipage=decoded.is_multipage)
   if models.segmenter:
     predicted = _find_cells(models, whole, predicted)
     assert predicted.instances is not None

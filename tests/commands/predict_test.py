@@ -191,7 +191,7 @@ def test_shards_and_an_ensemble_of_one_model_say_the_same(
 
 
 @pytest.mark.full
-def test_archives_and_single_files(trained, images, tmp_path):
+def test_archives_and_single_files(trained, images, tmp_path, capsys):
   shutil.make_archive(str(tmp_path / 'new'), 'zip', images)
   call(tmp_path / 'zip', [trained], tmp_path / 'new.zip')
   call(tmp_path / 'folder', [trained], images)
@@ -201,6 +201,13 @@ def test_archives_and_single_files(trained, images, tmp_path):
   assert call(tmp_path / 'file', [trained], images / 'slide 1/01.png') == 0
   (only,) = rows(tmp_path / 'file/predictions.csv')
   assert only['path'] == '01.png'
+  assert 'several pages' not in capsys.readouterr().out
+  pages = [Image.fromarray(own) for own in fields()[:3]]
+  stack = tmp_path / 'stack.tif'
+  pages[0].save(stack, save_all=True, append_images=pages[1:])
+  assert call(tmp_path / 'stack', [trained], stack) == 0
+  said = capsys.readouterr().out
+  assert '1 files have several pages or frames, such as stack.tif' in said
 
 
 @pytest.mark.full
