@@ -223,10 +223,8 @@ def test_classes_predicted_alike_may_be_otherwise():
   confusions[np.arange(12), strata, np.where(strata == 2, 1, strata)] = 10
   confusions[5, 1] = [5, 5, 0]
   correct, wrong = bootstrap.may_be(confusions, groups)
-  low = statistics.wilson_interval(4, 4)[0]
-  spread = (1 - low) / 2 * 40
-  assert correct[0, 0] == pytest.approx([40 * low, spread, spread])
-  high = 1 - statistics.wilson_interval(2, 2)[0]
+  low, high = 4 / 5, 1 / 3
+  assert correct[0, 0] == pytest.approx([32, 4, 4])
   assert wrong[0, 2] == pytest.approx([0, 20 * (1 - high), 20 * high])
   for own, label in ((correct, 0), (wrong, 2)):
     others = np.arange(3) != label
