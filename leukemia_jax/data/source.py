@@ -211,9 +211,10 @@ def _with_tables(
 
 
 def _check_labels(images: list[str], joined: Joined, options: Options) -> None:
-  """Refuses a table whose classes, of a usual name, are not the folders'."""
+  """Refuses a table whose classes may be none, and are not the folders'."""
   is_chosen = any(text.startswith('label=') for text in options.columns)
-  if is_chosen or 'label' not in joined.columns or options.layout.label:
+  column = joined.columns.get('label', '')
+  if is_chosen or options.layout.label or not tables.is_vague(column):
     return
   layout = options.layout._replace(patient='', label_names=())
   try:
@@ -225,11 +226,12 @@ def _check_labels(images: list[str], joined: Joined, options: Options) -> None:
   pairs = {
     (entry.label, names.fold(joined.by_path[entry.path].label))
     for entry in reading.entries
-    if entry.label and entry.path in joined.by_path
+    if entry.label
+    and entry.path in joined.by_path
+    and joined.by_path[entry.path].label
   }
   if all(len(pairs) == len({pair[i] for pair in pairs}) for i in (0, 1)):
     return  # names of the same classes
-  column = joined.columns['label']
   told = {row.label for row in joined.by_path.values()} - {''}
   raise InputError(
     'the classes can be read in two ways: from the folders, '

@@ -32,6 +32,8 @@ _USUAL = {
   'donorid individual uid pid'.split(),
   'part': 'part split fold subset partition set phase'.split(),
 }
+# Usual names of columns of classes that may say another thing, such as a stain.
+_VAGUE = frozenset('type target category'.split())
 # Words of a table's name that don't say which images it is about.
 _PLAIN = frozenset(
   'label labels gt annotation annotations metadata meta data class classes '
@@ -157,6 +159,11 @@ def _parse(path: str, data: bytes) -> pd.DataFrame:
 
 def _plain(name: str) -> str:
   return ''.join(c for c in names.fold(name) if c.isalnum())
+
+
+def is_vague(column: str) -> bool:
+  """Whether a column of classes may be of something else, by its name."""
+  return _plain(column) in _VAGUE
 
 
 class _Files:

@@ -145,7 +145,8 @@ def test_a_table_that_says_other_classes_than_folders_is_refused(tmp_path):
   assert read(stains, ('label=',)).class_names == ('a', 'b')
   chosen = read(stains, ('label=type',))
   assert chosen.class_names == ('giemsa', 'wright')
-  # Another name of the same classes.
+  # Another name of the same classes, not of each image.
+  assert read({'a': ('A', ''), 'b': 'BB'}).class_names == ('A', 'B')
   assert read({'a': 'AA', 'b': 'BB'}).class_names == ('A', 'B')
 
 
