@@ -43,8 +43,8 @@ def _data() -> ml_collections.ConfigDict:
   data.image_size = 112
   # Factor on that: evaluate a set whose cells are twice as large with 0.5.
   data.scale = 1.0
-  # Where prepared records are stored, by where images lie, their sizes and
-  # times; safe to delete.
+  # Where prepared records are stored, by files' sizes, times and numbers on the
+  # disk (checksums in a zip); safe to delete.
   data.cache_dir = '~/.cache/leukemia_jax'
   # Whether images stay on disk and are decoded whenever they are needed, for
   # sets that don't fit memory. Slower, and the same numbers.

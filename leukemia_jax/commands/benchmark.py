@@ -71,7 +71,7 @@ def _check(config: ConfigDict, compare: Sequence[str]) -> None:
       'alone; give --config=configs/inception_resnet_v2.py, or '
       f'configs/unet.py:study, and config.model as there, not {model.name} of '
       f'width {model.width}, depth {own.depth}, blocks {own.blocks}, '
-      f'batch_norm={model.batch_norm} and remat={model.remat}, nor '
+      f'batch_norm={model.batch_norm}, remat={model.remat} and '
       f'config.train.freeze_backbone={config.train.freeze_backbone}'
     )
 

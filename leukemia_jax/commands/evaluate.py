@@ -259,7 +259,7 @@ class _Scorable(NamedTuple):
     parts: indices by part.
     left_out: how many images were left out: the model was trained on them.
     named_alike: number of patients of another set that are named as some that
-      the model has learnt from; None for a run's own set.
+      the model has learnt from; None for a run's own set, or if unknown.
   """
 
   dataset: Dataset
@@ -321,5 +321,5 @@ def _parts_to_score(
     origins,
     {'test': np.array(new, np.int32)},
     left_out,
-    len(named_alike),
+    len(named_alike) if patients and catalogue.num_patients else None,
   )

@@ -360,8 +360,8 @@ def warnings_of_split(
   names = catalogue.class_names
   lacking = part_contents.lacking(split, ['validation', 'test'], catalogue)
   warnings = [
-    f"the source's {part} part has no image of {names[label]!r}: its scores "
-    'say nothing of that class; config.data.split=random splits anew'
+    f'the {part} part has no image of {names[label]!r}: its scores say nothing '
+    'of that class; config.data.split=random splits anew'
     for part, label in lacking
   ]
   groups = grouping.group_ids(catalogue, protocol.grouping, protocol.block)

@@ -148,7 +148,7 @@ def _below(folder: str, name: str) -> list[str]:
   ]
 
 
-def _set_aside(of_system: list[str]) -> list[str]:
+def _warnings_of_set_aside(of_system: list[str]) -> list[str]:
   """Warns of images in folders that are taken for a system's by their name."""
   images = collections.Counter(
     names.set_aside(name) for name in of_system if names.is_image(name)
@@ -163,18 +163,8 @@ def _set_aside(of_system: list[str]) -> list[str]:
 
 def _stamp(status: os.stat_result) -> str:
   """See `File`: copies and archives may keep a file's time, and its size."""
-  return ' '.join(
-    map(
-      str,
-      (
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        status.st_dev,
-        status.st_ino,
-      ),
-    )
-  )
+  times = status.st_mtime_ns, status.st_ctime_ns
+  return ' '.join(map(str, (status.st_size, *times, status.st_ino)))
 
 
 def _check_name(where: pathlib.Path, name: str) -> None:
@@ -296,7 +286,7 @@ def _list_zip(path: pathlib.Path, max_bytes: int) -> Listing:
       'pack it again with names in UTF-8, or give the unpacked folder as '
       'config.data.source'
     )
-  warnings += _set_aside(of_system)
+  warnings += _warnings_of_set_aside(of_system)
   return Listing(tuple(files), tuple(empty), tuple(of_system), tuple(warnings))
 
 
@@ -402,5 +392,5 @@ def list_source(name: str, *, max_bytes: int, follow_links: bool) -> Listing:
     tuple(lister.files),
     tuple(lister.empty),
     tuple(lister.of_system),
-    tuple(_set_aside(lister.of_system)),
+    tuple(_warnings_of_set_aside(lister.of_system)),
   )

@@ -233,11 +233,14 @@ def _check_labels(images: list[str], joined: Joined, options: Options) -> None:
   if all(len(pairs) == len({pair[i] for pair in pairs}) for i in (0, 1)):
     return  # names of the same classes
   told = {row.label for row in joined.by_path.values()} - {''}
+  by_folders = 'config.data.columns="(\'label=\',)"'
+  if joined.columns.keys() <= {'path', 'label'}:
+    by_folders = "config.data.table=''"
   raise InputError(
     'the classes can be read in two ways: from the folders, '
-    f'{levels.listed(reading.class_names)}, or from column {column!r} of the '
-    f'table, {levels.listed(told)}. Choose with config.data.columns='
-    f'"(\'label=\',)", or "(\'label={column}\',)"'
+    f'{levels.listed(reading.class_names)}, by {by_folders}, or from column '
+    f'{column!r} of the table, {levels.listed(told)}, by config.data.columns='
+    f'"(\'label={column}\',)"'
   )
 
 

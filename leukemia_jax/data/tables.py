@@ -343,6 +343,7 @@ def join(
   by_path: dict[str, Row] = {}
   missing: list[str] = []
   columns: dict[str, str] = {}
+  headings: list[str] = []
   for path, data in tables.items():
     parsed = _parse(path, data)
     table = _identify(path, parsed, files, given_columns)
@@ -352,14 +353,8 @@ def join(
         f'{", ".join(map(repr, parsed.iloc[0]))}; choose with '
         "config.data.columns=\"('path=COLUMN','label=COLUMN')\""
       )
-    if table.columns.keys() <= {'path'}:
-      raise InputError(
-        f'{path} names images, but no column is a class, a patient or a part '
-        f'by its name. Its columns are {", ".join(map(repr, table.cells))}; '
-        'choose with config.data.columns="(\'patient=COLUMN\',)", or give '
-        "config.data.table='' to do without it"
-      )
     columns |= table.columns
+    headings = list(table.cells)
     scope = _scope(path)
     cells = (_cells(table, key) for key in COLUMNS)
     for value, label, patient, part in zip(*cells, strict=True):
@@ -384,6 +379,13 @@ def join(
           f'{path}: two rows of {matches[0]} differ, {said}: correct one, or '
           "give config.data.table='' to do without it, or another table"
         )
+  if columns.keys() <= {'path'}:
+    raise InputError(
+      f'{path} names images, but no column is a class, a patient or a part by '
+      f'its name. Its columns are {", ".join(map(repr, headings))}; choose '
+      'with config.data.columns="(\'patient=COLUMN\',)", or give '
+      "config.data.table='' to do without it"
+    )
   return Joined(by_path, columns, tuple(missing), tuple(tables))
 
 

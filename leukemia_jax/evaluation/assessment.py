@@ -323,7 +323,10 @@ def _confusion_score(
     drawn = np.tensordot(times, confusions, 1)
     return scores_of(drawn) | {'loss': times @ losses / drawn.sum((1, 2))}
 
-  return score, [scores_of(own) for own in bootstrap.may_be(confusions, groups)]
+  return score, [
+    scores_of(own)
+    for own in bootstrap.alternative_confusions(confusions, groups)
+  ]
 
 
 def _ranking_score(

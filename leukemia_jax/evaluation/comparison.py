@@ -94,7 +94,7 @@ def compare_labels(
   # One of both as it may be, the other as it is.
   first, second = (own.sum(0, keepdims=True) for own in confusions)
   first_may_be, second_may_be = (
-    bootstrap.may_be(own, groups) for own in confusions
+    bootstrap.alternative_confusions(own, groups) for own in confusions
   )
   alternatives = [scores_of([own, second]) for own in first_may_be]
   alternatives += [scores_of([first, own]) for own in second_may_be]
@@ -183,9 +183,12 @@ def _differences(
       first=values[f'first {name}'],
       second=values[f'second {name}'],
       difference=values[f'difference {name}'],
-      # Shares differ by one at most.
-      interval_95=own and np.clip(own, -1, 1).tolist(),
+      interval_95=_clipped(ends.get(f'difference {name}')),
     )
     for name in names
-    for own in [ends.get(f'difference {name}')]
   }
+
+
+def _clipped(ends: list[float] | None) -> list[float] | None:
+  """Of an interval what is possible: shares differ by one at most."""
+  return ends and np.clip(ends, -1, 1).tolist()

@@ -39,14 +39,18 @@ class Groups(NamedTuple):
 
   @property
   def strata(self) -> np.ndarray:
-    """Of each, as many groups are drawn as there are: int, (groups,).
+    """The stratum that each group is drawn from: int, (groups,).
 
-    A group of one majority; one alone can't be drawn, and where others hold its
-    class too it joins those of most groups.
+    Groups of one majority are a stratum, from which as many are drawn as there
+    are. One alone can't be drawn: where others hold its class too it joins the
+    stratum of most groups.
     """
     sizes = np.bincount(self.majority)
-    joins = (sizes[self.majority] == 1) & ~self.are_alone
-    return np.where(joins, sizes.argmax(), self.majority)
+    is_single = sizes[self.majority] == 1
+    joins = is_single & ~self.are_alone
+    # Not a group whose class nobody else holds: it may not be drawn either.
+    drawn = np.bincount(self.majority[~is_single | joins], minlength=len(sizes))
+    return np.where(joins, drawn.argmax(), self.majority)
 
   @property
   def smallest(self) -> int:
@@ -300,7 +304,7 @@ def score_with_intervals(
     bearing: number of groups that bear on a score, by its name, where these are
       not those of a class.
     alternatives: the scores, shape (1,) each, or some of them, of what can't be
-      drawn and may be as well; see `may_be`.
+      drawn and may be as well; see `alternative_confusions`.
 
   Returns:
     Scores by name, and the ends of their intervals, without those that have
@@ -321,6 +325,9 @@ def score_with_intervals(
     # Wilson's interval, of a share of 0 or 1, is wide enough.
     if not is_share or _ZERO < estimate < 1 - _ZERO:
       others = [values[name][0] for values in alternatives if name in values]
+      varies = not spread.variance.sum() <= _ZERO**2
+      if not varies and np.ptp([estimate, *others]) > _ZERO:
+        own = np.full(2, estimate)
       own = _widen(own, estimate, others)
     if is_share:
       own = np.clip(own, 0, 1)
@@ -333,7 +340,7 @@ def score_with_intervals(
 def _widen(
   ends: np.ndarray, estimate: float, alternatives: Sequence[float]
 ) -> np.ndarray:
-  """The interval of a score with more than what was drawn; see `may_be`."""
+  """The interval of a score with what can't be drawn and may be as well."""
   away = np.nan_to_num(np.array(alternatives) - estimate)
   # The deviations of independent parts of a sum, each on its own side.
   low = np.hypot(estimate - ends[0], np.linalg.norm(np.minimum(away, 0)))
@@ -341,7 +348,9 @@ def _widen(
   return np.array([estimate - low, estimate + high])
 
 
-def may_be(confusions: np.ndarray, groups: Groups) -> list[np.ndarray]:
+def alternative_confusions(
+  confusions: np.ndarray, groups: Groups
+) -> list[np.ndarray]:
   """What classes may be like of which all images are predicted alike.
 
   However their groups are drawn, these have a recall of 1, or of 0: of five
@@ -377,15 +386,3 @@ def may_be(confusions: np.ndarray, groups: Groups) -> list[np.ndarray]:
     moved[label, label] = recall * count
     changed.append(moved[None])
   return changed
-
-
-def coverage(smallest: int) -> float | None:
-  """How often intervals over few groups hold the truth.
-
-  Args:
-    smallest: number of groups of the class that has fewest.
-
-  Returns:
-    The share; None if there are enough.
-  """
-  return COVERAGE if smallest < ENOUGH_GROUPS else None

@@ -68,7 +68,7 @@ def verdict(result: Result) -> list[str]:
   sentences = [
     f'{tested_on(result)} balanced accuracy is {score} %'
     + (f' (95 % interval {ends}).' if ends else '.')
-    + _lacking(result)
+    + _untested_classes(result)
   ]
   shortcut = result.baselines.shortcut
   chance = pages.percent(_chance(result))
@@ -85,7 +85,7 @@ def verdict(result: Result) -> list[str]:
   return sentences
 
 
-def _lacking(result: Result) -> str:
+def _untested_classes(result: Result) -> str:
   """Says which classes the test part has no image of; '' if none."""
   by_class = result.class_scores('test').by_class
   lacking = [name for name, own in by_class.items() if not own.images]

@@ -143,20 +143,17 @@ def next_command(result: Result, workdir: pathlib.Path) -> tuple[str, str]:
   )
 
 
-def _leaks(data: DataRecord) -> list[str]:
-  """What makes the scores too good, or doubtful, as far as it is known."""
-  leaks = []
-  if data.test_copies_in_training:
-    leaks.append(
-      f'{data.test_copies_in_training} test images equal one trained on'
-    )
+def _problems(data: DataRecord) -> list[str]:
+  """What makes scores too good, or doubtful, of what was looked for."""
+  problems = []
+  copies = data.test_copies_in_training
+  if copies is not None:
+    problems.append(f'{copies} test images equal one trained on')
   for part, count in (data.held_out_seen_by_weights or {}).items():
-    if count:
-      leaks.append(
-        f'the starting weights have learnt from {count} images of the {part} '
-        'part'
-      )
-  return leaks + (data.masks.warnings if data.masks else [])
+    problems.append(
+      f'the starting weights have learnt from {count} images of the {part} part'
+    )
+  return problems + (data.masks.warnings if data.masks else [])
 
 
 def _keeps_groups(split: SplitRecord | None) -> bool:
@@ -205,12 +202,12 @@ def write(
   why, command = next_command(result, workdir)
   record = result.intervals
   coverage = None
-  if record and record.smallest:
-    coverage = bootstrap.coverage(record.smallest)
+  if record and record.smallest and record.smallest < bootstrap.ENOUGH_GROUPS:
+    coverage = bootstrap.COVERAGE
   values = context(result, rows) | {
     'result': result,
     'model_title': model_title(result.model),
-    'leaks': _leaks(result.data),
+    'problems': _problems(result.data),
     'keeps_groups': _keeps_groups(result.data.split),
     'no_patients': NO_PATIENTS,
     'part_rows': page_rows.parts_table(result, rows),

@@ -115,4 +115,4 @@ def test_a_test_part_without_a_class_is_said():
   spec = build.inputs(default.get_config(), 'classes').spec
   split = input_pipeline.make_split(jax.random.key(0), known, spec)
   said = input_pipeline.warnings_of_split(split, known, spec.protocol)
-  assert "the source's test part has no image of 'class 1'" in ' '.join(said)
+  assert "the test part has no image of 'class 1'" in ' '.join(said)

@@ -140,11 +140,19 @@ def test_a_table_that_says_other_classes_than_folders_is_refused(tmp_path):
     return source.open_source(str(tmp_path / 'set'), options)
 
   stains = {'a': ('giemsa', 'wright'), 'b': ('giemsa', 'wright')}
-  with pytest.raises(InputError, match="from the folders, a, b, or .*'type'"):
+  with pytest.raises(InputError, match="from the folders, a, b, by .*'type'"):
     read(stains)
   assert read(stains, ('label=',)).class_names == ('a', 'b')
   chosen = read(stains, ('label=type',))
   assert chosen.class_names == ('giemsa', 'wright')
+  # Without another column the table is of no use.
+  table = tmp_path / 'set/t.csv'
+  lines = [
+    f'{c}/cell-{i}.png,{i}' for c, i in itertools.product('ab', range(2))
+  ]
+  table.write_text('\n'.join(['image,type', *lines]))
+  with pytest.raises(InputError, match="a, b, by config.data.table=''"):
+    source.open_source(str(tmp_path / 'set'), conftest.reading(table='t.csv'))
   # Another name of the same classes, not of each image.
   assert read({'a': ('A', ''), 'b': 'BB'}).class_names == ('A', 'B')
   assert read({'a': 'AA', 'b': 'BB'}).class_names == ('A', 'B')

@@ -1,6 +1,5 @@
 """Epochs' scores on disk, as TensorBoard reads them, and on a full disk."""
 
-import resource
 import struct
 
 import pytest
@@ -35,6 +34,7 @@ def test_scalars_are_on_disk_after_each_epoch(tmp_path):
 
 
 def test_a_full_disk_ends_it_at_once(tmp_path):
+  resource = pytest.importorskip('resource')
   writer = MetricWriter(tmp_path, 0)
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
