@@ -172,7 +172,7 @@ def test_several_steps_in_a_call(tmp_path, whole):
     once.variables
   )
   first, alone = log(tmp_path / 'once')[0], whole[1][0]
-  assert first == pytest.approx(alone, rel=1e-5)
+  assert first == pytest.approx(alone, rel=1e-3)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
