@@ -49,4 +49,4 @@ def make_heads(config, study_set, rate=0.0, **options) -> heads.Heads:
   """Heads as a study trains them."""
   num_classes = len(study_set.catalogue.class_names)
   network = runner._head_network(config, num_classes, rate)
-  return heads.Heads(network, setup.schedule(config.train), **options)
+  return heads.Heads(network, setup.schedule(config), **options)
