@@ -436,13 +436,9 @@ def _check_classes(
       hints += f', or give a lower config.data.block than {protocol.block}'
     elif protocol.grouping != 'none' and len(set(of_class)) < len(of_class):
       hints += ', or accept leaks with config.data.grouping=none'
+    lacking = 'patients' if catalogue.num_patients else 'images'
     raise kind(
       f'class {catalogue.class_names[label]!r} has no image in the {part} '
       f'part: its {len(of_class)} images in {len(set(of_class))} groups are '
-      f'too few to split. Add {_more(catalogue)}{hints}'
+      f'too few to split. Add {lacking}{hints}'
     )
-
-
-def _more(catalogue: Catalogue) -> str:
-  """What a set lacks that has too few groups."""
-  return 'patients' if catalogue.num_patients else 'images'

@@ -201,7 +201,7 @@ def _with_tables(
       unread.append(f'{error}; left out')
   columns = tables.columns_of(contents, named, options.columns)
   labels = {p: data for p, data in contents.items() if 'label' in columns[p]}
-  has_classes = _has_classes(images, options)
+  has_classes = bool(_by_folders(images, options).how['classes'])
   if labels and not has_classes:
     joined = tables.join(labels, named, options.columns)
     return layouts.read(images, options.layout, joined).warned(unread), joined
@@ -216,9 +216,8 @@ def _check_labels(images: list[str], joined: Joined, options: Options) -> None:
   column = joined.columns.get('label', '')
   if is_chosen or options.layout.label or not tables.is_vague(column):
     return
-  layout = options.layout._replace(patient='', label_names=())
   try:
-    reading = layouts.read(images, layout)
+    reading = _by_folders(images, options)
   except InputError:
     return  # the table says what folders don't
   if len(reading.class_names) < 2:
@@ -270,10 +269,10 @@ def _with_hint(
   return reading.warned(hints)
 
 
-def _has_classes(images: list[str], options: Options) -> bool:
-  """Whether images have a class without any table."""
+def _by_folders(images: list[str], options: Options) -> Reading:
+  """How the classes of images are read without any table."""
   layout = options.layout._replace(patient='', label_names=())
-  return bool(layouts.read(images, layout).how['classes'])
+  return layouts.read(images, layout)
 
 
 def _read_table(file: File) -> bytes:

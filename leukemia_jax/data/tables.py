@@ -343,7 +343,6 @@ def join(
   by_path: dict[str, Row] = {}
   missing: list[str] = []
   columns: dict[str, str] = {}
-  headings: list[str] = []
   for path, data in tables.items():
     parsed = _parse(path, data)
     table = _identify(path, parsed, files, given_columns)
@@ -354,7 +353,6 @@ def join(
         "config.data.columns=\"('path=COLUMN','label=COLUMN')\""
       )
     columns |= table.columns
-    headings = list(table.cells)
     scope = _scope(path)
     cells = (_cells(table, key) for key in COLUMNS)
     for value, label, patient, part in zip(*cells, strict=True):
@@ -382,8 +380,8 @@ def join(
   if columns.keys() <= {'path'}:
     raise InputError(
       f'{path} names images, but no column is a class, a patient or a part by '
-      f'its name. Its columns are {", ".join(map(repr, headings))}; choose '
-      'with config.data.columns="(\'patient=COLUMN\',)", or give '
+      f'its name. Its columns are {", ".join(map(repr, parsed.iloc[0]))}; '
+      'choose with config.data.columns="(\'patient=COLUMN\',)", or give '
       "config.data.table='' to do without it"
     )
   return Joined(by_path, columns, tuple(missing), tuple(tables))

@@ -79,7 +79,6 @@ def compare_labels(
     Each score with its difference.
   """
   confusions = [groups.confusions(truth, own, num_classes) for own in predicted]
-
   required = confusions[0].sum((0, 2)) > 0
 
   def scores_of(drawn: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -325,8 +325,8 @@ def score_with_intervals(
     # Wilson's interval, of a share of 0 or 1, is wide enough.
     if not is_share or _ZERO < estimate < 1 - _ZERO:
       others = [values[name][0] for values in alternatives if name in values]
-      varies = not spread.variance.sum() <= _ZERO**2
-      if not varies and np.ptp([estimate, *others]) > _ZERO:
+      is_steady = spread.variance.sum() <= _ZERO**2
+      if is_steady and np.ptp([estimate, *others]) > _ZERO:
         own = np.full(2, estimate)
       own = _widen(own, estimate, others)
     if is_share:
@@ -375,12 +375,9 @@ def alternative_confusions(
     if not count or 0 < correct < count or len(own) < 2:
       continue
     number = int((confusions[:, label].sum(1) > 0).sum())
-    limit = number / (number + 1)
-    elsewhere = own.copy()
-    elsewhere[label] = 0
-    shares = np.ones(len(own)) if correct else elsewhere
+    recall = (number if correct else 1) / (number + 1)
+    shares = np.ones(len(own)) if correct else own.copy()
     shares[label] = 0
-    recall = limit if correct else 1 - limit
     moved = total.copy()
     moved[label] = shares / shares.sum() * (1 - recall) * count
     moved[label, label] = recall * count

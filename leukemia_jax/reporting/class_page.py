@@ -138,7 +138,7 @@ def _knows(result: Result) -> str:
   )
   if scores.error_by_chance is not None:
     sentence += (
-      f' (by chance alone it would be up to '
+      ' (in a set of this size right ones are off by up to '
       f'{pages.percent(scores.error_by_chance)})'
     )
   if scores.confident_accuracy is None:

@@ -34,6 +34,7 @@ def test_scalars_are_on_disk_after_each_epoch(tmp_path):
 
 
 def test_a_full_disk_ends_it_at_once(tmp_path):
+  # Windows sets no limit on a file's size.
   resource = pytest.importorskip('resource')
   writer = MetricWriter(tmp_path, 0)
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
