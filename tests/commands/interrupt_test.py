@@ -35,12 +35,15 @@ def interrupt(seconds: float, *flags: str) -> bool:
     stderr=subprocess.PIPE,
     text=True,
   )
-  assert process.stdout
-  assert process.stdout.readline() == 'installed\n'
-  time.sleep(seconds)
-  if process.poll() is None:
-    process.send_signal(signal.SIGINT)
-  _, errors = process.communicate(timeout=60)
+  try:
+    assert process.stdout
+    assert process.stdout.readline() == 'installed\n'
+    time.sleep(seconds)
+    if process.poll() is None:
+      process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+  finally:
+    process.kill()  # where it went on
   if process.returncode == 0:  # it has ended before, or just then
     return False
   assert process.returncode == 130, errors
