@@ -168,9 +168,7 @@ class NASNetCell(nn.Module):
       x = jnp.pad(x, ((0, 0), *_halving_padding(x, 3), (0, 0)))
       if kind == 'max':
         return layers.max_pool(x, 3)
-      return nn.avg_pool(
-        x, window_shape=(3, 3), strides=(2, 2), padding='VALID'
-      )
+      return layers.average_windows(x, 2, 'VALID')
     size = int(kind.removeprefix('separable_'))
     return SeparableBlock(
       self.features, size, strides, self.norm, self.dtype, name=name

@@ -81,6 +81,21 @@ def test_average_pool_does_not_count_padding(shape):
   np.testing.assert_allclose(fast, slow, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize('strides', [1, 2])
+def test_average_pool_rounds_once(strides):
+  x = 3 + jax.random.normal(jax.random.key(0), (2, 9, 9, 64))
+  x = x.astype(jnp.bfloat16)
+  exact = nn.avg_pool(
+    np.asarray(x, np.float32), (3, 3), (strides, strides), 'VALID'
+  )
+  averages = layers.average_windows(x, strides, 'VALID')
+  np.testing.assert_array_equal(averages, exact.astype(jnp.bfloat16))
+  if strides == 1:
+    with layers.plain_forms():
+      inside = layers.average_pool_3x3(x)[:, 1:-1, 1:-1]
+    np.testing.assert_array_equal(inside, averages)
+
+
 @pytest.mark.parametrize('height', [7, 8])
 @pytest.mark.parametrize(
   ('size', 'strides', 'padding'),
