@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from leukemia_jax import build, devices, progress
 from leukemia_jax.config_check import override
 from leukemia_jax.data import decode
+from leukemia_jax.data.looks import Looks
 from leukemia_jax.errors import InputError
 from leukemia_jax.inference import (
   classifier,
@@ -251,7 +252,7 @@ def _predict(job: _Job, models: Models, total: int) -> tuple[Progress, _Tables]:
       folder=job.workdir,
     )
     tracked = progress.track(predicted, 'Predicting', total - done)
-    state = _write(files, tracked, tables, class_names, models.scale)
+    state = _write(files, tracked, tables, class_names, models)
     return state, tables
 
 
@@ -318,13 +319,12 @@ def _write(
   predicted: Iterator[Predicted],
   tables: _Tables,
   class_names: Sequence[str],
-  scale: float,
+  models: Models,
 ) -> Progress:
   """Writes what is said of images, as it comes."""
-  state, multipage = files.progress, []
+  state, looks = files.progress, Looks(models.decoding.white_level)
   for own in predicted:
-    if own.is_multipage:
-      multipage.append(own.path)
+    looks.add(own.path, own)
     if own.flaw:
       print(progress.printable(f'{own.path}: {own.flaw}'), file=sys.stderr)
       files.append(tables.flaws, [[own.path, own.flaw]])
@@ -342,17 +342,12 @@ def _write(
     names = ''
     if state.names or not state.items:
       names = outputs.with_name(state.names, own.path)
-    state = Progress(state.items + 1, own.path, flawed, scale, names)
+    state = Progress(state.items + 1, own.path, flawed, models.scale, names)
     if state.items % _COMMIT == 0:
       files.commit(state)
   files.commit(state)
-  if multipage:
-    warning = (
-      f'warning: {len(multipage)} files have several pages or frames, such as '
-      f'{multipage[0]}: the first of each is predicted; to have others, save '
-      'them as files of their own'
-    )
-    print(progress.printable(warning))
+  for warning in looks.warnings():
+    print(progress.printable(f'warning: {warning}'))
   return state
 
 

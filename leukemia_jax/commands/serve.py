@@ -71,16 +71,14 @@ def run(
   names = [folder.name for folder in run_folders]
   examples = [checked.to_png(own) for own in exported.smears(_SIDE)[:_EXAMPLES]]
   application = app.make(
-    models, names, examples, hosts=hosts, password=password
+    models,
+    names,
+    examples,
+    hosts=hosts,
+    password=password,
+    calibration=calibration.name if calibration else '',
   )
-  # Of every address of this machine.
-  name = socket.gethostname() if host in ('', '0.0.0.0', '::') else host
-  name = f'[{name}]' if ':' in name else name
-  print(
-    f'open http://{name}:{listening.getsockname()[1]}/ in a browser; stop with '
-    'Ctrl-C',
-    flush=True,
-  )
+  _say_where(host, listening.getsockname()[1])
   server = uvicorn.Server(
     uvicorn.Config(
       _handing_over(application),
@@ -94,6 +92,15 @@ def run(
   )
   with listening:
     server.run(sockets=[listening])
+
+
+def _say_where(host: str, port: int) -> None:
+  """Prints the address of the page."""
+  # Of every address of this machine.
+  name = socket.gethostname() if host in ('', '0.0.0.0', '::') else host
+  name = f'[{name}]' if ':' in name else name
+  address = f'http://{name}:{port}/'
+  print(f'open {address} in a browser; stop with Ctrl-C', flush=True)
 
 
 def _handing_over(application: 'ASGIApp') -> 'ASGIApp':

@@ -26,6 +26,7 @@ from leukemia_jax.data import (
   synthetic_cells,
 )
 from leukemia_jax.data.checked import Bad, Checked
+from leukemia_jax.data.looks import Looks
 from leukemia_jax.errors import InputError
 
 # The one split a prepared set has ('all' is reserved by TFDS).
@@ -34,8 +35,6 @@ SPLIT = 'images'
 _FORMAT = (
   'array_record' if importlib.util.find_spec('array_record') else 'parquet'
 )
-# A set that uses less of its range was probably recorded at fewer bits.
-_SMALL_RANGE = 0.3
 _LISTED_TWINS = 6  # of one image, in an error
 
 
@@ -76,52 +75,6 @@ class _Place(NamedTuple):
   record: int
   label: int
   id: str
-
-
-class _Looks:
-  """What of the files a user should look at, summed up while they go by."""
-
-  def __init__(self, white_level: int) -> None:
-    self._white_level = white_level
-    self._turned: list[str] = []
-    self._multipage: list[str] = []
-    self._deep = 0
-    self._bits = 0
-    self._peak = 0
-
-  def add(self, item: Checked) -> None:
-    """Takes an image into account."""
-    if item.is_turned:
-      self._turned.append(item.id)
-    if item.is_multipage:
-      self._multipage.append(item.id)
-    if item.bits > 8:
-      self._deep += 1
-      self._bits = max(self._bits, item.bits)
-      self._peak = max(self._peak, item.peak)
-
-  def warnings(self) -> Iterator[str]:
-    """What to look at; each names the key that helps."""
-    if self._turned:
-      yield (
-        f'{len(self._turned)} images are turned by EXIF and their masks are '
-        f'not, such as {self._turned[0]}: if the masks were drawn without the '
-        'turn, give config.data.turn_by_exif=False'
-      )
-    if self._multipage:
-      yield (
-        f'{len(self._multipage)} files have several pages or frames, such as '
-        f'{self._multipage[0]}: the first of each is read; to use others, save '
-        'them as files of their own below config.data.source'
-      )
-    top = 2**self._bits - 1
-    if self._deep and not self._white_level and self._peak < _SMALL_RANGE * top:
-      level = 2 ** int(self._peak).bit_length() - 1
-      yield (
-        f'{self._deep} images of {self._bits} bits use values up to '
-        f'{self._peak} of {top} alone, and look dark: give the value of white, '
-        f'such as config.data.white_level={level}'
-      )
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
@@ -188,7 +141,7 @@ class Smears(tfds.core.GeneratorBasedBuilder):
     digest = hashlib.sha256()
     bad: list[Bad] = []
     bad_masks = []
-    looks = _Looks(self._white_level)
+    looks = Looks(self._white_level)
     twins: dict[str, list[_Place]] = collections.defaultdict(list)
     count = 0
     workers = parallel.cores()
@@ -203,7 +156,7 @@ class Smears(tfds.core.GeneratorBasedBuilder):
         continue
       if item.bad_mask:
         bad_masks.append(str(item.bad_mask))
-      looks.add(item)
+      looks.add(item.id, item, is_turned=item.is_turned)
       twins[item.pixel_hash].append(_Place(count, item.label, item.id))
       own = [item.id, self._class_names[item.label]]
       if item.patient or item.part:

@@ -89,18 +89,23 @@ class Reading:
 
 def _set_parts(
   images: list[Image], options: Options, joined: Joined | None
-) -> str:
-  """Finds the parts, and takes their folders away; says where from."""
+) -> tuple[str, list[str]]:
+  """Finds the parts, and takes their folders away.
+
+  Returns:
+    Where they come from, and warnings.
+  """
   by_table = joined is not None and 'label' in joined.columns
   part_names = levels.find_parts(
     {image.path: image.folders for image in images},
     has_labels=bool(options.label) or by_table,
   )
-  has_parts = False
+  tests: set[str] = set()
   for image in images:
     own = part_names[image.path]
     image.part = levels.part_of(list(own.values()))
-    has_parts |= bool(own)
+    if image.part == 'test':
+      tests.add([name for name in own.values() if names.part(name)][-1])
     image.folders = tuple(
       name for i, name in enumerate(image.folders) if i not in own
     )
@@ -109,8 +114,14 @@ def _set_parts(
       row = joined.by_path.get(image.path)
       text = row.part if row else ''
       image.part = _table_part(text)
-    return f'column {joined.columns["part"]!r}'
-  return 'folders' if has_parts else ''
+    return f'column {joined.columns["part"]!r}', []
+  warnings = []
+  if len(set(map(names.fold, tests))) > 1:
+    warnings.append(
+      f'the folders {levels.listed(tests)} are joined as one test part: move '
+      'away what is another test, and evaluate it as a set of its own'
+    )
+  return 'folders' if any(part_names.values()) else '', warnings
 
 
 def _table_part(text: str) -> str:
@@ -293,13 +304,14 @@ def read(
   images = [Image(path, folders[path]) for path in paths if path in folders]
   if not images:
     raise InputError('there are no images')
-  how = {'parts': _set_parts(images, options, joined)}
+  parts_from, warnings = _set_parts(images, options, joined)
+  how = {'parts': parts_from}
   excluded = tuple(i.path for i in images if i.part == EXCLUDED)
   left_out: dict[str, tuple[str, ...]] = {'excluded by the table': excluded}
   images = [image for image in images if image.part != EXCLUDED]
   how['classes'] = _set_labels(images, options, joined)
   _rename(images, options.label_names)
-  warnings = list(_join_spellings(images))
+  warnings += _join_spellings(images)
   if how['classes']:
     _check_unlabelled(images, options)
     left_out['no class'] = tuple(i.path for i in images if not i.label)
@@ -313,6 +325,8 @@ def read(
   how['masks'] = 'names' if pairs.masks else ''
   left_out['masks of another kind'] = pairs.other_kinds
   left_out['beside images and masks'] = pairs.outside
+  warnings += patient_warnings
+  warnings += _left_out_warnings(left_out.get('no class', ()), pairs)
   used = {image.path for image in images}
   return Reading(
     entries=tuple(
@@ -332,11 +346,7 @@ def read(
     ),
     mask_kinds=pairs.kinds,
     how=how,
-    warnings=(
-      *warnings,
-      *patient_warnings,
-      *_left_out_warnings(left_out.get('no class', ()), pairs),
-    ),
+    warnings=tuple(warnings),
   )
 
 

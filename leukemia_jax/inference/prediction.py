@@ -56,7 +56,9 @@ class Predicted(NamedTuple):
       folder to write to.
     cells: of a segmenter; None without one.
     cell_share: share of the image that cells cover.
-    is_multipage: whether its file has more pages or frames than this one.
+    is_multipage: see `decode.Decoded`.
+    bits: see there.
+    peak: see there.
   """
 
   path: str
@@ -66,6 +68,8 @@ class Predicted(NamedTuple):
   cells: Sequence[Cell] | None = None
   cell_share: float = 0.0
   is_multipage: bool = False
+  bits: int = 8
+  peak: int = 0
 
 
 def predict(
@@ -189,7 +193,12 @@ def _predict_one(
     raise decode.BadImageError(f'cannot be read: {error!r}') from None
   decoded = decode.decode(data, models.decoding)
   whole = decoded.image
-  predicted = Predicted(image.path, is_multipage=decoded.is_multipage)
+  predicted = Predicted(
+    image.path,
+    is_multipage=decoded.is_multipage,
+    bits=decoded.bits,
+    peak=decoded.peak,
+  )
   if models.segmenter:
     predicted = _find_cells(models, whole, predicted)
     assert predicted.instances is not None

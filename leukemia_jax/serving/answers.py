@@ -9,6 +9,7 @@ from PIL import Image
 from skimage import segmentation
 
 from leukemia_jax.data import checked, decode
+from leukemia_jax.data.looks import Looks
 from leukemia_jax.inference import prediction
 from leukemia_jax.inference.prediction import Models, Predicted
 from leukemia_jax.serving import edits as edits_module
@@ -34,8 +35,10 @@ def answer(models: Models, data: bytes, edits: Edits) -> dict[str, Any]:
   Raises:
     BadImageError: it can't be read, or looked at.
   """
-  whole = decode.decode(data, models.decoding).image
-  whole = edits_module.apply(edits, whole)
+  decoded = decode.decode(data, models.decoding)
+  looks = Looks(models.decoding.white_level)
+  looks.add('this file', decoded)
+  whole = edits_module.apply(edits, decoded.image)
   models = models._replace(scale=edits.scale)
   predicted, heat = prediction.predict_decoded(models, whole)
   said: dict[str, Any] = {
@@ -43,6 +46,7 @@ def answer(models: Models, data: bytes, edits: Edits) -> dict[str, Any]:
     'height': whole.height,
     'scale': edits.scale,
     'picture': _url(_to_jpeg(_reduced(whole)), 'jpeg'),
+    'warnings': list(looks.warnings()),
   }
   if predicted.answers:
     answers = predicted.answers

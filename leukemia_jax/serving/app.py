@@ -54,6 +54,7 @@ def make(
   *,
   hosts: Sequence[str],
   password: str = '',
+  calibration: str = '',
 ) -> Starlette:
   """Makes the application.
 
@@ -63,11 +64,19 @@ def make(
     examples: PNG files that anyone may try.
     hosts: names that the page is asked for by; '*' for any.
     password: that is asked for, with any user name; '' for none.
+    calibration: name of the evaluation that fitted the classifier's
+      temperature; '' for its own run.
 
   Returns:
     An ASGI application.
   """
-  page = _page(models, runs, len(examples), is_local='*' not in hosts)
+  page = _page(
+    models,
+    runs,
+    len(examples),
+    is_local='*' not in hosts,
+    calibration=calibration,
+  )
   server = _Server(models, page, examples)
   middleware = [
     Middleware(_WithHeaders),
@@ -146,7 +155,12 @@ class _Server:
 
 
 def _page(
-  models: Models, runs: Sequence[str], num_examples: int, *, is_local: bool
+  models: Models,
+  runs: Sequence[str],
+  num_examples: int,
+  *,
+  is_local: bool,
+  calibration: str,
 ) -> str:
   """The page, which says what it is served for."""
   environment = jinja2.Environment(
@@ -164,6 +178,7 @@ def _page(
   }
   return environment.get_template('index.html').render(
     runs=runs,
+    calibration=calibration,
     is_local=is_local,
     facts=facts,
     has_segmenter=segmenter is not None,

@@ -207,7 +207,7 @@ def test_archives_and_single_files(trained, images, tmp_path, capsys):
   pages[0].save(stack, save_all=True, append_images=pages[1:])
   assert call(tmp_path / 'stack', [trained], stack) == 0
   said = capsys.readouterr().out
-  assert '1 files have several pages or frames, such as stack.tif' in said
+  assert 'warning: stack.tif: several pages or frames' in said
 
 
 @pytest.mark.full

@@ -407,6 +407,21 @@ def test_a_part_beside_classes_is_refused_and_can_be_chosen():
   assert {entry.part for entry in reading.entries} == {''}
 
 
+def test_tests_that_are_joined_are_said():
+  def read(*parts):
+    return layouts.read(
+      [f'{p}/{c}/{i}.png' for p in parts for c in 'xy' for i in range(3)]
+    )
+
+  reading = read('Training', 'Testing', 'External Validation')
+  assert {entry.part for entry in reading.entries} == {'train', 'test'}
+  (warning,) = reading.warnings
+  assert 'External Validation, Testing are joined as one test' in warning
+  assert not read('Training', 'Testing').warnings
+  again = read('1/train', '1/test', '2/train', '2/Test').warnings
+  assert not any('joined' in warning for warning in again)
+
+
 def test_numbered_folders_above_classes_are_none():
   paths = [
     f'batch{b}/{c}/{i}.png' for b in (1, 2) for c in 'xy' for i in range(3)

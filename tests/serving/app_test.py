@@ -92,6 +92,25 @@ def test_what_is_no_image_is_refused(page, content, words):
   assert said.status_code == 422 and words in said.json()['error']
 
 
+def test_what_to_look_at_is_said(page):
+  assert page.post('/answer', content=PNG).json()['warnings'] == []
+  first, second = (Image.new('I;16', (60, 40), v) for v in (4000, 9))
+  stack = io.BytesIO()
+  first.save(stack, 'TIFF', save_all=True, append_images=[second])
+  pages, dark = page.post('/answer', content=stack.getvalue()).json()[
+    'warnings'
+  ]
+  assert pages.startswith('this file: several pages')
+  assert 'config.data.white_level=4095' in dark
+
+
+def test_the_page_names_models_and_calibration(page):
+  assert 'answered by a run. They' in page.get('/').text
+  made = app.make(MODELS, ['x', 'y'], [], hosts=['*'], calibration='hospital')
+  text = TestClient(made).get('/').text
+  assert 'answered by x, y, with the calibration of hospital. They' in text
+
+
 def test_edits_that_cannot_be_are_refused(page):
   said = page.post('/answer?scale=0.123', content=PNG)
   assert said.status_code == 400 and 'scale must be one of' in said.text

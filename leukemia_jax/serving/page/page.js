@@ -150,6 +150,7 @@ function show(image) {
       'Bright: where the classifier sees its answer'));
   }
   if (said.probabilities) text.prepend(...classes(said));
+  text.prepend(...said.warnings.map((warning) => make('p', warning)));
 }
 
 function answer(said) {
