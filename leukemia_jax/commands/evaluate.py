@@ -277,7 +277,7 @@ def _parts_to_score(
   catalogue: Catalogue,
 ) -> _Scorable:
   """What is scored: a run's own parts, or all of another set."""
-  split, fingerprint, _, learnt, patients = saved.read_split(run_folder)
+  split, fingerprint, _, learnt = saved.read_split(run_folder)
   if fingerprint == catalogue.fingerprint:
     dataset, indices, origins = input_pipeline.materialise(
       split, originals, key=inputs.keys.copies, augment=inputs.augment
@@ -308,7 +308,7 @@ def _parts_to_score(
       'from have learnt from: if some are here, scores are too good'
     )
   # By name alone: numbers of two laboratories may be the same.
-  named_alike = {catalogue.patients[i] for i in new} & patients
+  named_alike = {catalogue.patients[i] for i in new} & learnt.patients
   if named_alike:
     print(
       f'warning: {len(named_alike)} patients are named as some that the model '
@@ -321,5 +321,5 @@ def _parts_to_score(
     origins,
     {'test': np.array(new, np.int32)},
     left_out,
-    len(named_alike) if patients and catalogue.num_patients else None,
+    len(named_alike) if learnt.patients and catalogue.num_patients else None,
   )

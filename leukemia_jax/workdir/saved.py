@@ -75,10 +75,12 @@ class Learnt(NamedTuple):
   Attributes:
     pixel_hashes: of those that are known.
     is_known: whether these are all.
+    patients: of these images, by name, as far as they are known.
   """
 
   pixel_hashes: frozenset[str]
   is_known: bool
+  patients: frozenset[str] = frozenset()
 
 
 class SavedSplit(NamedTuple):
@@ -90,14 +92,12 @@ class SavedSplit(NamedTuple):
     before: what its starting weights had learnt from; None in runs of 0.5.0,
       which don't say it.
     learnt: the same, with its training and validation images.
-    patients: of these images; none in runs of 0.5.0.
   """
 
   split: Split
   fingerprint: str
   before: Learnt | None
   learnt: Learnt
-  patients: frozenset[str]
 
 
 def write_split(
@@ -120,6 +120,7 @@ def write_split(
     'before': {
       'pixel_hashes': sorted(before.pixel_hashes),
       'is_known': before.is_known,
+      'patients': sorted(before.patients),
     },
   }
   files.write(workdir / SPLIT, json.dumps(content))
@@ -150,16 +151,20 @@ def read_split(workdir: pathlib.Path) -> SavedSplit:
     before = None
     if 'before' in content:
       told = content['before']
-      before = Learnt(frozenset(told['pixel_hashes']), told['is_known'])
+      before = Learnt(
+        frozenset(told['pixel_hashes']),
+        told['is_known'],
+        frozenset(told.get('patients', ())),
+      )
     own = np.concatenate([split.train, split.validation])[:, 0]
     earlier = before or Learnt(frozenset(), _starts_from_nothing(workdir))
-    learnt = earlier.pixel_hashes | {hashes[i] for i in own}
     patients = content.get('patients') or [''] * len(hashes)
-    return SavedSplit(
-      *(split, content['fingerprint'], before),
-      earlier._replace(pixel_hashes=learnt),
-      frozenset({str(patients[i]) for i in own} - {''}),
+    learnt = Learnt(
+      earlier.pixel_hashes | {hashes[i] for i in own},
+      earlier.is_known,
+      earlier.patients | {str(patients[i]) for i in own} - {''},
     )
+    return SavedSplit(split, content['fingerprint'], before, learnt)
   except (
     ArithmeticError,
     AttributeError,

@@ -22,7 +22,8 @@ def make(name: str) -> splits.Split:
 
 @pytest.mark.parametrize('name', protocols.STUDY_PROTOCOLS)
 def test_a_split_comes_back(tmp_path, name):
-  split, known = make(name), catalogue(LABELS)
+  named = [f'patient {i // 5}' if i % 3 else '' for i in range(len(LABELS))]
+  split, known = make(name), catalogue(LABELS, groups=named)
   saved.write_split(tmp_path, split, known, NOTHING)
   back = saved.read_split(tmp_path)
   assert back.fingerprint == 'f'
@@ -31,12 +32,16 @@ def test_a_split_comes_back(tmp_path, name):
   # What was learnt from is all that is in training or validation.
   learnt = np.concatenate(split[:2])[:, 0]
   own = {known.pixel_hashes[i] for i in learnt}
-  assert back.learnt == (own, True) and back.before == NOTHING
+  patients = {named[i] for i in learnt} - {''}
+  assert back.learnt == (own, True, patients) and back.before == NOTHING
   # With what its weights had learnt from, and so on.
-  before = saved.Learnt(frozenset({'elsewhere', *sorted(own)[:1]}), False)
+  earlier = frozenset({'elsewhere', *sorted(own)[:1]})
+  before = saved.Learnt(earlier, False, frozenset({'somebody'}))
   saved.write_split(tmp_path, split, known, before)
   back = saved.read_split(tmp_path)
-  assert back.before == before and back.learnt == (own | {'elsewhere'}, False)
+  assert back.before == before
+  everybody = patients | {'somebody'}
+  assert back.learnt == (own | {'elsewhere'}, False, everybody)
   # Runs of 0.5.0 say nothing of it.
   content = json.loads((tmp_path / 'split.json').read_text())
   del content['before']
@@ -45,7 +50,7 @@ def test_a_split_comes_back(tmp_path, name):
     config = {'model': {'weights': weights}}
     (tmp_path / 'config.json').write_text(json.dumps(config))
     back = saved.read_split(tmp_path)
-    assert back.before is None and back.learnt == (own, is_known)
+    assert back.before is None and back.learnt == (own, is_known, patients)
 
 
 @pytest.mark.parametrize(
