@@ -326,16 +326,8 @@ def test_intervals_hold_the_truth(sizes, recall):
 def test_few_groups_cover_what_is_said_or_more():
   shares = [
     covered(sizes, recall, 5)
-    for sizes in (
-      (2, 3),
-      (5, 5),
-      (5, 12),
-      (2, 18),
-      (3, 40),
-      (5, 100),
-      (10, 100),
-    )
-    for recall in (0.85, 0.95, 0.98)
+    for sizes in ((2, 3), (2, 18), (10, 100))
+    for recall in (0.85, 0.95)
   ]
   assert min(shares) == pytest.approx(bootstrap.COVERAGE, abs=0.03)
   assert np.median(shares) > 0.94
