@@ -212,7 +212,8 @@ def test_strict_ends_with_status_1(smears, cache, tmp_path):
   assert 'serious findings: 1' in error and 'audit.md' in error
   error = refused(run(f'--workdir={tmp_path}/w', '--strict'))
   assert '--mode=audit' in error
-  error = refused(run(f'--workdir={tmp_path}/w', '--mode=audit', cache))
+  flags = ['--mode=audit', cache, '--config.synthetic.scale=0.03']
+  error = refused(run(f'--workdir={tmp_path}/w', *flags))
   assert f'holds the audit of {smears.name}, not of synthetic' in error
 
 
