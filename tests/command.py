@@ -13,6 +13,7 @@ SMALL = [
   '--config.synthetic.scale=0.03',
   '--config.data.image_size=75',
   '--config.model.width=0.05',
+  '--config.model.blocks=(1,1,1)',
   '--config.train.epochs=2',
   # Forests take seconds; the tests of shortcuts ask for them.
   '--config.report.shortcuts=False',

@@ -393,8 +393,13 @@ def average_windows(
   Returns:
     Shape (batch, height', width', channels), dtype of x.
   """
+  # By name, as the converter to ONNX takes them.
   y = nn.avg_pool(
-    x.astype(jnp.float32), (3, 3), (strides, strides), padding, count_padding
+    x.astype(jnp.float32),
+    window_shape=(3, 3),
+    strides=(strides, strides),
+    padding=padding,
+    count_include_pad=count_padding,
   )
   return y.astype(x.dtype)
 
