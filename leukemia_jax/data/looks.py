@@ -1,6 +1,7 @@
 """What of image files a user should look at, summed up while they go by."""
 
-from collections.abc import Iterator, Sequence
+import collections
+from collections.abc import Iterator
 from typing import Protocol
 
 # Images that use less of their range were probably recorded at fewer bits.
@@ -21,14 +22,13 @@ class _File(Protocol):
 
 
 class Looks:
-  """Files that may not look as they should."""
+  """Files that may not look as they should: of each kind one, and how many."""
 
   def __init__(self, white_level: int) -> None:
     """Begins with no files, read with `config.data.white_level`."""
     self._white_level = white_level
-    self._turned: list[str] = []
-    self._multipage: list[str] = []
-    self._deep: list[str] = []
+    self._firsts: dict[str, str] = {}
+    self._counts: collections.Counter[str] = collections.Counter()
     self._bits = 0
     self._peak = 0
 
@@ -40,38 +40,41 @@ class Looks:
       file: what is known of it.
       is_turned: whether EXIF turns the image, and not its mask.
     """
-    if is_turned:
-      self._turned.append(name)
-    if file.is_multipage:
-      self._multipage.append(name)
-    if file.bits > 8:
-      self._deep.append(name)
+    is_deep = file.bits > 8
+    for kind, is_one in (
+      ('turned', is_turned),
+      ('multipage', file.is_multipage),
+      ('deep', is_deep),
+    ):
+      if is_one:
+        self._firsts.setdefault(kind, name)
+        self._counts[kind] += 1
+    if is_deep:
       self._bits = max(self._bits, file.bits)
       self._peak = max(self._peak, file.peak)
 
   def warnings(self) -> Iterator[str]:
     """What to look at; each names the key that helps."""
-    if self._turned:
+    if self._counts['turned']:
       yield (
-        f'{_named(self._turned)}: turned by EXIF, which the masks are not; if '
+        f'{self._named("turned")}: turned by EXIF, which the masks are not; if '
         'they were drawn without the turn, give config.data.turn_by_exif=False'
       )
-    if self._multipage:
+    if self._counts['multipage']:
       yield (
-        f'{_named(self._multipage)}: several pages or frames, of which the '
+        f'{self._named("multipage")}: several pages or frames, of which the '
         'first is read; to use others, save them as files of their own'
       )
     top = 2**self._bits - 1
-    if self._deep and not self._white_level and self._peak < _SMALL_RANGE * top:
+    if not self._white_level and 0 < self._peak < _SMALL_RANGE * top:
       level = 2 ** int(self._peak).bit_length() - 1
       yield (
-        f'{_named(self._deep)}: {self._bits} bits, of which values up to '
+        f'{self._named("deep")}: {self._bits} bits, of which values up to '
         f'{self._peak} of {top} alone are used; images look dark: give the '
         f'value of white, such as config.data.white_level={level}'
       )
 
-
-def _named(files: Sequence[str]) -> str:
-  """The first of some files, and how many more there are."""
-  more = f' and {len(files) - 1} more' if len(files) > 1 else ''
-  return files[0] + more
+  def _named(self, kind: str) -> str:
+    """The first file of a kind, and how many more there are."""
+    more = self._counts[kind] - 1
+    return self._firsts[kind] + (f' and {more} more' if more else '')
