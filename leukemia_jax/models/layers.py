@@ -382,7 +382,7 @@ def max_pool(x: jax.Array, window: int) -> jax.Array:
 def average_windows(
   x: jax.Array, strides: int, padding: str, count_padding: bool = True
 ) -> jax.Array:
-  """XLA's own 3x3 average pool, with float32 sums.
+  """XLA's own 3x3 average pool, with sums in float32 or better.
 
   Args:
     x: shape (batch, height, width, channels).
@@ -395,7 +395,7 @@ def average_windows(
   """
   # By name, as the converter to ONNX takes them.
   y = nn.avg_pool(
-    x.astype(jnp.float32),
+    x.astype(jnp.promote_types(x.dtype, jnp.float32)),
     window_shape=(3, 3),
     strides=(strides, strides),
     padding=padding,
