@@ -103,9 +103,10 @@ def _set_parts(
   tests: set[str] = set()
   for image in images:
     own = part_names[image.path]
-    image.part = levels.part_of(list(own.values()))
+    folder = levels.part_folder(own.values())
+    image.part = names.part(folder) or folder
     if image.part == 'test':
-      tests.add([name for name in own.values() if names.part(name)][-1])
+      tests.add(folder)
     image.folders = tuple(
       name for i, name in enumerate(image.folders) if i not in own
     )

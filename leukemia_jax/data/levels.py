@@ -100,13 +100,19 @@ def find_parts(
   return by_path
 
 
-def part_of(part_names: Sequence[str]) -> str:
-  """An image's part from its folders' part names: the innermost counts."""
-  parts = [names.part(name) for name in part_names if names.part(name)]
-  if parts:
-    return parts[-1]
+def part_folder(part_names: Iterable[str]) -> str:
+  """Which of an image's part names counts: the innermost; a fold's if no other.
+
+  Args:
+    part_names: from `find_parts`, from the top.
+
+  Returns:
+    The name; '' without one.
+  """
+  part_names = list(part_names)
+  parts = [name for name in part_names if names.part(name)]
   folds = [name for name in part_names if names.are_folds([name])]
-  return folds[-1] if folds else ''
+  return (parts or folds or [''])[-1]
 
 
 def differing(folders: Sequence[Folders]) -> list[int]:

@@ -40,18 +40,16 @@ class Looks:
       file: what is known of it.
       is_turned: whether EXIF turns the image, and not its mask.
     """
-    is_deep = file.bits > 8
     for kind, is_one in (
       ('turned', is_turned),
       ('multipage', file.is_multipage),
-      ('deep', is_deep),
+      ('deep', file.bits > 8),
     ):
       if is_one:
         self._firsts.setdefault(kind, name)
         self._counts[kind] += 1
-    if is_deep:
-      self._bits = max(self._bits, file.bits)
-      self._peak = max(self._peak, file.peak)
+    self._bits = max(self._bits, file.bits)
+    self._peak = max(self._peak, file.peak)
 
   def warnings(self) -> Iterator[str]:
     """What to look at; each names the key that helps."""

@@ -380,7 +380,7 @@ def max_pool(x: jax.Array, window: int) -> jax.Array:
 
 
 def average_windows(
-  x: jax.Array, strides: int, padding: str, count_padding: bool = True
+  x: jax.Array, strides: int, padding: str, *, count_padding: bool = True
 ) -> jax.Array:
   """XLA's own 3x3 average pool, with sums in float32 or better.
 
@@ -414,5 +414,5 @@ def average_pool_3x3(x: jax.Array) -> jax.Array:
     x,
     cpu=cpu_forms.average_of_shifted,
     cpu_gradient=lambda _, g: (cpu_forms.average_of_shifted_gradient(g),),
-    default=lambda x: average_windows(x, 1, 'SAME', False),
+    default=lambda x: average_windows(x, 1, 'SAME', count_padding=False),
   )

@@ -97,9 +97,8 @@ def test_what_to_look_at_is_said(page):
   first, second = (Image.new('I;16', (60, 40), v) for v in (4000, 9))
   stack = io.BytesIO()
   first.save(stack, 'TIFF', save_all=True, append_images=[second])
-  pages, dark = page.post('/answer', content=stack.getvalue()).json()[
-    'warnings'
-  ]
+  said = page.post('/answer', content=stack.getvalue()).json()
+  pages, dark = said['warnings']
   assert pages.startswith('this file: several pages')
   assert 'config.data.white_level=4095' in dark
 
